@@ -1,0 +1,211 @@
+//! What can be asked of a stream, and what has to happen outside because of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    AppenderId, AppenderKind, Attempt, Epoch, EpochState, Error, Offset, PartitionId, Place, ProducerId, Receipt, RunId, SubscriptionName,
+    Task,
+};
+
+/// Where a new subscription starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the oldest batch that is still kept. The default.
+    #[default]
+    Earliest,
+    /// After the newest visible batch.
+    Latest,
+}
+
+/// One change to a stream.
+#[derive(Debug, Clone)]
+pub enum Command<D> {
+    /// Gives the stream its schema, as opaque bytes, if it has none yet. The caller has compared them.
+    SetSchema {
+        /// Encoded schema message.
+        schema: Arc<[u8]>,
+    },
+    /// Opens an appender. An open one of the same kind is superseded: a reconnect wins over the old
+    /// connection. Answer: [`Outcome::Opened`].
+    OpenAppender {
+        /// What it appends to.
+        kind: AppenderKind,
+    },
+    /// Asks for room for the next batch. Answer: [`Outcome::Reserved`] or [`Outcome::Waiting`]; in the
+    /// latter case [`Effects::granted`] or [`Effects::refused`] of a later command names the appender.
+    Reserve {
+        /// Who asks. One reservation at a time.
+        appender: AppenderId,
+        /// Size of the batch.
+        bytes: u64,
+    },
+    /// Appends a batch into the reserved room. Answer: [`Outcome::Appended`].
+    Append {
+        /// Who appends.
+        appender: AppenderId,
+        /// The batch's number among this appender's batches, from 0: makes a resend harmless.
+        ordinal: u64,
+        /// Where it goes.
+        partition: PartitionId,
+        /// Number of rows.
+        rows: u64,
+        /// Size, at most what was reserved.
+        bytes: u64,
+        /// Handle to the bytes.
+        data: D,
+    },
+    /// A writer is done: all it had to send is staged. Answer: [`Outcome::Receipt`].
+    FinishWriter {
+        /// Whose.
+        appender: AppenderId,
+    },
+    /// The appender's connection is gone. What it has staged stays until its epoch ends; its wait and its
+    /// reservation end now.
+    CloseAppender {
+        /// Whose.
+        appender: AppenderId,
+    },
+    /// Opens an epoch, or says that it is committed already. Answer: [`Outcome::Epoch`].
+    OpenEpoch {
+        /// The producer.
+        producer: ProducerId,
+        /// Its run; a new one fences the former.
+        run: RunId,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Makes the named receipts' batches visible, all at once, and drops what else was staged for this
+    /// producer up to this epoch. Answer: [`Outcome::Epoch`].
+    CommitEpoch {
+        /// The producer.
+        producer: ProducerId,
+        /// Its run.
+        run: RunId,
+        /// The epoch.
+        epoch: Epoch,
+        /// The winning attempt of each task that wrote anything.
+        receipts: Vec<(Task, Attempt)>,
+    },
+    /// Drops what was staged for the epoch. Nothing happens if it is not open.
+    AbortEpoch {
+        /// The producer.
+        producer: ProducerId,
+        /// Its run.
+        run: RunId,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// A sign of life: unless the next comes within `lease`, the producer counts as lost.
+    KeepProducer {
+        /// The producer.
+        producer: ProducerId,
+        /// Its run; a new one fences the former.
+        run: RunId,
+        /// How long this sign lasts; zero says goodbye.
+        lease: Duration,
+    },
+    /// Creates a subscription; one that exists stays as it is.
+    Subscribe {
+        /// Its name.
+        subscription: SubscriptionName,
+        /// Where a new one starts.
+        start: Start,
+    },
+    /// Removes a subscription; what only it held back is dropped.
+    Unsubscribe {
+        /// Its name.
+        subscription: SubscriptionName,
+    },
+    /// The subscription is done with all batches before these offsets. Never moves back.
+    Ack {
+        /// Its name.
+        subscription: SubscriptionName,
+        /// Per partition, one past the last batch it is done with.
+        offsets: Vec<(PartitionId, Offset)>,
+    },
+    /// The subscription has planned to read all batches before these offsets and will ack them only when it
+    /// is given more (Spark's reverse path): they no longer hold back producers.
+    Plan {
+        /// Its name.
+        subscription: SubscriptionName,
+        /// Per partition, one past the last planned batch.
+        offsets: Vec<(PartitionId, Offset)>,
+    },
+    /// Puts the subscription's cursor on an offset that is still kept, forwards or backwards.
+    Seek {
+        /// Its name.
+        subscription: SubscriptionName,
+        /// Per partition, the next batch to be delivered.
+        offsets: Vec<(PartitionId, Offset)>,
+    },
+    /// Ends the stream in good order: readers get what is there, then the end.
+    Complete,
+    /// Ends the stream with an error: readers get what is there, then the error.
+    Fail {
+        /// What went wrong.
+        reason: Arc<str>,
+    },
+    /// Time has passed: producers' leases may have run out.
+    Tick,
+}
+
+/// A command's own answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to say.
+    Done,
+    /// The appender is open.
+    Opened {
+        /// Its id.
+        appender: AppenderId,
+        /// The ordinal that is expected next: 0, or where an interrupted appender stopped.
+        next_ordinal: u64,
+    },
+    /// There is room.
+    Reserved {
+        /// Where the bytes go.
+        place: Place,
+    },
+    /// There is no room yet; the appender is queued, first come first served.
+    Waiting,
+    /// The batch is stored (and, for a writer, staged).
+    Appended {
+        /// Its offset if it is visible now; none if it is staged, or was a resend of a stored one.
+        offset: Option<Offset>,
+    },
+    /// The writer's receipt.
+    Receipt(Receipt),
+    /// The epoch's state after the command.
+    Epoch(EpochState),
+}
+
+/// What a command brings about. The caller wakes whoever is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effects {
+    /// The command's own answer, or why it was refused.
+    pub outcome: Result<Outcome, Error>,
+    /// Appenders whose wait is over: room is reserved for them, there.
+    pub granted: Vec<(AppenderId, Place)>,
+    /// Appenders whose wait has failed.
+    pub refused: Vec<(AppenderId, Error)>,
+    /// Partitions that have new visible batches.
+    pub visible: Vec<PartitionId>,
+    /// Whether all readers should look again: the schema is set, the stream has ended, a producer is lost or back.
+    pub changed: bool,
+    /// Handles that the stream no longer holds were dropped: how many batches.
+    pub dropped_batches: u64,
+}
+
+impl Effects {
+    pub(super) fn new() -> Self {
+        Self {
+            outcome: Ok(Outcome::Done),
+            granted: Vec::new(),
+            refused: Vec::new(),
+            visible: Vec::new(),
+            changed: false,
+            dropped_batches: 0,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Producers, their epochs and the writers in them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::batch::StagedBatch;
+use super::limits::SUPERSEDED_RUNS_MAX;
+use super::{AppenderId, Attempt, Epoch, Error, ProducerId, RunId, Task, Timestamp};
+
+/// Where an epoch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpochState {
+    /// It takes writers.
+    Open,
+    /// This command has committed it.
+    Committed,
+    /// It, or a later one, was committed before: a replay, which changes nothing.
+    AlreadyCommitted,
+    /// Nothing of it is held.
+    Aborted,
+}
+
+/// What a writer gets when its data is staged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The task.
+    pub task: Task,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Batches staged.
+    pub batches: u64,
+    /// Rows staged.
+    pub rows: u64,
+    /// Bytes staged.
+    pub bytes: u64,
+}
+
+/// One task attempt's staged data.
+#[derive(Debug)]
+pub(super) struct Writer<D> {
+    /// The appender that feeds it; older ones are refused.
+    pub(super) appender: AppenderId,
+    pub(super) next_ordinal: u64,
+    pub(super) staged: Vec<StagedBatch<D>>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    /// A commit may name it: all of its batches have come.
+    pub(super) finished: bool,
+}
+
+impl<D> Writer<D> {
+    pub(super) fn new(appender: AppenderId) -> Self {
+        Self { appender, next_ordinal: 0, staged: Vec::new(), rows: 0, bytes: 0, finished: false }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OpenEpoch<D> {
+    pub(super) opened_at: Timestamp,
+    pub(super) writers: BTreeMap<(Task, Attempt), Writer<D>>,
+}
+
+/// What the stream remembers of a producer.
+#[derive(Debug)]
+pub(super) struct Producer<D> {
+    /// The run that may append and commit.
+    pub(super) run: RunId,
+    /// Runs that were taken over, oldest first; bounded.
+    superseded: VecDeque<RunId>,
+    /// The last committed epoch; everything up to it is a replay.
+    pub(super) committed: Option<Epoch>,
+    pub(super) epochs: BTreeMap<Epoch, OpenEpoch<D>>,
+    /// The direct appender's connection and what it appends next.
+    pub(super) direct: Option<AppenderId>,
+    pub(super) direct_next_ordinal: u64,
+    /// When the last sign of life runs out; none if the producer gives none.
+    pub(super) lease_until: Option<Timestamp>,
+    pub(super) lost: bool,
+    pub(super) last_seen: Timestamp,
+}
+
+impl<D> Producer<D> {
+    pub(super) fn new(run: RunId, now: Timestamp) -> Self {
+        Self {
+            run,
+            superseded: VecDeque::new(),
+            committed: None,
+            epochs: BTreeMap::new(),
+            direct: None,
+            direct_next_ordinal: 0,
+            lease_until: None,
+            lost: false,
+            last_seen: now,
+        }
+    }
+
+    /// Lets `run` in: the valid one as it is, an unknown one as the new valid one, a superseded one not.
+    /// Returns the open epochs of the former run, whose data is to be dropped.
+    pub(super) fn enter(&mut self, producer: &ProducerId, run: &RunId, now: Timestamp) -> Result<BTreeMap<Epoch, OpenEpoch<D>>, Error> {
+        if self.superseded.contains(run) {
+            return Err(Error::Fenced { producer: producer.clone(), run: run.clone(), current: self.run.clone() });
+        }
+        self.last_seen = now;
+        if *run == self.run {
+            return Ok(BTreeMap::new());
+        }
+        if self.superseded.len() == SUPERSEDED_RUNS_MAX {
+            self.superseded.pop_front();
+        }
+        self.superseded.push_back(std::mem::replace(&mut self.run, run.clone()));
+        self.direct = None;
+        self.direct_next_ordinal = 0;
+        self.lease_until = None;
+        self.lost = false;
+        Ok(std::mem::take(&mut self.epochs))
+    }
+
+    /// Refuses an epoch that is committed already.
+    pub(super) fn check_uncommitted(&self, producer: &ProducerId, epoch: Epoch) -> Result<(), Error> {
+        match self.committed {
+            Some(committed) if epoch <= committed => Err(Error::EpochCommitted { producer: producer.clone(), epoch, committed }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a writer's epoch cannot be found.
+    pub(super) fn missing_epoch(&self, producer: &ProducerId, epoch: Epoch) -> Error {
+        match self.check_uncommitted(producer, epoch) {
+            Err(error) => error,
+            Ok(()) => Error::EpochNotOpen { producer: producer.clone(), epoch },
+        }
+    }
+
+    /// Takes out the epochs up to `epoch`, which its commit ends.
+    pub(super) fn take_epochs_through(&mut self, epoch: Epoch) -> BTreeMap<Epoch, OpenEpoch<D>> {
+        let later = self.epochs.split_off(&Epoch(epoch.0.saturating_add(1)));
+        std::mem::replace(&mut self.epochs, later)
+    }
+
+    /// Nothing would be lost by forgetting it.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.committed.is_none() && self.epochs.is_empty() && self.direct.is_none() && self.lease_until.is_none() && !self.lost
+    }
+}

@@ -1,0 +1,73 @@
+//! What bounds a stream, with the reason for every number.
+
+/// How much of a stream may be held. All limits are inclusive: a stream holds at most this much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Batches in memory, staged and visible together; each counts once however many subscriptions hold
+    /// it. Default 64, DRLS's default, so that its users see no change.
+    pub max_buffered_batches: u64,
+    /// Bytes in memory (message headers and bodies), counted like the batches. Default 2 GiB.
+    pub max_buffered_bytes: u64,
+    /// Bytes of batches in the spool: what of an open epoch, or of data that Spark has planned but not
+    /// committed, does not fit in memory. Default 16 GiB: a Spark micro-batch of 300 million rows of 50 bytes.
+    pub max_spool_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_buffered_batches: 64, max_buffered_bytes: 2 << 30, max_spool_bytes: 16 << 30 }
+    }
+}
+
+/// Most partitions of a stream: each costs a few hundred bytes and a row in every describe.
+pub(super) const PARTITIONS_MAX: u32 = 4096;
+/// Most appenders that a stream holds open or keeps staged data of; a Spark stage of 10,000 tasks fits.
+pub(super) const APPENDERS_MAX: usize = 65_536;
+/// Most subscriptions of a stream: each is looked at when a batch is acked.
+pub(super) const SUBSCRIPTIONS_MAX: usize = 1024;
+/// Most producers a stream remembers; each keeps its last committed epoch, which makes replays harmless.
+pub(super) const PRODUCERS_MAX: usize = 16_384;
+/// How many superseded runs a producer remembers, to refuse their zombies. An older zombie than that is
+/// taken for a new run; its epochs are still checked against the last committed one.
+pub(super) const SUPERSEDED_RUNS_MAX: usize = 64;
+
+/// When batches of an epoch can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Visibility {
+    /// When the epoch commits: all of it, or nothing. The default.
+    #[default]
+    Committed,
+    /// As they arrive. A task that Spark retries is seen twice.
+    Immediate,
+}
+
+/// What happens to an append that does not fit while others' data holds the space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FullPolicy {
+    /// The producer waits, through flow control. The default.
+    #[default]
+    Wait,
+    /// The append is refused with `buffer_full`; it may be tried again.
+    Reject,
+    /// The oldest visible batches are dropped, acked or not; subscriptions skip them. Loses data by design.
+    DropOldest,
+}
+
+/// How a stream behaves; fixed at creation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// Number of partitions, 1 to 4096. Default 1.
+    pub partitions: u32,
+    /// The limits.
+    pub limits: Limits,
+    /// When batches of an epoch can be read.
+    pub visibility: Visibility,
+    /// What happens at the limits.
+    pub full_policy: FullPolicy,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { partitions: 1, limits: Limits::default(), visibility: Visibility::default(), full_policy: FullPolicy::default() }
+    }
+}

@@ -1,0 +1,34 @@
+//! The engine: bowstring's domain as a deterministic state machine.
+//!
+//! No I/O, no async, no clock, no locks: time comes in as a parameter, and what has to happen outside
+//! (wake a reader, grant a waiting producer) comes out as [`Effects`]. The engine never looks into a
+//! batch: `D` is whatever handle the caller uses for the bytes (the server's is
+//! `storage::StoredBatch`, the tests' is an integer).
+//!
+//! One way in: [`Stream::apply`]. Everything else on [`Stream`] reads.
+
+mod appender;
+mod batch;
+mod budget;
+mod command;
+mod epoch;
+mod error;
+mod id;
+mod limits;
+mod partition;
+mod stream;
+mod subscription;
+mod view;
+
+pub use appender::AppenderKind;
+pub use batch::{Batch, BatchFacts};
+pub use budget::Place;
+pub use command::{Command, Effects, Outcome, Start};
+pub use epoch::{EpochState, Receipt};
+pub use error::{Code, Error, Retry, StoredState};
+pub use id::{
+    AppenderId, Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task, Timestamp,
+};
+pub use limits::{FullPolicy, Limits, StreamOptions, Visibility};
+pub use stream::{Stream, StreamState};
+pub use view::{EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

@@ -1,0 +1,244 @@
+//! A stream: the aggregate that commands change and readers look at.
+
+mod append;
+mod cursors;
+mod describe;
+mod epochs;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::appender::Appender;
+use super::budget::Budget;
+use super::epoch::Producer;
+use super::limits::PARTITIONS_MAX;
+use super::partition::Partition;
+use super::subscription::Subscription;
+use super::{
+    AppenderId, Batch, Command, Effects, Error, Offset, Outcome, PartitionId, ProducerId, StreamId, StreamName, StreamOptions,
+    SubscriptionName, Timestamp,
+};
+
+/// Whether a stream goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum StreamState {
+    /// It takes batches.
+    #[default]
+    Open,
+    /// It ended in good order.
+    Completed,
+    /// It ended with an error.
+    Failed {
+        /// What went wrong.
+        reason: Arc<str>,
+    },
+}
+
+/// A named, schema-bound sequence of batches, split in partitions.
+///
+/// `D` is the caller's handle to a batch's bytes.
+#[derive(Debug)]
+pub struct Stream<D> {
+    name: StreamName,
+    id: StreamId,
+    options: StreamOptions,
+    schema: Option<Arc<[u8]>>,
+    state: StreamState,
+    partitions: Vec<Partition<D>>,
+    subscriptions: BTreeMap<SubscriptionName, Subscription>,
+    producers: BTreeMap<ProducerId, Producer<D>>,
+    appenders: BTreeMap<AppenderId, Appender>,
+    /// Appenders that wait for room, first come first served. Invariant: each is in `Progress::Waiting`,
+    /// and the first one does not fit.
+    waiting: VecDeque<AppenderId>,
+    /// Invariant: charged with exactly the visible batches, the staged batches and the reservations.
+    budget: Budget,
+    next_appender: u64,
+    next_age: u64,
+    epochs_committed: u64,
+    epochs_aborted: u64,
+    epochs_replayed: u64,
+}
+
+impl<D: Clone> Stream<D> {
+    /// An empty stream.
+    ///
+    /// # Errors
+    /// [`Error::PartitionCount`] unless there are 1 to 4096 partitions.
+    pub fn new(name: StreamName, id: StreamId, options: StreamOptions) -> Result<Self, Error> {
+        let count = options.partitions;
+        if count == 0 || count > PARTITIONS_MAX {
+            return Err(Error::PartitionCount { asked: count, max: PARTITIONS_MAX });
+        }
+        Ok(Self {
+            name,
+            id,
+            schema: None,
+            state: StreamState::Open,
+            partitions: (0..count).map(|number| Partition::new(PartitionId(number))).collect(),
+            subscriptions: BTreeMap::new(),
+            producers: BTreeMap::new(),
+            appenders: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            budget: Budget::new(options.limits),
+            options,
+            next_appender: 0,
+            next_age: 0,
+            epochs_committed: 0,
+            epochs_aborted: 0,
+            epochs_replayed: 0,
+        })
+    }
+
+    /// Changes the stream. The effects count even where the command itself is refused: a refused append,
+    /// for instance, gives its reservation to the next in line.
+    pub fn apply(&mut self, command: Command<D>, now: Timestamp) -> Effects {
+        let mut effects = Effects::new();
+        effects.outcome = self.dispatch(command, now, &mut effects);
+        self.serve_waiting(&mut effects);
+        effects
+    }
+
+    fn dispatch(&mut self, command: Command<D>, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
+        match command {
+            Command::SetSchema { schema } => self.set_schema(schema, effects),
+            Command::OpenAppender { kind } => self.open_appender(kind, now, effects),
+            Command::Reserve { appender, bytes } => self.reserve(appender, bytes, now, effects),
+            Command::Append { appender, ordinal, partition, rows, bytes, data } => {
+                self.append(appender, ordinal, partition, (rows, bytes, data), now, effects)
+            }
+            Command::FinishWriter { appender } => self.finish_writer(appender),
+            Command::CloseAppender { appender } => self.close_appender(appender),
+            Command::OpenEpoch { producer, run, epoch } => self.open_epoch(&producer, &run, epoch, now, effects),
+            Command::CommitEpoch { producer, run, epoch, receipts } => self.commit_epoch(&producer, &run, epoch, &receipts, now, effects),
+            Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
+            Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
+            Command::Subscribe { subscription, start } => self.subscribe(subscription, start, now),
+            Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, effects),
+            Command::Ack { subscription, offsets } => self.ack(&subscription, &offsets, effects),
+            Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets),
+            Command::Seek { subscription, offsets } => self.seek(&subscription, &offsets, effects),
+            Command::Complete => self.end(StreamState::Completed, effects),
+            Command::Fail { reason } => self.end(StreamState::Failed { reason }, effects),
+            Command::Tick => Ok(self.expire_producers(now, effects)),
+        }
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// What tells it from another stream of the same name.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &StreamOptions {
+        &self.options
+    }
+
+    /// Its encoded schema message, once known.
+    #[must_use]
+    pub fn schema(&self) -> Option<&Arc<[u8]>> {
+        self.schema.as_ref()
+    }
+
+    /// Whether it goes on.
+    #[must_use]
+    pub fn state(&self) -> &StreamState {
+        &self.state
+    }
+
+    /// A producer that was lost, if there is one.
+    #[must_use]
+    pub fn lost_producer(&self) -> Option<&ProducerId> {
+        self.producers.iter().find(|(_, producer)| producer.lost).map(|(id, _)| id)
+    }
+
+    /// The visible range `[start, end)` of a partition.
+    ///
+    /// # Errors
+    /// [`Error::PartitionOutOfRange`].
+    pub fn range(&self, partition: PartitionId) -> Result<(Offset, Offset), Error> {
+        let partition = self.partition(partition)?;
+        Ok((partition.start(), partition.end()))
+    }
+
+    /// Visible batches from `from` on, in order: at most `batches_max` of them, and of at most `bytes_max`
+    /// bytes together, but for the first, which is always there if it is visible.
+    ///
+    /// # Errors
+    /// [`Error::OffsetGone`], [`Error::OffsetAhead`], [`Error::PartitionOutOfRange`].
+    pub fn read(&self, partition: PartitionId, from: Offset, batches_max: usize, bytes_max: u64) -> Result<Vec<Batch<D>>, Error> {
+        let partition = self.partition(partition)?;
+        partition.check_kept(from)?;
+        let mut batches = Vec::new();
+        let mut bytes: u64 = 0;
+        let mut next = from;
+        while let Some(batch) = partition.get(next).filter(|_| batches.len() < batches_max) {
+            bytes = bytes.saturating_add(batch.facts.bytes);
+            if bytes > bytes_max && !batches.is_empty() {
+                break;
+            }
+            batches.push(batch.clone());
+            next = next.plus(1);
+        }
+        Ok(batches)
+    }
+
+    /// Where a subscription goes on reading in a partition: one past its last acked batch.
+    ///
+    /// # Errors
+    /// [`Error::SubscriptionNotFound`], [`Error::PartitionOutOfRange`].
+    pub fn cursor(&self, subscription: &SubscriptionName, partition: PartitionId) -> Result<Offset, Error> {
+        self.partition(partition)?;
+        Ok(self.subscription(subscription)?.cursors[partition.index()].acked)
+    }
+
+    fn partition(&self, partition: PartitionId) -> Result<&Partition<D>, Error> {
+        let partitions = self.options.partitions;
+        self.partitions.get(partition.index()).ok_or(Error::PartitionOutOfRange { partition, partitions })
+    }
+
+    fn subscription(&self, name: &SubscriptionName) -> Result<&Subscription, Error> {
+        self.subscriptions.get(name).ok_or_else(|| Error::SubscriptionNotFound { subscription: name.clone() })
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        match &self.state {
+            StreamState::Open => Ok(()),
+            StreamState::Completed => Err(Error::StreamCompleted),
+            StreamState::Failed { reason } => Err(Error::StreamFailed { reason: reason.clone() }),
+        }
+    }
+
+    fn set_schema(&mut self, schema: Arc<[u8]>, effects: &mut Effects) -> Result<Outcome, Error> {
+        self.check_open()?;
+        if self.schema.is_none() {
+            self.schema = Some(schema);
+            effects.changed = true;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Ends the stream. Ending it the same way again changes nothing; staged data of open epochs is dropped,
+    /// since nothing can commit it any more.
+    fn end(&mut self, state: StreamState, effects: &mut Effects) -> Result<Outcome, Error> {
+        if self.state == state {
+            return Ok(Outcome::Done);
+        }
+        self.check_open()?;
+        self.state = state;
+        effects.changed = true;
+        let epochs: Vec<_> = self.producers.values_mut().flat_map(|producer| std::mem::take(&mut producer.epochs)).collect();
+        for (_, epoch) in epochs {
+            self.drop_epoch(epoch, effects);
+        }
+        Ok(Outcome::Done)
+    }
+}

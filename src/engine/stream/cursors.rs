@@ -1,0 +1,120 @@
+//! Subscriptions: subscribe, ack, plan, seek; and what may be dropped because of it.
+
+use super::super::limits::SUBSCRIPTIONS_MAX;
+use super::super::subscription::{Cursor, Subscription};
+use super::super::{Effects, Error, Offset, Outcome, PartitionId, Start, SubscriptionName, Timestamp};
+use super::Stream;
+
+impl<D: Clone> Stream<D> {
+    pub(super) fn subscribe(&mut self, name: SubscriptionName, start: Start, now: Timestamp) -> Result<Outcome, Error> {
+        if self.subscriptions.contains_key(&name) {
+            return Ok(Outcome::Done);
+        }
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
+        }
+        let cursors = self.partitions.iter().map(|partition| {
+            Cursor::at(match start {
+                Start::Earliest => partition.start(),
+                Start::Latest => partition.end(),
+            })
+        });
+        let subscription = Subscription { created_at: now, cursors: cursors.collect() };
+        self.subscriptions.insert(name, subscription);
+        Ok(Outcome::Done)
+    }
+
+    /// Drops the subscription. If it was the last one, what it had not acked stays for the next.
+    pub(super) fn unsubscribe(&mut self, name: &SubscriptionName, effects: &mut Effects) -> Result<Outcome, Error> {
+        self.subscription(name)?;
+        self.subscriptions.remove(name);
+        self.drop_acked(effects);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn ack(
+        &mut self,
+        name: &SubscriptionName,
+        offsets: &[(PartitionId, Offset)],
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        self.for_cursors(name, offsets, |cursor, offset| cursor.acked = cursor.acked.max(offset))?;
+        self.drop_acked(effects);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn plan(&mut self, name: &SubscriptionName, offsets: &[(PartitionId, Offset)]) -> Result<Outcome, Error> {
+        self.for_cursors(name, offsets, |cursor, offset| cursor.planned = cursor.planned.max(offset))?;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn seek(
+        &mut self,
+        name: &SubscriptionName,
+        offsets: &[(PartitionId, Offset)],
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        for &(partition, offset) in offsets {
+            self.partition(partition)?.check_kept(offset)?;
+        }
+        self.for_cursors(name, offsets, |cursor, offset| *cursor = Cursor { skipped: cursor.skipped, ..Cursor::at(offset) })?;
+        self.drop_acked(effects);
+        Ok(Outcome::Done)
+    }
+
+    /// Checks all offsets, then changes all cursors: all or nothing.
+    fn for_cursors(
+        &mut self,
+        name: &SubscriptionName,
+        offsets: &[(PartitionId, Offset)],
+        mut change: impl FnMut(&mut Cursor, Offset),
+    ) -> Result<(), Error> {
+        self.subscription(name)?;
+        for &(partition, offset) in offsets {
+            self.partition(partition)?.check_not_ahead(offset)?;
+        }
+        let Some(subscription) = self.subscriptions.get_mut(name) else { return Ok(()) };
+        for &(partition, offset) in offsets {
+            change(&mut subscription.cursors[partition.index()], offset);
+        }
+        Ok(())
+    }
+
+    /// Drops what every subscription has acked. A stream without subscriptions keeps everything.
+    fn drop_acked(&mut self, effects: &mut Effects) {
+        for index in 0..self.partitions.len() {
+            let Some(low) = self.subscriptions.values().map(|subscription| subscription.cursors[index].acked).min() else { return };
+            while self.partitions[index].oldest().is_some_and(|batch| batch.offset < low) {
+                self.drop_oldest_of(index, effects);
+            }
+        }
+    }
+
+    fn drop_oldest_of(&mut self, index: usize, effects: &mut Effects) {
+        if let Some(batch) = self.partitions[index].pop_oldest() {
+            self.budget.release(batch.place, batch.facts.bytes);
+            effects.dropped_batches += 1;
+        }
+    }
+
+    /// Drops the oldest visible batch of all partitions, acked or not. False if there is none.
+    pub(super) fn drop_oldest(&mut self, effects: &mut Effects) -> bool {
+        let fronts = self.partitions.iter().enumerate().filter_map(|(index, partition)| Some((partition.oldest()?.age, index)));
+        let Some((_, index)) = fronts.min() else { return false };
+        self.drop_oldest_of(index, effects);
+        let start = self.partitions[index].start();
+        for subscription in self.subscriptions.values_mut() {
+            subscription.cursors[index].skip_to(start);
+        }
+        true
+    }
+
+    /// Whether some visible batch is still to be acked or planned by some subscription (or there is none to
+    /// do it), so that it is worth a producer's while to wait.
+    pub(super) fn holds_back_producers(&self) -> bool {
+        self.partitions.iter().enumerate().any(|(index, partition)| {
+            let unblocked = self.subscriptions.values().map(|subscription| subscription.cursors[index].unblocked()).min();
+            partition.end() > unblocked.unwrap_or(partition.start())
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! What can be seen of a stream.
+
+use super::super::appender::Progress;
+use super::super::budget::Place;
+use super::super::epoch::Producer;
+use super::super::partition::Partition;
+use super::super::subscription::Cursor;
+use super::super::{
+    EpochView, PartitionId, PartitionView, ProducerId, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, Timestamp,
+    WaitView,
+};
+use super::Stream;
+
+impl<D: Clone> Stream<D> {
+    /// The whole stream as plain data.
+    #[must_use]
+    pub fn describe(&self, now: Timestamp) -> StreamView {
+        StreamView {
+            name: self.name.clone(),
+            id: self.id,
+            state: self.state.clone(),
+            limits: self.options.limits,
+            buffered_batches: self.budget.memory_batches,
+            buffered_bytes: self.budget.memory_bytes,
+            spooled_batches: self.budget.spool_batches,
+            spooled_bytes: self.budget.spool_bytes,
+            epochs_committed: self.epochs_committed,
+            epochs_aborted: self.epochs_aborted,
+            epochs_replayed: self.epochs_replayed,
+            partitions: self.numbered().map(|(id, partition)| partition_view(id, partition)).collect(),
+            subscriptions: self.subscription_views(now),
+            producers: self.producers.iter().map(|(id, producer)| producer_view(id, producer, now)).collect(),
+            waiting: self.wait_views(now),
+        }
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (PartitionId, &Partition<D>)> {
+        (0..).map(PartitionId).zip(&self.partitions)
+    }
+
+    fn subscription_views(&self, now: Timestamp) -> Vec<SubscriptionView> {
+        let view = |subscription: &super::Subscription| {
+            let places = self.numbered().zip(&subscription.cursors);
+            places.map(|((id, partition), cursor)| lag_view(id, partition, cursor, now)).collect()
+        };
+        let subscriptions = self.subscriptions.iter();
+        subscriptions
+            .map(|(name, subscription)| SubscriptionView {
+                name: name.clone(),
+                created_at: subscription.created_at,
+                partitions: view(subscription),
+            })
+            .collect()
+    }
+
+    fn wait_views(&self, now: Timestamp) -> Vec<WaitView> {
+        let waiting = self.waiting.iter().filter_map(|id| Some((*id, self.appenders.get(id)?)));
+        waiting
+            .filter_map(|(appender, state)| match state.progress {
+                Progress::Waiting { bytes, since } => {
+                    Some(WaitView { appender, producer: state.kind.producer().clone(), bytes, waiting_for: now.since(since) })
+                }
+                Progress::Idle | Progress::Reserved { .. } => None,
+            })
+            .collect()
+    }
+}
+
+fn partition_view<D>(id: PartitionId, partition: &Partition<D>) -> PartitionView {
+    let in_memory = || partition.batches().filter(|batch| batch.place == Place::Memory);
+    PartitionView {
+        partition: id,
+        start: partition.start(),
+        end: partition.end(),
+        buffered_batches: in_memory().count() as u64,
+        buffered_bytes: in_memory().map(|batch| batch.facts.bytes).sum(),
+        rows_total: partition.rows_total,
+        bytes_total: partition.bytes_total,
+    }
+}
+
+fn lag_view<D>(id: PartitionId, partition: &Partition<D>, cursor: &Cursor, now: Timestamp) -> SubscriptionPartitionView {
+    let (rows, bytes) = partition.totals_before(cursor.acked);
+    SubscriptionPartitionView {
+        partition: id,
+        acked: cursor.acked,
+        planned: cursor.planned,
+        skipped: cursor.skipped,
+        lag_batches: partition.end().since(cursor.acked),
+        lag_rows: partition.rows_total - rows,
+        lag_bytes: partition.bytes_total - bytes,
+        lag_age: partition.get(cursor.acked).map(|batch| now.since(batch.facts.appended_at)).unwrap_or_default(),
+    }
+}
+
+fn producer_view<D>(id: &ProducerId, producer: &Producer<D>, now: Timestamp) -> ProducerView {
+    let epochs = producer.epochs.iter().map(|(epoch, open)| EpochView {
+        epoch: *epoch,
+        open_for: now.since(open.opened_at),
+        writers: open.writers.len() as u64,
+        staged_batches: open.writers.values().map(|writer| writer.staged.len() as u64).sum(),
+        staged_rows: open.writers.values().map(|writer| writer.rows).sum(),
+        staged_bytes: open.writers.values().map(|writer| writer.bytes).sum(),
+    });
+    ProducerView {
+        producer: id.clone(),
+        run: producer.run.clone(),
+        committed: producer.committed,
+        lost: producer.lost,
+        epochs: epochs.collect(),
+    }
+}

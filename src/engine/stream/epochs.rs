@@ -1,0 +1,141 @@
+//! Epochs: open, commit, abort; and the signs of life of those who run them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::epoch::{OpenEpoch, Producer};
+use super::super::{Attempt, Effects, Epoch, EpochState, Error, Outcome, ProducerId, RunId, Task, Timestamp, Visibility};
+use super::Stream;
+
+impl<D: Clone> Stream<D> {
+    /// The open epoch, opened now if it was not.
+    pub(super) fn epoch_entry(state: &mut Producer<D>, epoch: Epoch, now: Timestamp) -> &mut OpenEpoch<D> {
+        state.epochs.entry(epoch).or_insert_with(|| OpenEpoch { opened_at: now, writers: Default::default() })
+    }
+
+    pub(super) fn open_epoch(
+        &mut self,
+        producer: &ProducerId,
+        run: &RunId,
+        epoch: Epoch,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        let open = self.check_open();
+        let state = self.enter_producer(producer, run, now, effects)?;
+        if state.check_uncommitted(producer, epoch).is_err() {
+            self.epochs_replayed += 1;
+            return Ok(Outcome::Epoch(EpochState::AlreadyCommitted));
+        }
+        open?;
+        Self::epoch_entry(state, epoch, now);
+        Ok(Outcome::Epoch(EpochState::Open))
+    }
+
+    pub(super) fn commit_epoch(
+        &mut self,
+        producer: &ProducerId,
+        run: &RunId,
+        epoch: Epoch,
+        receipts: &[(Task, Attempt)],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        let open = self.check_open();
+        let state = self.enter_producer(producer, run, now, effects)?;
+        if state.check_uncommitted(producer, epoch).is_err() {
+            self.epochs_replayed += 1;
+            return Ok(Outcome::Epoch(EpochState::AlreadyCommitted));
+        }
+        open?;
+        check_receipts(state, epoch, receipts)?;
+        state.committed = Some(epoch);
+        let mut ended = state.take_epochs_through(epoch);
+        if let Some(committed) = ended.get_mut(&epoch).filter(|_| self.options.visibility == Visibility::Committed) {
+            let mut winners: Vec<_> = receipts.to_vec();
+            winners.sort_unstable();
+            for key in winners {
+                let staged = committed.writers.get_mut(&key).map(|writer| std::mem::take(&mut writer.staged));
+                for batch in staged.into_iter().flatten() {
+                    self.publish(batch, effects);
+                }
+            }
+        }
+        for (_, epoch) in ended {
+            self.drop_epoch(epoch, effects);
+        }
+        self.epochs_committed += 1;
+        Ok(Outcome::Epoch(EpochState::Committed))
+    }
+
+    pub(super) fn abort_epoch(
+        &mut self,
+        producer: &ProducerId,
+        run: &RunId,
+        epoch: Epoch,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        let state = self.enter_producer(producer, run, now, effects)?;
+        if state.check_uncommitted(producer, epoch).is_err() {
+            return Ok(Outcome::Epoch(EpochState::AlreadyCommitted));
+        }
+        if let Some(aborted) = state.epochs.remove(&epoch) {
+            self.epochs_aborted += 1;
+            self.drop_epoch(aborted, effects);
+        }
+        Ok(Outcome::Epoch(EpochState::Aborted))
+    }
+
+    /// Gives back what an epoch has staged, and ends the waits of its writers. The epoch is out of its
+    /// producer's list already.
+    pub(super) fn drop_epoch(&mut self, epoch: OpenEpoch<D>, effects: &mut Effects) {
+        let orphans: Vec<_> = epoch.writers.values().map(|writer| writer.appender).collect();
+        for batch in epoch.writers.into_values().flat_map(|writer| writer.staged) {
+            self.budget.release(batch.place, batch.facts.bytes);
+            effects.dropped_batches += 1;
+        }
+        self.drop_orphans(&orphans, effects);
+    }
+
+    pub(super) fn keep_producer(
+        &mut self,
+        producer: &ProducerId,
+        run: &RunId,
+        lease: Duration,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        let state = self.enter_producer(producer, run, now, effects)?;
+        state.lease_until = (!lease.is_zero()).then(|| now.plus(lease));
+        let was_lost = std::mem::replace(&mut state.lost, false);
+        effects.changed |= was_lost;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn expire_producers(&mut self, now: Timestamp, effects: &mut Effects) -> Outcome {
+        for state in self.producers.values_mut() {
+            if state.lease_until.is_some_and(|until| until < now) {
+                state.lease_until = None;
+                state.lost = true;
+                effects.changed = true;
+            }
+        }
+        Outcome::Done
+    }
+}
+
+/// Every receipt names a finished writer, and no task has two.
+fn check_receipts<D>(state: &Producer<D>, epoch: Epoch, receipts: &[(Task, Attempt)]) -> Result<(), Error> {
+    let writers = state.epochs.get(&epoch).map(|open| &open.writers);
+    let mut tasks = BTreeSet::new();
+    for &(task, attempt) in receipts {
+        if !writers.and_then(|writers| writers.get(&(task, attempt))).is_some_and(|writer| writer.finished) {
+            return Err(Error::ReceiptUnknown { epoch, task, attempt });
+        }
+        if !tasks.insert(task) {
+            return Err(Error::TaskNamedTwice { epoch, task });
+        }
+    }
+    Ok(())
+}

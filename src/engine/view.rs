@@ -1,0 +1,138 @@
+//! What can be seen of a stream, as plain data: for describe, stats and metrics.
+
+use std::time::Duration;
+
+use super::{
+    AppenderId, Epoch, Limits, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, StreamState, SubscriptionName, Timestamp,
+};
+
+/// A stream at one moment.
+#[derive(Debug, Clone)]
+pub struct StreamView {
+    /// Its name.
+    pub name: StreamName,
+    /// Tells it from an earlier or later one of the same name.
+    pub id: StreamId,
+    /// Open, complete or failed.
+    pub state: StreamState,
+    /// Its limits.
+    pub limits: Limits,
+    /// Batches in memory, staged and reserved ones too.
+    pub buffered_batches: u64,
+    /// Bytes in memory.
+    pub buffered_bytes: u64,
+    /// Batches in the spool.
+    pub spooled_batches: u64,
+    /// Bytes in the spool.
+    pub spooled_bytes: u64,
+    /// Epochs committed, aborted and replayed since creation.
+    pub epochs_committed: u64,
+    /// See `epochs_committed`.
+    pub epochs_aborted: u64,
+    /// See `epochs_committed`.
+    pub epochs_replayed: u64,
+    /// One per partition.
+    pub partitions: Vec<PartitionView>,
+    /// By name.
+    pub subscriptions: Vec<SubscriptionView>,
+    /// By name.
+    pub producers: Vec<ProducerView>,
+    /// Appenders that wait for room, first in line first.
+    pub waiting: Vec<WaitView>,
+}
+
+/// A partition at one moment.
+#[derive(Debug, Clone)]
+pub struct PartitionView {
+    /// Its number.
+    pub partition: PartitionId,
+    /// Earliest offset kept.
+    pub start: Offset,
+    /// One past the last visible offset: batches ever appended.
+    pub end: Offset,
+    /// Visible batches in memory.
+    pub buffered_batches: u64,
+    /// Bytes of visible batches in memory.
+    pub buffered_bytes: u64,
+    /// Rows ever appended.
+    pub rows_total: u64,
+    /// Bytes ever appended.
+    pub bytes_total: u64,
+}
+
+/// A subscription at one moment.
+#[derive(Debug, Clone)]
+pub struct SubscriptionView {
+    /// Its name.
+    pub name: SubscriptionName,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// One per partition.
+    pub partitions: Vec<SubscriptionPartitionView>,
+}
+
+/// A subscription's place in one partition.
+#[derive(Debug, Clone)]
+pub struct SubscriptionPartitionView {
+    /// The partition.
+    pub partition: PartitionId,
+    /// One past the last acked batch.
+    pub acked: Offset,
+    /// One past the last planned batch, if ahead of `acked`.
+    pub planned: Offset,
+    /// Batches dropped before they were acked.
+    pub skipped: u64,
+    /// Batches not acked yet.
+    pub lag_batches: u64,
+    /// Rows not acked yet.
+    pub lag_rows: u64,
+    /// Bytes not acked yet.
+    pub lag_bytes: u64,
+    /// Age of the oldest batch not acked yet; zero if there is none.
+    pub lag_age: Duration,
+}
+
+/// A producer at one moment.
+#[derive(Debug, Clone)]
+pub struct ProducerView {
+    /// Its id.
+    pub producer: ProducerId,
+    /// Its valid run.
+    pub run: RunId,
+    /// Its last committed epoch.
+    pub committed: Option<Epoch>,
+    /// Whether its signs of life have stopped.
+    pub lost: bool,
+    /// Its open epochs.
+    pub epochs: Vec<EpochView>,
+}
+
+/// An open epoch at one moment.
+#[derive(Debug, Clone)]
+pub struct EpochView {
+    /// Its number.
+    pub epoch: Epoch,
+    /// How long it has been open.
+    pub open_for: Duration,
+    /// Writers seen.
+    pub writers: u64,
+    /// Batches staged.
+    pub staged_batches: u64,
+    /// Rows staged.
+    pub staged_rows: u64,
+    /// Bytes staged.
+    pub staged_bytes: u64,
+}
+
+/// An appender that waits for room.
+#[derive(Debug, Clone)]
+pub struct WaitView {
+    /// Which.
+    pub appender: AppenderId,
+    /// Whose.
+    pub producer: ProducerId,
+    /// For how many bytes.
+    pub bytes: u64,
+    /// For how long.
+    pub waiting_for: Duration,
+}

@@ -1,0 +1,3 @@
+//! bowstring: the bridge between Spark Structured Streaming and everything that is not Spark.
+
+pub mod engine;
