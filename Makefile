@@ -1,0 +1,100 @@
+# All that this needs on a fresh machine: make, Rust, Python 3.11 or newer, Java 17 or newer, and the package registries.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# Compiled dependencies stay outside the checkout, so that the next clone finds them.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bowstring/target
+# The Python that makes .venv; everything else runs with .venv's own.
+PYTHON ?= python3
+VENV ?= .venv
+CARGO ?= cargo
+# Benchmarks: rounds of A and B in turn; 1 is a smoke run on little data.
+export BENCH_ROUNDS ?= 5
+# More arguments for pytest, e.g. make test-python PYTEST='-k resume -x'
+PYTEST ?=
+
+BIN := $(VENV)/bin
+REQUIREMENTS := python/requirements-dev.txt
+INSTALLED := $(VENV)/.requirements-installed
+WHEEL := $(VENV)/.wheel-installed
+WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto python -type f \
+	\( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name '*.bin' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \) \
+	-not -path 'python/tests/*')
+# Each set of features compiles alone: these are the walls that ARCHITECTURE.md draws.
+FEATURES := wire client server cli
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(WHEEL) check-java ## Spark -> 4 Python consumers -> Spark, on a year of real flights, checked against a batch job
+	$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: test-rust test-python ## Every test: Rust, Python, real Spark
+
+.PHONY: test-rust
+test-rust: check-rust
+	$(CARGO) test --locked --workspace
+
+.PHONY: test-python
+test-python: $(WHEEL) check-java
+	$(BIN)/python -m pytest python/tests $(PYTEST)
+
+.PHONY: bench
+bench: $(WHEEL) check-java ## Throughput as ratios: our relay against Arrow C++ and raw TCP, Spark against its noop
+	$(CARGO) build --locked --release --features bench --bin bowstring --bin bowstring-bench
+	$(BIN)/python -m bench
+
+.PHONY: wheel
+wheel: $(WHEEL) ## Build the wheel and install it, with all it needs, into .venv
+
+.PHONY: lint
+lint: check-rust $(WHEEL) ## Formats, lints, feature walls, docs, types
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --features bench -- -D warnings
+	$(CARGO) check --locked --no-default-features
+	for feature in $(FEATURES); do $(CARGO) check --locked --no-default-features --features $$feature; done
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd python && ../$(BIN)/mypy --strict bowstring
+
+.PHONY: fmt
+fmt: $(INSTALLED) ## Format everything
+	$(CARGO) fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: codegen
+codegen: check-rust ## Generate the code of proto/ anew (CI checks that it is current)
+	BOWSTRING_UPDATE=1 $(CARGO) test --locked --test it codegen
+
+.PHONY: clean
+clean: ## Remove what was built in the checkout (not the compiled dependencies)
+	rm -rf $(VENV) dist
+
+.PHONY: check-rust
+check-rust:
+	@bash .ci/require.sh rust
+
+.PHONY: check-java
+check-java:
+	@bash .ci/require.sh java
+
+$(INSTALLED): $(REQUIREMENTS)
+	@PYTHON='$(PYTHON)' bash .ci/require.sh python
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	touch $@
+
+# Release: the demo and the benchmarks run what users run, and the tests of the Python side move gigabytes.
+$(WHEEL): $(INSTALLED) $(WHEEL_SOURCES) | check-rust
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --manifest-path python/Cargo.toml --interpreter $(BIN)/python --out dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	touch $@

@@ -1,0 +1,5 @@
+//! One integration binary: a module per promise.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod tidy;
