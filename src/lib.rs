@@ -1,3 +1,7 @@
 //! bowstring: the bridge between Spark Structured Streaming and everything that is not Spark.
 
 pub mod engine;
+#[cfg(feature = "server")]
+pub mod storage;
+#[cfg(feature = "wire")]
+pub mod wire;

@@ -1,0 +1,29 @@
+//! A batch as it passes through: the IPC message it came in, and what a reader needs with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::dictionary::DictionarySet;
+use super::ipc::Message;
+
+/// One Arrow record batch, encoded.
+#[derive(Clone, Debug)]
+pub struct EncodedBatch {
+    /// The record batch message.
+    pub message: Message,
+    /// The dictionaries that it refers to.
+    pub dictionaries: Arc<DictionarySet>,
+    /// The producer's own metadata for the reader.
+    pub user: Bytes,
+    /// Number of rows.
+    pub rows: u64,
+}
+
+impl EncodedBatch {
+    /// Bytes of header and body, without dictionaries.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.message.bytes()
+    }
+}

@@ -1,0 +1,79 @@
+//! What is wrong with bytes or texts that came in.
+
+use crate::engine::{Code, NameError};
+
+/// Bytes or a text that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The bytes are no valid gRPC, Flight or Arrow IPC message.
+    #[error("malformed message: {what}; send what an Arrow Flight client sends")]
+    Malformed {
+        /// What is wrong.
+        what: String,
+    },
+    /// A message is larger than the receiver takes.
+    #[error(
+        "a message of {bytes} bytes is larger than the {limit} bytes that are allowed; send smaller batches, or raise message_bytes_max at the server"
+    )]
+    MessageTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The batches' schema is not the stream's.
+    #[error("the schema does not fit the stream: {difference}; send batches of the stream's schema, or use another stream")]
+    SchemaMismatch {
+        /// The first difference.
+        difference: String,
+    },
+    /// A descriptor, ticket or JSON command that cannot be used.
+    #[error("invalid {what}: {reason}")]
+    Invalid {
+        /// What it is.
+        what: &'static str,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// A name that cannot be used.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+impl WireError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Malformed { .. } => Code::MalformedMessage,
+            Self::MessageTooLarge { .. } => Code::MessageTooLarge,
+            Self::SchemaMismatch { .. } => Code::SchemaMismatch,
+            Self::Invalid { .. } | Self::Name(_) => Code::InvalidArgument,
+        }
+    }
+
+    pub(crate) fn malformed(what: impl std::fmt::Display) -> Self {
+        Self::Malformed { what: what.to_string() }
+    }
+
+    /// The first message of a `DoPut` names no stream.
+    #[must_use]
+    pub fn missing_descriptor() -> Self {
+        Self::Invalid {
+            what: "descriptor",
+            reason: "the first message of a DoPut has none; set its path to [stream] or [stream, partition]".to_owned(),
+        }
+    }
+
+    /// The first message of a `DoPut` has no schema.
+    #[must_use]
+    pub fn missing_schema() -> Self {
+        Self::malformed("the first message of a DoPut is no schema")
+    }
+
+    /// The connection's bytes end inside a message.
+    #[must_use]
+    pub fn cut_short() -> Self {
+        Self::malformed("the bytes end inside a message")
+    }
+}

@@ -1,0 +1,18 @@
+//! The wire: bytes to and from the engine's types. No tokio, no tonic.
+
+pub mod batch;
+pub mod body;
+pub mod command;
+pub mod dictionary;
+pub mod error;
+pub mod frame;
+pub mod ipc;
+pub mod metadata;
+pub mod report;
+pub mod schema;
+
+/// The messages of `proto/`, generated; `tests/it/codegen.rs` checks that they are current.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated code")]
+pub mod proto {
+    include!("proto/bowstring.v1.rs");
+}
