@@ -2,6 +2,8 @@
 
 pub mod engine;
 #[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
 pub mod storage;
 #[cfg(feature = "wire")]
 pub mod wire;

@@ -1,0 +1,353 @@
+//! A stream in the server: the engine's stream behind a lock, and those who wait for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::clock::Clock;
+use super::counters::StreamCounters;
+use super::error::Error;
+use crate::engine::{
+    AppenderId, AppenderKind, Batch, Command, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place, ProducerId, Stream,
+    StreamId, StreamName, StreamOptions, StreamState, StreamView, SubscriptionName, Timestamp,
+};
+use crate::storage::StoredBatch;
+use crate::wire::schema::{DictionaryIds, StreamSchema};
+
+/// What a wait for room ends with.
+type Grant = Result<Place, EngineError>;
+
+/// A stream and its waiters. Cheap to share by `Arc`.
+#[derive(Debug)]
+pub struct StreamCell {
+    name: StreamName,
+    id: StreamId,
+    options: StreamOptions,
+    clock: Arc<dyn Clock>,
+    counters: StreamCounters,
+    /// The partition of the next batch that names none, before the modulo.
+    round_robin: AtomicU32,
+    inner: Mutex<Inner>,
+}
+
+/// Everything under the lock. Invariant: whoever the engine calls waiting has an entry in `waiting`, put
+/// there before the lock was let go.
+#[derive(Debug)]
+struct Inner {
+    stream: Stream<StoredBatch>,
+    /// The stream's schema, parsed once.
+    schema: Option<Arc<StreamSchema>>,
+    waiting: HashMap<AppenderId, oneshot::Sender<Grant>>,
+    /// Per partition, the readers that are to be woken.
+    readers: Vec<Vec<Arc<Notify>>>,
+}
+
+impl StreamCell {
+    pub(super) fn new(name: StreamName, id: StreamId, options: StreamOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let stream = Stream::new(name.clone(), id, options.clone())?;
+        let partitions = options.partitions as usize;
+        let inner = Inner { stream, schema: None, waiting: HashMap::new(), readers: vec![Vec::new(); partitions] };
+        Ok(Self {
+            name,
+            id,
+            options,
+            clock,
+            counters: StreamCounters::new(partitions),
+            round_robin: AtomicU32::new(0),
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// What tells it from another stream of the same name.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &StreamOptions {
+        &self.options
+    }
+
+    /// Its totals.
+    #[must_use]
+    pub fn counters(&self) -> &StreamCounters {
+        &self.counters
+    }
+
+    /// Refuses a caller that means another stream of the same name.
+    ///
+    /// # Errors
+    /// `stream_replaced`.
+    pub fn check_id(&self, expected: Option<StreamId>) -> Result<(), Error> {
+        match expected {
+            Some(id) if id != self.id => Err(Error::StreamReplaced { stream: self.name.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies a command and wakes whom it concerns.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn apply(&self, command: Command<StoredBatch>) -> Result<Outcome, Error> {
+        let now = self.clock.now();
+        let mut inner = self.inner.lock();
+        self.apply_locked(&mut inner, command, now)
+    }
+
+    fn apply_locked(&self, inner: &mut Inner, command: Command<StoredBatch>, now: Timestamp) -> Result<Outcome, Error> {
+        let effects = inner.stream.apply(command, now);
+        self.counters.count_dropped(effects.dropped_batches);
+        inner.wake(&effects);
+        Ok(effects.outcome?)
+    }
+
+    /// Gives the stream its schema, or compares with the one it has.
+    ///
+    /// # Errors
+    /// `schema_mismatch`, naming the first difference.
+    pub fn accept_schema(&self, schema: &StreamSchema) -> Result<DictionaryIds, Error> {
+        let now = self.clock.now();
+        let mut inner = self.inner.lock();
+        if let Some(own) = &inner.schema {
+            return Ok(own.accepts(schema)?);
+        }
+        let ids = schema.accepts(schema)?;
+        self.apply_locked(&mut inner, Command::SetSchema { schema: schema.header().to_vec().into() }, now)?;
+        inner.schema = Some(Arc::new(schema.clone()));
+        Ok(ids)
+    }
+
+    /// The stream's schema, once it has one.
+    #[must_use]
+    pub fn schema(&self) -> Option<Arc<StreamSchema>> {
+        self.inner.lock().schema.clone()
+    }
+
+    /// Whether the stream goes on.
+    #[must_use]
+    pub fn state(&self) -> StreamState {
+        self.inner.lock().stream.state().clone()
+    }
+
+    /// A producer whose signs of life have stopped, if there is one.
+    #[must_use]
+    pub fn lost_producer(&self) -> Option<ProducerId> {
+        self.inner.lock().stream.lost_producer().cloned()
+    }
+
+    /// The whole stream as plain data.
+    #[must_use]
+    pub fn describe(&self) -> StreamView {
+        let now = self.clock.now();
+        self.inner.lock().stream.describe(now)
+    }
+
+    /// The visible range `[start, end)` of a partition.
+    ///
+    /// # Errors
+    /// `partition_out_of_range`.
+    pub fn range(&self, partition: PartitionId) -> Result<(Offset, Offset), Error> {
+        Ok(self.inner.lock().stream.range(partition)?)
+    }
+
+    /// Where a subscription goes on reading in a partition.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, `partition_out_of_range`.
+    pub fn cursor(&self, subscription: &SubscriptionName, partition: PartitionId) -> Result<Offset, Error> {
+        Ok(self.inner.lock().stream.cursor(subscription, partition)?)
+    }
+
+    /// See [`Stream::read`].
+    ///
+    /// # Errors
+    /// `offset_gone`, `offset_ahead`, `partition_out_of_range`.
+    pub(super) fn read(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        batches_max: usize,
+        bytes_max: u64,
+    ) -> Result<Vec<Batch<StoredBatch>>, Error> {
+        Ok(self.inner.lock().stream.read(partition, from, batches_max, bytes_max)?)
+    }
+
+    /// Each partition in turn, for batches that name none.
+    pub(super) fn next_partition(&self) -> PartitionId {
+        PartitionId(self.round_robin.fetch_add(1, Relaxed) % self.options.partitions)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Opens an appender; it closes when the guard is dropped.
+    pub(super) fn open_appender(self: &Arc<Self>, kind: AppenderKind) -> Result<(Appender, u64), Error> {
+        match self.apply(Command::OpenAppender { kind })? {
+            Outcome::Opened { appender, next_ordinal } => {
+                self.counters.appender_opened();
+                Ok((Appender { cell: self.clone(), id: appender }, next_ordinal))
+            }
+            other => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// Registers a reader of these partitions; it is woken when one of them has new batches, and when
+    /// anything else that readers care for changes.
+    pub(super) fn watch(self: &Arc<Self>, partitions: &[PartitionId]) -> Watch {
+        let notify = Arc::new(Notify::new());
+        let mut inner = self.inner.lock();
+        for partition in partitions {
+            inner.readers[partition.index()].push(notify.clone());
+        }
+        self.counters.reader_opened();
+        Watch { cell: self.clone(), partitions: partitions.to_vec(), notify }
+    }
+
+    /// Wakes all readers, to see that the server is shutting down.
+    pub(super) fn wake_all(&self) {
+        self.inner.lock().wake_readers();
+    }
+}
+
+impl Inner {
+    /// Tells those whom the effects name.
+    fn wake(&mut self, effects: &Effects) {
+        for (appender, place) in &effects.granted {
+            self.end_wait(*appender, Ok(*place));
+        }
+        for (appender, error) in &effects.refused {
+            self.end_wait(*appender, Err(error.clone()));
+        }
+        for partition in &effects.visible {
+            self.readers[partition.index()].iter().for_each(|reader| reader.notify_one());
+        }
+        if effects.changed {
+            self.wake_readers();
+        }
+    }
+
+    fn wake_readers(&self) {
+        self.readers.iter().flatten().for_each(|reader| reader.notify_one());
+    }
+
+    fn end_wait(&mut self, appender: AppenderId, grant: Grant) {
+        if let Some(waiting) = self.waiting.remove(&appender) {
+            // Fails only if the waiting call is being dropped; then its guard closes the appender.
+            let _ = waiting.send(grant);
+        }
+    }
+}
+
+/// An open appender.
+#[derive(Debug)]
+pub(super) struct Appender {
+    cell: Arc<StreamCell>,
+    id: AppenderId,
+}
+
+impl Appender {
+    /// Reserves room; waits for it if the stream's policy is to wait.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the appender in the line; reserve again, or drop the appender.
+    pub(super) async fn reserve(&self, bytes: u64) -> Result<Place, Error> {
+        let granted = {
+            let now = self.cell.now();
+            let mut inner = self.cell.inner.lock();
+            match self.cell.apply_locked(&mut inner, Command::Reserve { appender: self.id, bytes }, now)? {
+                Outcome::Reserved { place } => return Ok(place),
+                Outcome::Waiting => {
+                    let (sender, receiver) = oneshot::channel();
+                    inner.waiting.insert(self.id, sender);
+                    receiver
+                }
+                other => return Err(Error::unexpected(&other)),
+            }
+        };
+        let waited = Blocked { cell: &self.cell, since: self.cell.now() };
+        let place = granted.await;
+        drop(waited);
+        // The sender is dropped unsent only when this appender's own guard closes it.
+        Ok(place.map_err(|_| Error::Engine(EngineError::AppenderNotReady { appender: self.id, bytes }))??)
+    }
+
+    pub(super) fn append(
+        &self,
+        ordinal: u64,
+        partition: PartitionId,
+        rows: u64,
+        bytes: u64,
+        data: StoredBatch,
+    ) -> Result<Option<Offset>, Error> {
+        match self.cell.apply(Command::Append { appender: self.id, ordinal, partition, rows, bytes, data })? {
+            Outcome::Appended { offset } => Ok(offset),
+            other => Err(Error::unexpected(&other)),
+        }
+    }
+
+    pub(super) fn finish_writer(&self) -> Result<crate::engine::Receipt, Error> {
+        match self.cell.apply(Command::FinishWriter { appender: self.id })? {
+            Outcome::Receipt(receipt) => Ok(receipt),
+            other => Err(Error::unexpected(&other)),
+        }
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        let closed = self.cell.apply(Command::CloseAppender { appender: self.id });
+        debug_assert!(closed.is_ok(), "closing is always allowed");
+        self.cell.inner.lock().waiting.remove(&self.id);
+        self.cell.counters.appender_closed();
+    }
+}
+
+/// Counts the time of a wait, also of one that is cut short.
+struct Blocked<'a> {
+    cell: &'a StreamCell,
+    since: Timestamp,
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.cell.counters.count_blocked(self.cell.now().since(self.since));
+    }
+}
+
+/// A registered reader.
+#[derive(Debug)]
+pub(super) struct Watch {
+    cell: Arc<StreamCell>,
+    partitions: Vec<PartitionId>,
+    notify: Arc<Notify>,
+}
+
+impl Watch {
+    /// Ends when something has changed since the last call ended.
+    pub(super) async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut inner = self.cell.inner.lock();
+        for partition in &self.partitions {
+            inner.readers[partition.index()].retain(|reader| !Arc::ptr_eq(reader, &self.notify));
+        }
+        self.cell.counters.reader_closed();
+    }
+}

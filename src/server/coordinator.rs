@@ -1,0 +1,254 @@
+//! The coordinator: all streams by name, and what they share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+
+use super::cell::StreamCell;
+use super::clock::{Clock, SystemClock};
+use super::counters::ErrorCounters;
+use super::error::Error;
+use crate::engine::{Code, Command, StreamId, StreamName, StreamOptions, Timestamp};
+use crate::storage::Spool;
+use crate::wire::schema::StreamSchema;
+
+/// Most streams of a coordinator: each costs a few kilobytes and a place in every scrape.
+const STREAMS_MAX: usize = 10_000;
+
+/// What the coordinator does where a caller leaves it open.
+#[derive(Debug, Clone)]
+pub struct CoordinatorOptions {
+    /// Options of streams that are created without.
+    pub stream_defaults: StreamOptions,
+    /// Whether a `DoPut` to an unknown stream creates it.
+    pub create_on_put: bool,
+    /// Largest message taken, in bytes.
+    pub message_bytes_max: u64,
+    /// How long an append waits for room unless its caller says otherwise; none: as long as its caller waits.
+    pub append_timeout: Option<Duration>,
+}
+
+/// All streams by name, and what they share.
+#[derive(Debug)]
+pub struct Coordinator {
+    options: CoordinatorOptions,
+    clock: Arc<dyn Clock>,
+    spool: Spool,
+    streams: RwLock<BTreeMap<StreamName, Arc<StreamCell>>>,
+    shutdown: CancellationToken,
+    errors: ErrorCounters,
+    connections: AtomicU64,
+    started_at: Timestamp,
+}
+
+impl Coordinator {
+    /// A coordinator without streams, on the machine's clock.
+    #[must_use]
+    pub fn new(options: CoordinatorOptions, spool: Spool) -> Arc<Self> {
+        Self::with_clock(options, spool, Arc::new(SystemClock))
+    }
+
+    /// The same on any clock.
+    #[must_use]
+    pub fn with_clock(options: CoordinatorOptions, spool: Spool, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let started_at = clock.now();
+        Arc::new(Self {
+            options,
+            clock,
+            spool,
+            streams: RwLock::default(),
+            shutdown: CancellationToken::new(),
+            errors: ErrorCounters::default(),
+            connections: AtomicU64::new(0),
+            started_at,
+        })
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &CoordinatorOptions {
+        &self.options
+    }
+
+    /// Creates a stream. One that exists with the same options is taken as it is if `if_not_exists`.
+    ///
+    /// # Errors
+    /// `stream_exists`, `shutting_down`, `too_many`, `schema_mismatch`, or what is wrong with the options.
+    pub fn create(
+        &self,
+        name: &StreamName,
+        options: StreamOptions,
+        schema: Option<&StreamSchema>,
+        if_not_exists: bool,
+    ) -> Result<Arc<StreamCell>, Error> {
+        self.check_running()?;
+        let mut streams = self.streams.write();
+        if let Some(cell) = streams.get(name).cloned() {
+            drop(streams);
+            return same_or_refused(cell, &options, schema, if_not_exists);
+        }
+        if streams.len() >= STREAMS_MAX {
+            return Err(Error::TooManyStreams { limit: STREAMS_MAX });
+        }
+        let cell = Arc::new(StreamCell::new(name.clone(), new_stream_id(), options, self.clock.clone())?);
+        if let Some(schema) = schema {
+            cell.accept_schema(schema)?;
+        }
+        streams.insert(name.clone(), cell.clone());
+        Ok(cell)
+    }
+
+    /// The stream of that name.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub fn get(&self, name: &StreamName) -> Result<Arc<StreamCell>, Error> {
+        self.streams.read().get(name).cloned().ok_or_else(|| Error::StreamNotFound { stream: name.clone() })
+    }
+
+    /// The stream of that name, created with the defaults if the server's options allow it.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `shutting_down`, `too_many`.
+    pub fn get_or_create(&self, name: &StreamName) -> Result<Arc<StreamCell>, Error> {
+        match self.get(name) {
+            Err(_) if self.options.create_on_put => match self.create(name, self.options.stream_defaults.clone(), None, false) {
+                // Somebody else was faster.
+                Err(Error::StreamExists { .. }) => self.get(name),
+                created => created,
+            },
+            found => found,
+        }
+    }
+
+    /// All streams, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<StreamCell>> {
+        self.streams.read().values().cloned().collect()
+    }
+
+    /// Deletes a stream with everything in it. Its readers and appenders are told.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub fn delete(&self, name: &StreamName) -> Result<(), Error> {
+        let cell = self.streams.write().remove(name).ok_or_else(|| Error::StreamNotFound { stream: name.clone() })?;
+        // A stream that has ended already needs no telling.
+        let _ = cell.apply(Command::Fail { reason: "the stream was deleted".into() });
+        Ok(())
+    }
+
+    /// Lets time pass in all streams: call it about once a second.
+    pub fn tick(&self) {
+        for cell in self.list() {
+            let ticked = cell.apply(Command::Tick);
+            debug_assert!(ticked.is_ok(), "a tick is never refused");
+        }
+    }
+
+    /// Refuses new work and wakes all readers, so that they see it.
+    pub fn shut_down(&self) {
+        self.shutdown.cancel();
+        self.list().iter().for_each(|cell| cell.wake_all());
+    }
+
+    /// Cancelled when the coordinator shuts down.
+    #[must_use]
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Refuses work while shutting down.
+    ///
+    /// # Errors
+    /// `shutting_down`.
+    pub fn check_running(&self) -> Result<(), Error> {
+        if self.shutdown.is_cancelled() { Err(Error::ShuttingDown) } else { Ok(()) }
+    }
+
+    /// Where batches go that do not fit in memory.
+    #[must_use]
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// Errors given to clients so far.
+    #[must_use]
+    pub fn errors(&self) -> &ErrorCounters {
+        &self.errors
+    }
+
+    /// Takes note of an error that is given to a client.
+    pub fn count_error(&self, code: Code) {
+        self.errors.count(code);
+    }
+
+    /// Counts a connection until the guard is dropped.
+    #[must_use]
+    pub fn count_connection(self: &Arc<Self>) -> OpenConnection {
+        self.connections.fetch_add(1, Relaxed);
+        OpenConnection(self.clone())
+    }
+
+    /// Connections that are open now.
+    #[must_use]
+    pub fn open_connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    /// How long the coordinator has been running.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.clock.now().since(self.started_at)
+    }
+}
+
+/// A connection that is counted.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<Coordinator>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+fn new_stream_id() -> StreamId {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    StreamId(high ^ low)
+}
+
+/// A stream that is there already, if it is what was asked for.
+fn same_or_refused(
+    cell: Arc<StreamCell>,
+    options: &StreamOptions,
+    schema: Option<&StreamSchema>,
+    if_not_exists: bool,
+) -> Result<Arc<StreamCell>, Error> {
+    if !if_not_exists {
+        return Err(Error::StreamExists { stream: cell.name().clone(), difference: None });
+    }
+    if let Some(difference) = difference(cell.options(), options) {
+        return Err(Error::StreamExists { stream: cell.name().clone(), difference: Some(difference) });
+    }
+    if let Some(schema) = schema {
+        cell.accept_schema(schema)?;
+    }
+    Ok(cell)
+}
+
+/// The first option that differs, with both values.
+fn difference(have: &StreamOptions, asked: &StreamOptions) -> Option<String> {
+    let differs = |name: &str, have: String, asked: String| (have != asked).then(|| format!("{name} is {have}, not {asked}"));
+    let number = |name: &str, have: u64, asked: u64| differs(name, have.to_string(), asked.to_string());
+    number("partitions", have.partitions.into(), asked.partitions.into())
+        .or_else(|| number("max_buffered_batches", have.limits.max_buffered_batches, asked.limits.max_buffered_batches))
+        .or_else(|| number("max_buffered_bytes", have.limits.max_buffered_bytes, asked.limits.max_buffered_bytes))
+        .or_else(|| number("max_spool_bytes", have.limits.max_spool_bytes, asked.limits.max_spool_bytes))
+        .or_else(|| differs("visibility", format!("{:?}", have.visibility), format!("{:?}", asked.visibility)))
+        .or_else(|| differs("full_policy", format!("{:?}", have.full_policy), format!("{:?}", asked.full_policy)))
+}

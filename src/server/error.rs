@@ -1,0 +1,132 @@
+//! Every way in which the server refuses a call.
+
+use std::time::Duration;
+
+use crate::engine::{Code, Error as EngineError, NameError, Outcome, ProducerId, StreamName};
+use crate::storage::StorageError;
+use crate::wire::error::WireError;
+
+/// Why a call was refused or a data stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine's refusal.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Bytes or a text that cannot be used.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A file that cannot be written or read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A name that cannot be used.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// See [`Code::StreamNotFound`].
+    #[error("stream {stream} does not exist; create it, or check the name with ListFlights")]
+    StreamNotFound {
+        /// The name asked for.
+        stream: StreamName,
+    },
+    /// See [`Code::StreamExists`].
+    #[error("stream {stream} exists already{}; use it, delete it first, or choose another name", .difference.as_deref().map(|difference| format!(" with other options ({difference})")).unwrap_or_default())]
+    StreamExists {
+        /// The name asked for.
+        stream: StreamName,
+        /// The first option that differs, if that is the reason.
+        difference: Option<String>,
+    },
+    /// See [`Code::StreamReplaced`].
+    #[error(
+        "stream {stream} is another one than before: it was deleted and created again, or the coordinator was restarted; start anew with its present id"
+    )]
+    StreamReplaced {
+        /// The name.
+        stream: StreamName,
+    },
+    /// See [`Code::TooMany`].
+    #[error("the coordinator holds {limit} streams, which is the most it takes; delete some")]
+    TooManyStreams {
+        /// The limit.
+        limit: usize,
+    },
+    /// See [`Code::Timeout`].
+    #[error("no room for {bytes} bytes within {:.3} s: consumers have not acked enough; nothing of this batch is stored, try again or allow more time", .waited.as_secs_f64())]
+    AppendTimeout {
+        /// Size of the batch.
+        bytes: u64,
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// See [`Code::ProducerLost`].
+    #[error(
+        "producer {producer} has stopped giving signs of life without completing the stream; everything it committed was delivered, read on when it is back"
+    )]
+    ProducerLost {
+        /// The producer.
+        producer: ProducerId,
+    },
+    /// See [`Code::ShuttingDown`].
+    #[error("the coordinator is shutting down; try again when it is back")]
+    ShuttingDown,
+    /// See [`Code::Cancelled`].
+    #[error("the client went away in the middle of its request: {reason}")]
+    Disconnected {
+        /// What the connection said.
+        reason: String,
+    },
+    /// An argument of a control call that cannot be used.
+    #[error("{field} cannot be used: {reason}")]
+    InvalidArgument {
+        /// The field of the request.
+        field: &'static str,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// See [`Code::Unimplemented`].
+    #[error("{call} is not offered; {instead}")]
+    Unimplemented {
+        /// What was called.
+        call: String,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// A task of the server ended before its time: a defect in bowstring.
+    #[error("a task of the server failed: {reason}; please report this")]
+    Task {
+        /// What it said.
+        reason: String,
+    },
+    /// The engine gave an answer of another kind than asked for: a defect in bowstring.
+    #[error("the engine answered {outcome}; please report this")]
+    Unexpected {
+        /// The answer.
+        outcome: String,
+    },
+}
+
+impl Error {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Engine(error) => error.code(),
+            Self::Wire(error) => error.code(),
+            Self::Storage(error) => error.code(),
+            Self::Name(_) | Self::InvalidArgument { .. } => Code::InvalidArgument,
+            Self::StreamNotFound { .. } => Code::StreamNotFound,
+            Self::StreamExists { .. } => Code::StreamExists,
+            Self::StreamReplaced { .. } => Code::StreamReplaced,
+            Self::TooManyStreams { .. } => Code::TooMany,
+            Self::AppendTimeout { .. } => Code::Timeout,
+            Self::ProducerLost { .. } => Code::ProducerLost,
+            Self::ShuttingDown => Code::ShuttingDown,
+            Self::Disconnected { .. } => Code::Cancelled,
+            Self::Unimplemented { .. } => Code::Unimplemented,
+            Self::Task { .. } | Self::Unexpected { .. } => Code::Internal,
+        }
+    }
+
+    pub(super) fn unexpected(outcome: &Outcome) -> Self {
+        Self::Unexpected { outcome: format!("{outcome:?}") }
+    }
+}

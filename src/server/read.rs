@@ -1,0 +1,228 @@
+//! The reading loop: one `DoGet`, from a ticket to framed batches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use bytes::Bytes;
+use futures::Stream;
+
+use super::cell::{StreamCell, Watch};
+use super::coordinator::Coordinator;
+use super::error::Error;
+use crate::engine::{Batch, Code, FullPolicy, Offset, PartitionId, StreamState};
+use crate::storage::StoredBatch;
+use crate::wire::batch::EncodedBatch;
+use crate::wire::command::GetTarget;
+use crate::wire::dictionary::DictionarySet;
+use crate::wire::frame::FrameWriter;
+use crate::wire::ipc::Body;
+use crate::wire::metadata::BatchMetadata;
+
+/// Most batches, and bytes of batches, that are taken out of a partition at a time. They are held until the
+/// consumer's connection has taken them: a reader's share of memory beyond the stream's limits.
+const BATCHES_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: u64 = 8 << 20;
+
+/// Serves one `DoGet`: the chunks of its response, which is driven by whoever asks for them. A consumer that
+/// stops reading holds up nobody but itself.
+///
+/// # Errors
+/// Before the first chunk: what is wrong with the ticket. After: why the stream cannot go on; everything that
+/// was visible before has been sent by then.
+pub(super) fn get(coordinator: Arc<Coordinator>, target: &GetTarget) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
+    coordinator.check_running()?;
+    let mut reading = Reading::open(coordinator, target)?;
+    Ok(try_stream! {
+        while reading.wait_for_schema().await? {}
+        loop {
+            let ended = reading.end_state();
+            let mut idle = true;
+            for index in 0..reading.ranges.len() {
+                for batch in reading.take(index)? {
+                    idle = false;
+                    let loaded = load(&batch.data).await?;
+                    reading.frame(index, &batch, &loaded);
+                    while let Some(chunk) = reading.frames.next_chunk() {
+                        yield chunk;
+                    }
+                }
+            }
+            if !idle && !reading.is_done() {
+                continue;
+            }
+            reading.frames.flush();
+            while let Some(chunk) = reading.frames.next_chunk() {
+                yield chunk;
+            }
+            if reading.is_done() {
+                break;
+            }
+            match ended {
+                None => reading.watch.changed().await,
+                Some(Ok(())) => break,
+                Some(Err(error)) => Err(error)?,
+            }
+        }
+    })
+}
+
+/// What is to be read of one partition.
+#[derive(Debug)]
+struct Range {
+    partition: PartitionId,
+    next: Offset,
+    /// Exclusive; none: follows the stream.
+    end: Option<Offset>,
+}
+
+/// One `DoGet` under way.
+struct Reading {
+    coordinator: Arc<Coordinator>,
+    cell: Arc<StreamCell>,
+    watch: Watch,
+    ranges: Vec<Range>,
+    /// Batches that may still be sent; none: no limit.
+    batches_left: Option<u64>,
+    schema_sent: bool,
+    /// What the consumer holds.
+    dictionaries: Arc<DictionarySet>,
+    frames: FrameWriter,
+}
+
+impl Reading {
+    fn open(coordinator: Arc<Coordinator>, target: &GetTarget) -> Result<Self, Error> {
+        let cell = coordinator.get(&target.stream)?;
+        cell.check_id(target.stream_id)?;
+        let partitions = match &target.partitions {
+            Some(partitions) => partitions.clone(),
+            None => (0..cell.options().partitions).map(PartitionId).collect(),
+        };
+        let ranges: Vec<_> = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            watch: cell.watch(&partitions),
+            cell,
+            coordinator,
+            ranges,
+            batches_left: target.batches_max,
+            schema_sent: false,
+            dictionaries: DictionarySet::empty(),
+            frames: FrameWriter::new(),
+        })
+    }
+
+    /// Frames the schema as soon as there is one; true while it is to be asked again. A bounded read of a
+    /// stream without a schema is empty.
+    async fn wait_for_schema(&mut self) -> Result<bool, Error> {
+        let ended = self.end_state();
+        if let Some(schema) = self.cell.schema() {
+            self.frames.push(&[], schema.header(), &[], &Body::default());
+            self.schema_sent = true;
+            return Ok(false);
+        }
+        match ended {
+            _ if self.is_done() => Ok(false),
+            Some(end) => end.map(|()| false),
+            None => {
+                self.watch.changed().await;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether nothing more will come, and why. Asked *before* looking for batches: what is visible by then
+    /// is found by the look that follows.
+    fn end_state(&self) -> Option<Result<(), Error>> {
+        match self.cell.state() {
+            StreamState::Completed => return Some(Ok(())),
+            StreamState::Failed { reason } => return Some(Err(Error::Engine(crate::engine::Error::StreamFailed { reason }))),
+            StreamState::Open => {}
+        }
+        if self.coordinator.shutdown().is_cancelled() {
+            return Some(Err(Error::ShuttingDown));
+        }
+        self.cell.lost_producer().map(|producer| Err(Error::ProducerLost { producer }))
+    }
+
+    /// All that was asked for has been sent.
+    fn is_done(&self) -> bool {
+        self.batches_left == Some(0) || self.ranges.iter().all(|range| range.end.is_some_and(|end| range.next >= end))
+    }
+
+    /// The next batches of a partition.
+    fn take(&mut self, index: usize) -> Result<Vec<Batch<StoredBatch>>, Error> {
+        let range = &mut self.ranges[index];
+        let left = range.end.map_or(u64::MAX, |end| end.since(range.next)).min(self.batches_left.unwrap_or(u64::MAX));
+        let batches_max = usize::try_from(left).unwrap_or(usize::MAX).min(BATCHES_AT_ONCE);
+        if batches_max == 0 {
+            return Ok(Vec::new());
+        }
+        let read = match self.cell.read(range.partition, range.next, batches_max, BYTES_AT_ONCE) {
+            // The stream drops its oldest batches by policy: go on after the gap, which the offsets show.
+            Err(error) if error.code() == Code::OffsetGone && self.cell.options().full_policy == FullPolicy::DropOldest => {
+                range.next = self.cell.range(range.partition)?.0;
+                self.cell.read(range.partition, range.next, batches_max, BYTES_AT_ONCE)
+            }
+            read => read,
+        };
+        // A start that was given explicitly may lie ahead of what is visible: it will come.
+        let batches = match read {
+            Err(error) if error.code() == Code::OffsetAhead && range.end.is_none() => Vec::new(),
+            read => read?,
+        };
+        range.next = range.next.plus(batches.len() as u64);
+        self.batches_left = self.batches_left.map(|left| left.saturating_sub(batches.len() as u64));
+        Ok(batches)
+    }
+
+    /// Frames a batch, after the dictionaries that the consumer lacks.
+    fn frame(&mut self, index: usize, batch: &Batch<StoredBatch>, loaded: &EncodedBatch) {
+        for dictionary in loaded.dictionaries.missing_from(&self.dictionaries) {
+            self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
+        }
+        self.dictionaries = loaded.dictionaries.clone();
+        let partition = self.ranges[index].partition;
+        let metadata = BatchMetadata {
+            partition: partition.0,
+            offset: batch.offset.0,
+            epoch: batch.facts.epoch.map(|epoch| epoch.0),
+            appended_at_micros: batch.facts.appended_at.0,
+            user: loaded.user.clone(),
+        };
+        self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), &loaded.message.body);
+        let latency = self.cell.now().since(batch.facts.appended_at);
+        self.cell.counters().count_delivered(partition, batch.facts.rows, batch.facts.bytes, latency);
+    }
+}
+
+/// Where reading a partition starts and ends.
+fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<Range, Error> {
+    let (earliest, visible_end) = cell.range(partition)?;
+    let given = |offsets: &Option<BTreeMap<PartitionId, Offset>>| offsets.as_ref().and_then(|offsets| offsets.get(&partition).copied());
+    let next = match (given(&target.start), &target.subscription) {
+        (Some(start), _) => start,
+        (None, Some(subscription)) => cell.cursor(subscription, partition)?,
+        (None, None) => earliest,
+    };
+    let end = given(&target.end).or((!target.follow).then_some(visible_end));
+    if !target.follow && end.is_some_and(|end| end > visible_end) {
+        let offset = end.unwrap_or(visible_end);
+        return Err(Error::Engine(crate::engine::Error::OffsetAhead { partition, offset, end: visible_end }));
+    }
+    if next < earliest && cell.options().full_policy != FullPolicy::DropOldest {
+        return Err(Error::Engine(crate::engine::Error::OffsetGone { partition, offset: next, earliest }));
+    }
+    Ok(Range { partition, next, end })
+}
+
+/// The batch's bytes, from wherever they are.
+async fn load(stored: &StoredBatch) -> Result<Arc<EncodedBatch>, Error> {
+    match stored {
+        StoredBatch::Memory(batch) => Ok(batch.clone()),
+        StoredBatch::Spooled(spooled) => {
+            let spooled = spooled.clone();
+            let read = tokio::task::spawn_blocking(move || spooled.read()).await;
+            Ok(Arc::new(read.map_err(|error| Error::Task { reason: error.to_string() })??))
+        }
+    }
+}

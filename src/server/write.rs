@@ -1,0 +1,327 @@
+//! The writing loop: one `DoPut`, from its bytes to appended batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body as HttpBody;
+use http_body_util::BodyExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::cell::{Appender, StreamCell};
+use super::coordinator::Coordinator;
+use super::error::Error;
+use crate::engine::{AppenderKind, PartitionId, Place, ProducerId, Receipt};
+use crate::storage::{SpoolFile, StoredBatch};
+use crate::wire::batch::EncodedBatch;
+use crate::wire::command::PutTarget;
+use crate::wire::dictionary::DictionarySet;
+use crate::wire::error::WireError;
+use crate::wire::frame::{FlightHead, FrameReader};
+use crate::wire::ipc::{self, Kind, Message};
+use crate::wire::metadata::{AppendMetadata, AppendResult};
+use crate::wire::schema::{DictionaryIds, StreamSchema};
+
+/// Serves one `DoPut`: reads `body` to its end and appends what it carries.
+///
+/// `progress` gets what is stored so far; slow readers of it see only the newest, which says everything.
+///
+/// # Errors
+/// What was wrong, or which limit or deadline was hit: the batch it happened at is not stored, the ones
+/// before it are. `stored_batches` of the last progress tells how many.
+pub(super) async fn put<B>(
+    coordinator: &Arc<Coordinator>,
+    body: B,
+    deadline: Option<Instant>,
+    progress: &watch::Sender<Option<AppendResult>>,
+) -> Result<(), Error>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let mut input = Input { body, frames: FrameReader::new(coordinator.options().message_bytes_max) };
+    let Some(first) = input.head().await? else { return Err(Error::Wire(WireError::missing_descriptor())) };
+    coordinator.check_running()?;
+    let mut writing = Writing::open(coordinator, &first, deadline)?;
+    writing.report(progress);
+    writing.take(&mut input, first, progress).await?;
+    while let Some(head) = writing.next(&mut input, progress).await? {
+        writing.take(&mut input, head, progress).await?;
+    }
+    writing.finish(progress)
+}
+
+/// The request's messages.
+struct Input<B> {
+    body: B,
+    frames: FrameReader,
+}
+
+impl<B> Input<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    /// The next message but for its body; none at the end.
+    async fn head(&mut self) -> Result<Option<FlightHead>, Error> {
+        loop {
+            if let Some(head) = self.frames.head()? {
+                return Ok(Some(head));
+            }
+            if !self.receive().await? {
+                return if self.frames.is_between_messages() { Ok(None) } else { Err(Error::Wire(WireError::cut_short())) };
+            }
+        }
+    }
+
+    /// The body that belongs to the last head.
+    async fn body(&mut self) -> Result<ipc::Body, Error> {
+        loop {
+            if let Some(body) = self.frames.body()? {
+                return Ok(body);
+            }
+            if !self.receive().await? {
+                return Err(Error::Wire(WireError::cut_short()));
+            }
+        }
+    }
+
+    /// Takes in what the connection has next; false at the end of the request.
+    async fn receive(&mut self) -> Result<bool, Error> {
+        match self.body.frame().await {
+            None => Ok(false),
+            Some(Err(error)) => Err(Error::Disconnected { reason: error.to_string() }),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    self.frames.push(data);
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Where an append's partition comes from.
+#[derive(Debug, Clone, Copy)]
+enum Route {
+    /// The batch's own metadata.
+    Metadata,
+    /// The descriptor.
+    Fixed(PartitionId),
+    /// Each in turn, the stream's next one first.
+    RoundRobin,
+}
+
+/// One `DoPut` under way.
+struct Writing {
+    cell: Arc<StreamCell>,
+    appender: Appender,
+    is_writer: bool,
+    route: Route,
+    /// A stock client's `PutResult`s may never be read: it gets one, at the end.
+    reports_each: bool,
+    schema: Arc<StreamSchema>,
+    ids: DictionaryIds,
+    dictionaries: Arc<DictionarySet>,
+    /// Bytes of dictionaries that have come since the last batch; they are charged with the next one.
+    dictionary_bytes: u64,
+    next_ordinal: u64,
+    spool: SpoolFile,
+    append_timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    coordinator: Arc<Coordinator>,
+}
+
+impl Writing {
+    /// Opens what the first message's descriptor names, with its schema.
+    fn open(coordinator: &Arc<Coordinator>, first: &FlightHead, deadline: Option<Instant>) -> Result<Self, Error> {
+        let target = PutTarget::from_descriptor(&first.descriptor)?;
+        if !matches!(ipc::inspect(&first.header, first.body_len)?, Kind::Schema) {
+            return Err(Error::Wire(WireError::missing_schema()));
+        }
+        let producer_schema = StreamSchema::parse(first.header.clone())?;
+        let cell = coordinator.get_or_create(target.stream())?;
+        cell.check_id(target.stream_id())?;
+        let route = match (&target, target.partition()) {
+            (_, Some(partition)) => Route::Fixed(partition),
+            (PutTarget::Path { .. }, None) => Route::RoundRobin,
+            (PutTarget::Command { .. }, None) => Route::Metadata,
+        };
+        if let Route::Fixed(partition) = route {
+            cell.range(partition)?;
+        }
+        let kind = target.kind().cloned().map_or_else(anonymous, Ok)?;
+        let is_writer = kind.epoch().is_some();
+        let ids = cell.accept_schema(&producer_schema)?;
+        let (appender, next_ordinal) = cell.open_appender(kind)?;
+        Ok(Self {
+            appender,
+            is_writer,
+            route,
+            reports_each: matches!(target, PutTarget::Command { .. }),
+            schema: cell.schema().unwrap_or_else(|| Arc::new(producer_schema)),
+            ids,
+            dictionaries: DictionarySet::empty(),
+            dictionary_bytes: 0,
+            next_ordinal,
+            spool: coordinator.spool().file(),
+            append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
+            deadline,
+            cell,
+            coordinator: coordinator.clone(),
+        })
+    }
+
+    /// The next message; what is stored so far is reported before waiting for it.
+    async fn next<B>(&self, input: &mut Input<B>, progress: &watch::Sender<Option<AppendResult>>) -> Result<Option<FlightHead>, Error>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        if let Some(head) = input.frames.head()? {
+            return Ok(Some(head));
+        }
+        self.report(progress);
+        tokio::select! {
+            head = input.head() => head,
+            () = self.coordinator.shutdown().cancelled() => Err(Error::ShuttingDown),
+        }
+    }
+
+    fn report(&self, progress: &watch::Sender<Option<AppendResult>>) {
+        if self.reports_each {
+            progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt: None }));
+        }
+    }
+
+    async fn take<B>(&mut self, input: &mut Input<B>, head: FlightHead, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        match ipc::inspect(&head.header, head.body_len)? {
+            Kind::Empty => input.body().await.map(drop),
+            Kind::Schema => {
+                self.ids = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
+                input.body().await.map(drop)
+            }
+            Kind::Dictionary { id, delta } => {
+                let message = Message { header: head.header, body: input.body().await? };
+                ipc::check_compressed(&message.header, &message.body)?;
+                let (id, message) = self.ids.rewrite(id, delta, message)?;
+                self.dictionary_bytes += message.bytes();
+                self.dictionaries = self.dictionaries.with(id, delta, message);
+                Ok(())
+            }
+            Kind::Batch { rows } => self.take_batch(input, head, rows, progress).await,
+        }
+    }
+
+    /// Room first, then the body: what waits for room stays in the client and in the connection's window.
+    async fn take_batch<B>(
+        &mut self,
+        input: &mut Input<B>,
+        head: FlightHead,
+        rows: u64,
+        progress: &watch::Sender<Option<AppendResult>>,
+    ) -> Result<(), Error>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        self.schema.check_layout(&head.header)?;
+        let metadata = self.metadata(&head)?;
+        let bytes = (head.header.len() as u64).saturating_add(head.body_len).saturating_add(self.dictionary_bytes);
+        let place = self.reserve(bytes, progress).await?;
+        let message = Message { header: head.header, body: input.body().await? };
+        ipc::check_compressed(&message.header, &message.body)?;
+        let batch = EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: metadata.user, rows };
+        let data = match place {
+            Place::Memory => StoredBatch::Memory(Arc::new(batch)),
+            Place::Spool => self.spooled(batch).await?,
+        };
+        self.appender.append(metadata.ordinal, PartitionId(metadata.partition), rows, bytes, data)?;
+        self.dictionary_bytes = 0;
+        self.next_ordinal = self.next_ordinal.max(metadata.ordinal.saturating_add(1));
+        Ok(())
+    }
+
+    fn metadata(&self, head: &FlightHead) -> Result<AppendMetadata, Error> {
+        let stock =
+            |partition: PartitionId| AppendMetadata { partition: partition.0, ordinal: self.next_ordinal, user: head.metadata.clone() };
+        match self.route {
+            Route::RoundRobin => Ok(stock(self.cell.next_partition())),
+            Route::Fixed(partition) if !self.reports_each => Ok(stock(partition)),
+            // A client that speaks JSON but sends no metadata (a stock one) gets what its descriptor says.
+            Route::Fixed(partition) if head.metadata.is_empty() => Ok(stock(partition)),
+            Route::Fixed(partition) => Ok(AppendMetadata { partition: partition.0, ..AppendMetadata::from_bytes(&head.metadata)? }),
+            Route::Metadata if head.metadata.is_empty() => Ok(stock(self.cell.next_partition())),
+            Route::Metadata => Ok(AppendMetadata::from_bytes(&head.metadata)?),
+        }
+    }
+
+    /// Waits for room until the append's own time or the call's deadline is over, or the server shuts down.
+    async fn reserve(&self, bytes: u64, progress: &watch::Sender<Option<AppendResult>>) -> Result<Place, Error> {
+        let reserved = self.appender.reserve(bytes);
+        tokio::pin!(reserved);
+        // Most appends have room at once, and need neither a report nor a timer.
+        if let std::task::Poll::Ready(place) = futures::poll!(&mut reserved) {
+            return place;
+        }
+        self.report(progress);
+        let started = self.cell.now();
+        tokio::select! {
+            place = reserved => place,
+            () = until(self.append_timeout, self.deadline) => Err(Error::AppendTimeout { bytes, waited: self.cell.now().since(started) }),
+            () = self.coordinator.shutdown().cancelled() => Err(Error::ShuttingDown),
+        }
+    }
+
+    async fn spooled(&self, batch: EncodedBatch) -> Result<StoredBatch, Error> {
+        let file = self.spool.clone();
+        let written = tokio::task::spawn_blocking(move || file.write(batch)).await;
+        let spooled = written.map_err(|error| Error::Task { reason: error.to_string() })??;
+        Ok(StoredBatch::Spooled(Arc::new(spooled)))
+    }
+
+    fn finish(self, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error> {
+        let receipt = if self.is_writer { Some(self.appender.finish_writer()?) } else { None };
+        let receipt = receipt.map(|Receipt { epoch, task, attempt, batches, rows, bytes }| crate::wire::proto::Receipt {
+            stream_id: self.cell.id().0,
+            epoch: epoch.0,
+            task: task.0,
+            attempt: attempt.0,
+            batches,
+            rows,
+            bytes,
+        });
+        progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt }));
+        Ok(())
+    }
+}
+
+/// The appender of a client that says nothing of itself.
+fn anonymous() -> Result<AppenderKind, Error> {
+    Ok(AppenderKind::Anonymous { producer: ProducerId::new(&format!("anonymous-{}", uuid::Uuid::new_v4())).map_err(Error::Name)? })
+}
+
+/// Ends when the earlier of a time from now and a deadline is there; never if there is neither.
+async fn until(timeout: Option<Duration>, deadline: Option<Instant>) {
+    let timeout = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let deadline = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = timeout => (),
+        () = deadline => (),
+    }
+}
