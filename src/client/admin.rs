@@ -1,0 +1,243 @@
+//! The control verbs: streams, epochs, subscriptions, acks, stats. They mirror `proto/`'s control service.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use super::generated::control_client::ControlClient;
+use super::options::Offsets;
+use super::retry::Backoff;
+use super::{Client, Error};
+use crate::engine::{Epoch, EpochState, Start, StreamId};
+use crate::wire::proto;
+
+/// A producer and one run of it, as epochs need them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerRun {
+    /// The producer, for instance a Spark query's id.
+    pub producer: String,
+    /// Its run, for instance a Spark query's run id; a new one fences the former.
+    pub run: String,
+}
+
+impl Client {
+    /// Creates a stream. A create whose first answer was lost on the way is tried again and may then report
+    /// `stream_exists`; set `if_not_exists` where that matters.
+    ///
+    /// # Errors
+    /// `stream_exists`, `invalid_argument`, `too_many`.
+    pub async fn create_stream(&self, request: proto::CreateStreamRequest) -> Result<proto::StreamDescription, Error> {
+        self.call(request, |mut control, request| async move { control.create_stream(request).await }).await
+    }
+
+    /// Everything that is known of a stream.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn describe_stream(&self, stream: &str) -> Result<proto::StreamDescription, Error> {
+        let request = proto::DescribeStreamRequest { stream: stream.to_owned() };
+        self.call(request, |mut control, request| async move { control.describe_stream(request).await }).await
+    }
+
+    /// All streams, by name.
+    ///
+    /// # Errors
+    /// Only where the coordinator cannot be reached.
+    pub async fn list_streams(&self) -> Result<Vec<proto::StreamDescription>, Error> {
+        let request = proto::ListStreamsRequest {};
+        let response = self.call(request, |mut control, request| async move { control.list_streams(request).await }).await?;
+        Ok(response.streams)
+    }
+
+    /// Deletes a stream and all that it holds.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn delete_stream(&self, stream: &str) -> Result<(), Error> {
+        let request = proto::DeleteStreamRequest { stream: stream.to_owned() };
+        self.call(request, |mut control, request| async move { control.delete_stream(request).await }).await.map(drop)
+    }
+
+    /// Ends a stream in good order: readers get what is there, then the end. Idempotent.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `stream_failed`.
+    pub async fn complete_stream(&self, stream: &str) -> Result<(), Error> {
+        let request = proto::CompleteStreamRequest { stream: stream.to_owned() };
+        self.call(request, |mut control, request| async move { control.complete_stream(request).await }).await.map(drop)
+    }
+
+    /// Ends a stream with an error: readers get what is there, then the error. Idempotent.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `stream_completed`.
+    pub async fn fail_stream(&self, stream: &str, reason: &str) -> Result<(), Error> {
+        let request = proto::FailStreamRequest { stream: stream.to_owned(), reason: reason.to_owned() };
+        self.call(request, |mut control, request| async move { control.fail_stream(request).await }).await.map(drop)
+    }
+
+    /// Opens an epoch, or says that it is committed already: then nothing has to be sent.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `fenced`, `stream_completed`, `stream_failed`.
+    pub async fn open_epoch(&self, stream: &str, run: &ProducerRun, epoch: Epoch) -> Result<EpochState, Error> {
+        let request =
+            proto::OpenEpochRequest { stream: stream.to_owned(), producer: run.producer.clone(), run: run.run.clone(), epoch: epoch.0 };
+        epoch_state(&self.call(request, |mut control, request| async move { control.open_epoch(request).await }).await?)
+    }
+
+    /// Makes the batches of the named receipts visible, all at once. Idempotent.
+    ///
+    /// # Errors
+    /// `receipt_unknown`, `epoch_not_open`, `fenced`, `stream_replaced`.
+    pub async fn commit_epoch(
+        &self,
+        stream: &str,
+        run: &ProducerRun,
+        epoch: Epoch,
+        receipts: Vec<proto::Receipt>,
+    ) -> Result<EpochState, Error> {
+        let request = proto::CommitEpochRequest {
+            stream: stream.to_owned(),
+            producer: run.producer.clone(),
+            run: run.run.clone(),
+            epoch: epoch.0,
+            receipts,
+        };
+        epoch_state(&self.call(request, |mut control, request| async move { control.commit_epoch(request).await }).await?)
+    }
+
+    /// Drops what was staged for the epoch. Idempotent.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `fenced`.
+    pub async fn abort_epoch(&self, stream: &str, run: &ProducerRun, epoch: Epoch) -> Result<EpochState, Error> {
+        let request =
+            proto::AbortEpochRequest { stream: stream.to_owned(), producer: run.producer.clone(), run: run.run.clone(), epoch: epoch.0 };
+        epoch_state(&self.call(request, |mut control, request| async move { control.abort_epoch(request).await }).await?)
+    }
+
+    /// A producer's sign of life: unless the next comes within `lease` (at most an hour), readers learn that it
+    /// is lost. Zero says goodbye.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `fenced`.
+    pub async fn keep_producer(&self, stream: &str, run: &ProducerRun, lease: Duration) -> Result<(), Error> {
+        let request = proto::KeepProducerRequest {
+            stream: stream.to_owned(),
+            producer: run.producer.clone(),
+            run: run.run.clone(),
+            lease_millis: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.call(request, |mut control, request| async move { control.keep_producer(request).await }).await.map(drop)
+    }
+
+    /// Creates a subscription; one that exists stays as it is.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `too_many`.
+    pub async fn subscribe(&self, stream: &str, subscription: &str, start: Start) -> Result<proto::SubscriptionDescription, Error> {
+        let start = match start {
+            Start::Earliest => proto::Start::Earliest,
+            Start::Latest => proto::Start::Latest,
+        };
+        let request = proto::SubscribeRequest { stream: stream.to_owned(), subscription: subscription.to_owned(), start: start.into() };
+        self.call(request, |mut control, request| async move { control.subscribe(request).await }).await
+    }
+
+    /// Removes a subscription; what only it held back is dropped.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `subscription_not_found`.
+    pub async fn unsubscribe(&self, stream: &str, subscription: &str) -> Result<(), Error> {
+        let request = proto::UnsubscribeRequest { stream: stream.to_owned(), subscription: subscription.to_owned() };
+        self.call(request, |mut control, request| async move { control.unsubscribe(request).await }).await.map(drop)
+    }
+
+    /// The subscription is done with all batches before `offsets`. Idempotent; never moves back.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, `offset_ahead`, `stream_replaced` if the stream is not `stream_id`'s.
+    pub async fn ack(&self, stream: &str, subscription: &str, offsets: &Offsets, stream_id: Option<StreamId>) -> Result<(), Error> {
+        let request = proto::AckRequest {
+            stream: stream.to_owned(),
+            subscription: subscription.to_owned(),
+            offsets: offset_list(offsets),
+            stream_id: stream_id.map_or(0, |id| id.0),
+        };
+        self.call(request, |mut control, request| async move { control.ack(request).await }).await.map(drop)
+    }
+
+    /// The subscription has planned to read all batches before `offsets`: they no longer hold back producers,
+    /// though they are acked only later.
+    ///
+    /// # Errors
+    /// As [`Client::ack`].
+    pub async fn plan(&self, stream: &str, subscription: &str, offsets: &Offsets, stream_id: Option<StreamId>) -> Result<(), Error> {
+        let request = proto::PlanRequest {
+            stream: stream.to_owned(),
+            subscription: subscription.to_owned(),
+            offsets: offset_list(offsets),
+            stream_id: stream_id.map_or(0, |id| id.0),
+        };
+        self.call(request, |mut control, request| async move { control.plan(request).await }).await.map(drop)
+    }
+
+    /// Puts the subscription's cursor on offsets that are still kept, forwards or backwards.
+    ///
+    /// # Errors
+    /// As [`Client::ack`], and `offset_gone`.
+    pub async fn seek(&self, stream: &str, subscription: &str, offsets: &Offsets, stream_id: Option<StreamId>) -> Result<(), Error> {
+        let request = proto::SeekRequest {
+            stream: stream.to_owned(),
+            subscription: subscription.to_owned(),
+            offsets: offset_list(offsets),
+            stream_id: stream_id.map_or(0, |id| id.0),
+        };
+        self.call(request, |mut control, request| async move { control.seek(request).await }).await.map(drop)
+    }
+
+    /// Statistics of one stream, or of all.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn stats(&self, stream: Option<&str>) -> Result<proto::GetStatsResponse, Error> {
+        let request = proto::GetStatsRequest { stream: stream.unwrap_or_default().to_owned() };
+        self.call(request, |mut control, request| async move { control.get_stats(request).await }).await
+    }
+
+    /// One control call, tried again while the coordinator cannot be reached. All but `create_stream` and
+    /// `delete_stream` change nothing when they are repeated.
+    async fn call<Q, A, F>(&self, request: Q, verb: impl Fn(ControlClient<Channel>, Q) -> F) -> Result<A, Error>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut backoff = Backoff::new(self.options().retry_deadline);
+        loop {
+            let attempt = verb(self.control(), request.clone());
+            let error = match tokio::time::timeout(backoff.attempt_timeout(), attempt).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) => Error::from_status(&status, self.url_arc()),
+                Err(_) => Error::ConnectionLost { url: self.url_arc().clone(), reason: "no answer in time".into() },
+            };
+            backoff.wait(error).await?;
+        }
+    }
+}
+
+fn offset_list(offsets: &Offsets) -> Vec<proto::PartitionOffset> {
+    offsets.iter().map(|(partition, offset)| proto::PartitionOffset { partition: partition.0, offset: offset.0 }).collect()
+}
+
+fn epoch_state(response: &proto::EpochResponse) -> Result<EpochState, Error> {
+    match response.state() {
+        proto::EpochState::Open => Ok(EpochState::Open),
+        proto::EpochState::Committed => Ok(EpochState::Committed),
+        proto::EpochState::AlreadyCommitted => Ok(EpochState::AlreadyCommitted),
+        proto::EpochState::Aborted => Ok(EpochState::Aborted),
+        proto::EpochState::Unspecified => Err(Error::protocol("an epoch without a state")),
+    }
+}

@@ -1,0 +1,110 @@
+//! The blocking client.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::process::{OfProcess, runtime};
+use super::{Consumer, EpochWriter, Producer, Wait};
+use crate::client::task::OwnedTask;
+use crate::client::watched::Watched;
+use crate::client::{self as asynchronous, ClientOptions, ConsumerOptions, Error, ProducerOptions, WriterId, WriterOptions};
+use crate::engine::StoredState;
+
+/// A connection to a coordinator; see [`client::Client`](crate::client::Client). In a forked child it connects anew by
+/// itself; producers, writers and consumers have to be made anew there.
+#[derive(Debug, Clone)]
+pub struct Client {
+    url: Arc<str>,
+    options: ClientOptions,
+    current: Arc<Mutex<Option<OfProcess<asynchronous::Client>>>>,
+}
+
+impl Client {
+    /// Connects to the coordinator at `url` (`grpc://host:port`); keeps trying until `connect_timeout`.
+    ///
+    /// # Errors
+    /// `unavailable` if it cannot be reached in time, `invalid_argument` if the URL is none.
+    pub fn connect<E: From<Error>>(url: &str, options: ClientOptions, wait: &mut Wait<'_, E>) -> Result<Self, E> {
+        let client = Self { url: url.into(), options, current: Arc::default() };
+        client.get(wait)?;
+        Ok(client)
+    }
+
+    /// The URL that was connected to.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A producer for `stream`; see [`client::Client::producer`](crate::client::Client::producer).
+    ///
+    /// # Errors
+    /// `invalid_argument` if the schema cannot be sent.
+    pub fn producer<E: From<Error>>(&self, stream: &str, options: ProducerOptions, wait: &mut Wait<'_, E>) -> Result<Producer, E> {
+        Ok(Producer::new(self.get(wait)?.producer(stream, options)?))
+    }
+
+    /// A writer: one task attempt of an epoch; see [`client::Client::writer`](crate::client::Client::writer).
+    ///
+    /// # Errors
+    /// `invalid_argument` if the schema cannot be sent.
+    pub fn writer<E: From<Error>>(
+        &self,
+        stream: &str,
+        id: WriterId,
+        options: WriterOptions,
+        wait: &mut Wait<'_, E>,
+    ) -> Result<EpochWriter, E> {
+        Ok(EpochWriter::new(self.get(wait)?.writer(stream, id, options)?))
+    }
+
+    /// A consumer of `stream`; see [`client::Client::consumer`](crate::client::Client::consumer).
+    ///
+    /// # Errors
+    /// `stream_not_found`, `stream_replaced`, `partition_out_of_range`.
+    pub fn consumer<E: From<Error>>(&self, stream: &str, options: ConsumerOptions, wait: &mut Wait<'_, E>) -> Result<Consumer, E> {
+        let stream = stream.to_owned();
+        let consumer = self.call(wait, |client| async move { client.consumer(&stream, options).await })?;
+        Ok(Consumer::new(consumer))
+    }
+
+    /// Runs a verb of the async client.
+    pub(super) fn call<T, F, E>(&self, wait: &mut Wait<'_, E>, verb: impl FnOnce(asynchronous::Client) -> F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        E: From<Error>,
+    {
+        let client = self.get(wait)?;
+        run(wait, verb(client))
+    }
+
+    /// This process's connection.
+    fn get<E: From<Error>>(&self, wait: &mut Wait<'_, E>) -> Result<asynchronous::Client, E> {
+        if let Some(client) = self.current.lock().as_ref().and_then(OfProcess::get) {
+            return Ok(client.clone());
+        }
+        let (url, options) = (self.url.clone(), self.options.clone());
+        let client = run(wait, async move { asynchronous::Client::connect(&url, options).await })?;
+        *self.current.lock() = Some(OfProcess::new(client.clone()));
+        Ok(client)
+    }
+}
+
+/// Runs a future on the background runtime; it ends with the wait, whichever way that ends.
+pub(super) fn run<T, E>(wait: &mut Wait<'_, E>, future: impl Future<Output = Result<T, Error>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Error>,
+{
+    let answer = Arc::new(Watched::new(None));
+    let (set, set_panic) = (answer.clone(), answer.clone());
+    let work = async move {
+        let result = future.await;
+        set.update(|answer| *answer = Some(result));
+    };
+    let _task = OwnedTask::spawn(&runtime()?, work, move |error| set_panic.update(|answer| *answer = Some(Err(error))));
+    Ok(wait.on(&answer, "the coordinator's answer", StoredState::Unknown, Option::take)??)
+}

@@ -1,0 +1,107 @@
+//! A blocking consumer.
+
+use arrow_schema::SchemaRef;
+
+use super::Wait;
+use super::process::OfProcess;
+use crate::client::acks::Pending;
+use crate::client::prefetch::Prefetch;
+use crate::client::{self as asynchronous, Delivered, Error};
+use crate::engine::{Offset, PartitionId, StoredState, StreamId};
+
+/// A consumer; see [`client::Consumer`](crate::client::Consumer).
+#[derive(Debug)]
+pub struct Consumer {
+    inner: OfProcess<asynchronous::Consumer>,
+}
+
+impl Consumer {
+    pub(super) fn new(inner: asynchronous::Consumer) -> Self {
+        Self { inner: OfProcess::new(inner) }
+    }
+
+    /// The stream's id.
+    ///
+    /// # Errors
+    /// `invalid_argument` in a forked child.
+    pub fn stream_id(&mut self) -> Result<StreamId, Error> {
+        Ok(self.inner.get_mut()?.stream_id())
+    }
+
+    /// The partitions that are read.
+    ///
+    /// # Errors
+    /// `invalid_argument` in a forked child.
+    pub fn partitions(&mut self) -> Result<&[PartitionId], Error> {
+        Ok(self.inner.get_mut()?.partitions())
+    }
+
+    /// The next batch; none at the end of the stream. One that is there already costs no wait and no system call.
+    ///
+    /// # Errors
+    /// As [`client::Consumer::next`](crate::client::Consumer::next).
+    pub fn next<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<Option<Delivered>, E> {
+        if let Some(delivered) = self.inner.peek_mut().and_then(|consumer| consumer.taken.pop_front()) {
+            return Ok(Some(delivered));
+        }
+        let consumer = self.inner.get_mut()?;
+        consumer.ensure_reading();
+        let prefetch = consumer.prefetch().clone();
+        let taken = &mut consumer.taken;
+        let result = wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken))?;
+        Ok(consumer.after_take(result)?)
+    }
+
+    /// The next batch if one is there already; never waits.
+    ///
+    /// # Errors
+    /// As [`client::Consumer::try_next`](crate::client::Consumer::try_next).
+    pub fn try_next(&mut self) -> Result<Option<Delivered>, Error> {
+        if let Some(delivered) = self.inner.peek_mut().and_then(|consumer| consumer.taken.pop_front()) {
+            return Ok(Some(delivered));
+        }
+        self.inner.get_mut()?.try_next()
+    }
+
+    /// The stream's schema, as soon as it has one; none if it ended without.
+    ///
+    /// # Errors
+    /// As [`Consumer::next`].
+    pub fn schema<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<Option<SchemaRef>, E> {
+        let consumer = self.inner.get_mut()?;
+        consumer.ensure_reading();
+        Ok(wait.on(consumer.prefetch(), "the stream's schema", StoredState::No, Prefetch::schema_or_end)??)
+    }
+
+    /// The subscription is done with all batches of the partition before `offset`. Returns at once.
+    ///
+    /// # Errors
+    /// As [`client::Consumer::ack`](crate::client::Consumer::ack).
+    pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
+        self.inner.get_mut()?.ack(partition, offset)
+    }
+
+    /// Waits until all acks so far are confirmed.
+    ///
+    /// # Errors
+    /// As [`client::Consumer::flush_acks`](crate::client::Consumer::flush_acks), and `timeout`.
+    pub fn flush_acks<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<(), E> {
+        match self.inner.get_mut()?.open_acks() {
+            Some(acks) => Ok(wait.on(acks.pending(), "acks to be confirmed", StoredState::Unknown, Pending::settled)??),
+            None => Ok(()),
+        }
+    }
+
+    /// Flushes the acks and ends reading. Closed already: nothing happens.
+    ///
+    /// # Errors
+    /// As [`Consumer::flush_acks`]; reading has ended all the same.
+    pub fn close<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<(), E> {
+        if self.inner.peek_mut().is_none() {
+            return Ok(());
+        }
+        let flushed = self.flush_acks(wait);
+        drop(self.inner.take()?);
+        flushed
+    }
+}

@@ -1,0 +1,206 @@
+//! A consumer: reads a stream's batches in order, ahead of the caller, and acks what the caller is done with.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+
+use super::acks::Acks;
+use super::prefetch::Prefetch;
+use super::reader::{self, ReadPlan, Reader};
+use super::retry::now;
+use super::task::OwnedTask;
+use super::watched::Watched;
+use super::{Client, ConsumerOptions, Error};
+use crate::engine::{Epoch, Offset, PartitionId, StoredState, StreamId, Timestamp};
+
+/// A batch and where it came from.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// The batch.
+    pub batch: RecordBatch,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its offset: to be done with it is to ack `offset.plus(1)`.
+    pub offset: Offset,
+    /// The epoch it came with, if it came with one.
+    pub epoch: Option<Epoch>,
+    /// When the coordinator took it.
+    pub appended_at: Timestamp,
+    /// What its producer sent along.
+    pub user: Bytes,
+}
+
+/// Reads a stream: in order within a partition, each batch once per consumer, over reconnects too.
+///
+/// How reading ends, four ways that cannot be mixed up: end of stream (`None`), the stream failed or cannot be
+/// read (an error), the deadline passed (`timeout`, and the next call goes on), or a producer is lost
+/// (`producer_lost`; the next call waits for its return). What was there before an end is delivered first.
+///
+/// Dropping it ends its connection and tasks. Acks that were not flushed may get lost: the batches come again.
+#[derive(Debug)]
+pub struct Consumer {
+    pub(super) client: Client,
+    plan: Arc<ReadPlan>,
+    subscription: Option<String>,
+    prefetch: Arc<Watched<Prefetch>>,
+    pub(super) taken: VecDeque<Delivered>,
+    reader: Option<OwnedTask>,
+    acks: Option<Acks>,
+}
+
+impl Consumer {
+    pub(super) async fn open(client: Client, stream: &str, options: ConsumerOptions) -> Result<Self, Error> {
+        let subscription = options.subscription.clone();
+        let (batches, bytes) = (options.prefetch_batches, options.prefetch_bytes);
+        let (plan, start, schema) = reader::plan(&client, stream, options).await?;
+        let mut consumer = Self {
+            client,
+            plan: Arc::new(plan),
+            subscription,
+            prefetch: Arc::new(Watched::new(Prefetch::new(batches, bytes, start, schema))),
+            taken: VecDeque::new(),
+            reader: None,
+            acks: None,
+        };
+        consumer.ensure_reading();
+        Ok(consumer)
+    }
+
+    /// The stream's id: what tells it from another stream of the same name.
+    #[must_use]
+    pub fn stream_id(&self) -> StreamId {
+        self.plan.stream_id
+    }
+
+    /// The partitions that are read.
+    #[must_use]
+    pub fn partitions(&self) -> &[PartitionId] {
+        &self.plan.partitions
+    }
+
+    /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever.
+    ///
+    /// # Errors
+    /// `timeout` when the deadline passed; `stream_failed`, `stream_not_found`, `stream_replaced`, `producer_lost`,
+    /// `offset_gone`, `malformed_message`; `unavailable` after `retry_deadline`. Where `retry()` is not `Never`,
+    /// the next call goes on reading.
+    ///
+    /// # Cancel safety
+    /// No batch is lost.
+    pub async fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Delivered>, Error> {
+        if let Some(delivered) = self.taken.pop_front() {
+            return Ok(Some(delivered));
+        }
+        self.ensure_reading();
+        let started = now();
+        let taken = &mut self.taken;
+        match self.prefetch.wait_until(deadline, |prefetch| prefetch.take(taken)).await {
+            Ok(result) => self.after_take(result),
+            Err(_) => Err(timeout(started)),
+        }
+    }
+
+    /// The next batch if one is there already; never waits.
+    ///
+    /// # Errors
+    /// As [`Consumer::next`], but for `timeout`: nothing there yet is `None`, and so is the end of the stream.
+    pub fn try_next(&mut self) -> Result<Option<Delivered>, Error> {
+        if let Some(delivered) = self.taken.pop_front() {
+            return Ok(Some(delivered));
+        }
+        let taken = &mut self.taken;
+        match self.prefetch.with(|prefetch| prefetch.take(taken)) {
+            Some(result) => self.after_take(result),
+            None => Ok(None),
+        }
+    }
+
+    /// Hands out the first of what was taken, and lets the reader use the room.
+    pub(super) fn after_take(&mut self, result: Result<bool, Error>) -> Result<Option<Delivered>, Error> {
+        self.prefetch.wake();
+        match result {
+            Ok(true) => Ok(self.taken.pop_front()),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The stream's schema, as soon as it has one; none if it ended without.
+    ///
+    /// # Errors
+    /// As [`Consumer::next`].
+    pub async fn schema(&mut self, deadline: Option<Instant>) -> Result<Option<SchemaRef>, Error> {
+        self.ensure_reading();
+        let started = now();
+        match self.prefetch.wait_until(deadline, Prefetch::schema_or_end).await {
+            Ok(result) => result,
+            Err(_) => Err(timeout(started)),
+        }
+    }
+
+    /// The subscription is done with all batches of the partition before `offset`. Returns at once: acks are sent in
+    /// the background, the newest for all the older ones.
+    ///
+    /// # Errors
+    /// `invalid_argument` without a subscription; what an earlier ack was refused with.
+    pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
+        self.acks()?.ack(partition, offset)
+    }
+
+    /// Waits until all acks so far are confirmed.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, `stream_replaced`, `offset_ahead`, `unavailable` after `retry_deadline`.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn flush_acks(&mut self) -> Result<(), Error> {
+        match &self.acks {
+            Some(acks) => acks.flush().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Flushes the acks and ends reading.
+    ///
+    /// # Errors
+    /// As [`Consumer::flush_acks`].
+    pub async fn close(mut self) -> Result<(), Error> {
+        self.reader = None;
+        self.flush_acks().await
+    }
+
+    /// Starts the reader's task, or starts it again after an error that allows it has been reported.
+    pub(super) fn ensure_reading(&mut self) {
+        if self.prefetch.with(Prefetch::start) {
+            let reader = Reader { client: self.client.clone(), plan: self.plan.clone(), prefetch: self.prefetch.clone() };
+            let prefetch = self.prefetch.clone();
+            let on_panic = move |error| prefetch.update(|prefetch| prefetch.end(Err(error)));
+            self.reader = Some(OwnedTask::spawn(self.client.runtime(), reader.run(), on_panic));
+        }
+    }
+
+    pub(super) fn prefetch(&self) -> &Arc<Watched<Prefetch>> {
+        &self.prefetch
+    }
+
+    pub(super) fn open_acks(&self) -> Option<&Acks> {
+        self.acks.as_ref()
+    }
+
+    fn acks(&mut self) -> Result<&mut Acks, Error> {
+        let Some(subscription) = &self.subscription else {
+            return Err(Error::invalid("this consumer reads without a subscription, so there is nothing to ack; name one when opening it"));
+        };
+        let (client, plan) = (&self.client, &self.plan);
+        Ok(self.acks.get_or_insert_with(|| Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id)))
+    }
+}
+
+pub(super) fn timeout(started: Instant) -> Error {
+    Error::Timeout { what: "the next batch", waited: now().saturating_duration_since(started), stored: StoredState::No }
+}

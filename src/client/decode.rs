@@ -1,0 +1,92 @@
+//! Arrow IPC messages to record batches: the body is copied once, into aligned memory, and the arrays point there.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow_buffer::{Buffer, MutableBuffer};
+use arrow_ipc::MessageHeader;
+use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
+use arrow_schema::{Schema, SchemaRef};
+use bytes::Bytes;
+
+use crate::wire::body::Body;
+use crate::wire::ipc::{check_compressed, inspect};
+
+/// What a message turned out to be.
+#[derive(Debug)]
+pub(super) enum Decoded {
+    Schema(SchemaRef),
+    Dictionary,
+    Batch(RecordBatch),
+}
+
+/// Decodes the messages of one connection: dictionaries hold until they are replaced.
+#[derive(Debug, Default)]
+pub(super) struct BatchDecoder {
+    schema: Option<SchemaRef>,
+    dictionaries: HashMap<i64, ArrayRef>,
+}
+
+impl BatchDecoder {
+    /// A decoder that hands out `schema` itself where the coordinator sends the same again after a reconnect.
+    pub(super) fn new(schema: Option<SchemaRef>) -> Self {
+        Self { schema, dictionaries: HashMap::new() }
+    }
+
+    /// Decodes one message, after the header guard has seen it: its lengths are the sender's claims.
+    ///
+    /// # Errors
+    /// What is wrong with the message. The bytes can be anything at all: Arrow's panics are caught.
+    pub(super) fn decode(&mut self, header: &Bytes, body: &Body) -> Result<Decoded, String> {
+        inspect(header, body.len()).map_err(|error| error.to_string())?;
+        check_compressed(header, body).map_err(|error| error.to_string())?;
+        catch_unwind(AssertUnwindSafe(|| self.decode_checked(header, body)))
+            .unwrap_or_else(|_| Err("the decoder panicked on it".to_owned()))
+    }
+
+    fn decode_checked(&mut self, header: &Bytes, body: &Body) -> Result<Decoded, String> {
+        let message = arrow_ipc::root_as_message(header).map_err(|error| error.to_string())?;
+        match message.header_type() {
+            MessageHeader::Schema => {
+                let table = message.header_as_schema().ok_or("a schema message without a schema")?;
+                let schema = arrow_ipc::convert::try_fb_to_schema(table).map_err(|error| error.to_string())?;
+                Ok(Decoded::Schema(self.set_schema(schema)))
+            }
+            MessageHeader::DictionaryBatch => {
+                let table = message.header_as_dictionary_batch().ok_or("a dictionary message without a dictionary")?;
+                let schema = self.schema.as_ref().ok_or("a dictionary before the schema")?;
+                read_dictionary(&aligned(body), table, schema, &mut self.dictionaries, &message.version())
+                    .map_err(|error| error.to_string())?;
+                Ok(Decoded::Dictionary)
+            }
+            MessageHeader::RecordBatch => {
+                let table = message.header_as_record_batch().ok_or("a batch message without a batch")?;
+                let schema = self.schema.clone().ok_or("a batch before the schema")?;
+                RecordBatchDecoder::try_new(&aligned(body), table, schema, &self.dictionaries, &message.version())
+                    .and_then(RecordBatchDecoder::read_record_batch)
+                    .map(Decoded::Batch)
+                    .map_err(|error| error.to_string())
+            }
+            other => Err(format!("a message of kind {other:?}")),
+        }
+    }
+
+    fn set_schema(&mut self, schema: Schema) -> SchemaRef {
+        match &self.schema {
+            Some(known) if **known == schema => known.clone(),
+            _ => self.schema.insert(Arc::new(schema)).clone(),
+        }
+    }
+}
+
+/// The body in memory aligned to 64 bytes, so that no array has to be copied again.
+fn aligned(body: &Body) -> Buffer {
+    let length = body.chunks().iter().map(Bytes::len).sum();
+    let mut copy = MutableBuffer::with_capacity(length);
+    for chunk in body.chunks() {
+        copy.extend_from_slice(chunk);
+    }
+    copy.into()
+}

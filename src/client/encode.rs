@@ -1,0 +1,183 @@
+//! Record batches to Arrow IPC messages, without copying large buffers, without changing batch boundaries and
+//! with dictionaries kept as they are.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow_buffer::Buffer;
+use arrow_ipc::writer::{DictionaryHandling, IpcWriteOptions, StreamEncoder};
+use arrow_ipc::{CompressionType, MessageHeader};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+use bytes::{Bytes, BytesMut};
+
+use super::{Compression, Error};
+use crate::wire::batch::EncodedBatch;
+use crate::wire::body::Body;
+use crate::wire::dictionary::DictionarySet;
+use crate::wire::ipc::Message;
+use crate::wire::schema::StreamSchema;
+
+/// Bodies up to this size are copied into one chunk: one allocation costs less than one handle per buffer.
+const COPY_BYTES_MAX: usize = 64 << 10;
+/// Marker and length in front of every message of an IPC stream.
+const PREFIX_BYTES: usize = 8;
+
+/// Encodes the batches of one appender: they have one schema, and share dictionaries.
+pub(super) struct BatchEncoder {
+    schema: SchemaRef,
+    wire_schema: StreamSchema,
+    options: IpcWriteOptions,
+    encoder: StreamEncoder,
+    dictionaries: Arc<DictionarySet>,
+}
+
+impl BatchEncoder {
+    pub(super) fn new(schema: SchemaRef, compression: Compression) -> Result<Self, Error> {
+        let compression = match compression {
+            Compression::None => None,
+            Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
+            Compression::Zstd => Some(CompressionType::ZSTD),
+        };
+        let options = IpcWriteOptions::default()
+            .try_with_compression(compression)
+            .map_err(|error| encode_error(&error))?
+            .with_dictionary_handling(DictionaryHandling::Delta);
+        let wire_schema = StreamSchema::parse(schema_header(&schema, &options)?)?;
+        let encoder = new_encoder(&schema, &options)?;
+        Ok(Self { schema, wire_schema, options, encoder, dictionaries: DictionarySet::empty() })
+    }
+
+    /// The schema message's header, as the first message of a `DoPut` carries it.
+    pub(super) fn schema_header(&self) -> &Bytes {
+        self.wire_schema.header()
+    }
+
+    pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<EncodedBatch, Error> {
+        self.check_schema(batch.schema_ref())?;
+        let buffers = match self.encoder.encode(batch) {
+            Ok(buffers) => buffers,
+            Err(error) => {
+                // Dictionaries that the encoder believes sent may be lost with the failed batch.
+                self.encoder = new_encoder(&self.schema, &self.options)?;
+                self.dictionaries = DictionarySet::empty();
+                return Err(encode_error(&error));
+            }
+        };
+        self.collect(buffers)
+    }
+
+    fn check_schema(&mut self, schema: &SchemaRef) -> Result<(), Error> {
+        if Arc::ptr_eq(schema, &self.schema) || schema.fields() == self.schema.fields() {
+            return Ok(());
+        }
+        let other = StreamSchema::parse(schema_header(schema, &self.options)?)?;
+        match self.wire_schema.accepts(&other) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::SchemaMismatch { difference: error.to_string() }),
+        }
+    }
+
+    /// Sorts the encoder's buffers into dictionaries and the batch.
+    fn collect(&mut self, buffers: Vec<Buffer>) -> Result<EncodedBatch, Error> {
+        let mut buffers = buffers.into_iter();
+        let mut encoded = None;
+        while let Some(message) = next_message(&mut buffers)? {
+            let header = arrow_ipc::root_as_message(&message.header).map_err(|error| own_defect(&error.to_string()))?;
+            match header.header_type() {
+                MessageHeader::Schema => {}
+                MessageHeader::DictionaryBatch => {
+                    let (id, delta) = header
+                        .header_as_dictionary_batch()
+                        .map(|batch| (batch.id(), batch.isDelta()))
+                        .ok_or_else(|| own_defect("no dictionary"))?;
+                    self.dictionaries = self.dictionaries.with(id, delta, message);
+                }
+                MessageHeader::RecordBatch => {
+                    let rows = header.header_as_record_batch().map_or(0, |batch| u64::try_from(batch.length()).unwrap_or(0));
+                    encoded = Some((message, rows));
+                }
+                other => return Err(own_defect(&format!("{other:?}"))),
+            }
+        }
+        let (message, rows) = encoded.ok_or_else(|| own_defect("no batch"))?;
+        Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: Bytes::new(), rows })
+    }
+}
+
+fn new_encoder(schema: &Schema, options: &IpcWriteOptions) -> Result<StreamEncoder, Error> {
+    StreamEncoder::try_new_with_options(schema, options.clone()).map_err(|error| encode_error(&error))
+}
+
+/// The schema message exactly as the encoder writes it, so that the dictionaries' ids are the same.
+pub(super) fn schema_header(schema: &Schema, options: &IpcWriteOptions) -> Result<Bytes, Error> {
+    let buffers = new_encoder(schema, options)?.finish().map_err(|error| encode_error(&error))?;
+    let message = next_message(&mut buffers.into_iter())?.ok_or_else(|| own_defect("no schema"))?;
+    Ok(message.header)
+}
+
+/// Takes the next message off the buffers of an IPC stream: prefix, header, body.
+fn next_message(buffers: &mut impl Iterator<Item = Buffer>) -> Result<Option<Message>, Error> {
+    let Some(prefix) = take(buffers, PREFIX_BYTES) else {
+        return Ok(None);
+    };
+    let prefix = joined(&prefix);
+    let length = prefix.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    let Some(length) = length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length > 0) else {
+        return Ok(None);
+    };
+    let header = joined(&take(buffers, length).ok_or_else(|| own_defect("a header is cut short"))?);
+    let body_bytes = arrow_ipc::root_as_message(&header).map_err(|error| own_defect(&error.to_string()))?.bodyLength();
+    let body_bytes = usize::try_from(body_bytes).map_err(|_| own_defect("a body of negative length"))?;
+    let pieces = take(buffers, body_bytes).ok_or_else(|| own_defect("a body is cut short"))?;
+    Ok(Some(Message { header, body: body(pieces, body_bytes) }))
+}
+
+/// Buffers of exactly `length` bytes together; none if they end before, or a buffer straddles the end.
+fn take(buffers: &mut impl Iterator<Item = Buffer>, length: usize) -> Option<Vec<Buffer>> {
+    let mut pieces = Vec::new();
+    let mut bytes = 0;
+    while bytes < length {
+        let buffer = buffers.next()?;
+        bytes += buffer.len();
+        pieces.push(buffer);
+    }
+    (bytes == length).then_some(pieces)
+}
+
+fn joined(pieces: &[Buffer]) -> Bytes {
+    match pieces {
+        [piece] => Bytes::from_owner(piece.clone()),
+        pieces => pieces
+            .iter()
+            .fold(BytesMut::new(), |mut joined, piece| {
+                joined.extend_from_slice(piece);
+                joined
+            })
+            .freeze(),
+    }
+}
+
+fn body(pieces: Vec<Buffer>, length: usize) -> Body {
+    let mut body = Body::new();
+    if length <= COPY_BYTES_MAX {
+        let mut copy = BytesMut::with_capacity(length);
+        for piece in &pieces {
+            copy.extend_from_slice(piece);
+        }
+        body.push(copy.freeze());
+        return body;
+    }
+    for piece in pieces {
+        body.push(Bytes::from_owner(piece));
+    }
+    body
+}
+
+fn encode_error(error: &ArrowError) -> Error {
+    Error::Encode { reason: error.to_string() }
+}
+
+/// Arrow's encoder wrote what this file does not understand: a new version of it did something new.
+fn own_defect(what: &str) -> Error {
+    Error::Encode { reason: format!("the encoder's output is not understood ({what})") }
+}

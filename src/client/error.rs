@@ -1,0 +1,256 @@
+//! What can go wrong for a client. The one place where the client reads a `tonic::Status`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::engine::{Code, PartitionId, Retry, StoredState};
+use crate::wire::error::WireError;
+use crate::wire::report::{CODE_TRAILER, RETRY_TRAILER, STORED_TRAILER};
+
+/// An error of a client's verb. [`Error::code`] is stable; the text says what was asked, what the limit or
+/// state is, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The coordinator refused, in its own words.
+    #[error("{text}")]
+    Refused {
+        /// The stable code.
+        code: Code,
+        /// When the call may be tried again.
+        retry: Retry,
+        /// Whether what was sent is stored.
+        stored: StoredState,
+        /// What the coordinator said.
+        text: Arc<str>,
+    },
+    /// No connection could be made.
+    #[error("cannot reach a coordinator at {url}: {reason}; check that `bowstring serve` runs there and that the address is right")]
+    Unreachable {
+        /// Where.
+        url: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// A connection broke.
+    #[error("the connection to the coordinator at {url} broke: {reason}; the same call may be tried again")]
+    ConnectionLost {
+        /// Where.
+        url: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// The caller's deadline passed.
+    #[error("timed out after waiting {waited:?} for {what}; wait longer, or see `bowstring stats` for what holds it up")]
+    Timeout {
+        /// For what.
+        what: &'static str,
+        /// How long.
+        waited: Duration,
+        /// Whether what was sent is stored.
+        stored: StoredState,
+    },
+    /// The URL is not one of a coordinator.
+    #[error("{url:?} is no coordinator's URL: {reason}; write grpc://host:port")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An option, or a use of a closed object.
+    #[error("{what}")]
+    InvalidArgument {
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// The batch cannot be sent in one message.
+    #[error("a batch of {bytes} bytes does not fit in one message, which has at most {limit} bytes; split it into smaller batches")]
+    MessageTooLarge {
+        /// Its size, header included.
+        bytes: u64,
+        /// The largest message.
+        limit: u64,
+    },
+    /// The batch's schema differs from the one that the appends began with.
+    #[error("the batch does not have the schema that the appends began with: {difference}; use another producer and stream for it")]
+    SchemaMismatch {
+        /// The first difference.
+        difference: String,
+    },
+    /// The batch cannot be written as Arrow IPC.
+    #[error("the batch cannot be encoded as Arrow IPC: {reason}")]
+    Encode {
+        /// What Arrow says.
+        reason: String,
+    },
+    /// What the coordinator sent is no valid Arrow IPC or Flight message.
+    #[error("batch {offset} of partition {partition} cannot be decoded: {reason}; it was appended malformed, or the versions differ")]
+    Decode {
+        /// Its partition.
+        partition: PartitionId,
+        /// Its offset.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Bytes of the coordinator that are not bowstring's protocol.
+    #[error("the coordinator sent what this client does not understand: {reason}; check that both have the same version")]
+    Protocol {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The coordinator has forgotten appends that it had acknowledged: the stream was deleted and made anew.
+    #[error("stream {stream} was deleted and created again since this {noun} began: what it holds is another stream's; start a new {noun}")]
+    StreamReplaced {
+        /// The stream.
+        stream: String,
+        /// What found it: a producer, a writer or a consumer.
+        noun: &'static str,
+    },
+    /// A defect of the client, or a machine without resources.
+    #[error("the client failed: {reason}; please report this with what led to it")]
+    Internal {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused { code, .. } => *code,
+            Self::Unreachable { .. } | Self::ConnectionLost { .. } => Code::Unavailable,
+            Self::Timeout { .. } => Code::Timeout,
+            Self::Url { .. } | Self::InvalidArgument { .. } | Self::Encode { .. } => Code::InvalidArgument,
+            Self::MessageTooLarge { .. } => Code::MessageTooLarge,
+            Self::SchemaMismatch { .. } => Code::SchemaMismatch,
+            Self::Decode { .. } | Self::Protocol { .. } => Code::MalformedMessage,
+            Self::StreamReplaced { .. } => Code::StreamReplaced,
+            Self::Internal { .. } => Code::Internal,
+        }
+    }
+
+    /// When the same call may be tried again.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Refused { retry, .. } => *retry,
+            other => other.code().retry(),
+        }
+    }
+
+    /// Whether what was sent is stored.
+    #[must_use]
+    pub fn stored(&self) -> StoredState {
+        match self {
+            Self::Refused { stored, .. } | Self::Timeout { stored, .. } => *stored,
+            Self::Unreachable { .. } => StoredState::No,
+            other => other.code().stored(),
+        }
+    }
+
+    /// The error of a gRPC answer: from bowstring's own trailers, or where they are missing (another server,
+    /// or the connection itself) from the gRPC status.
+    pub(super) fn from_status(status: &tonic::Status, url: &Arc<str>) -> Self {
+        match own_code(status.metadata().as_ref()) {
+            Some(code) => Self::refused(code, status.metadata().as_ref(), status.message()),
+            None => Self::from_grpc(status, url),
+        }
+    }
+
+    /// The error in the trailers of a hand-framed call; none if they say that all went well.
+    pub(super) fn from_trailers(trailers: &HeaderMap, url: &Arc<str>) -> Option<Self> {
+        let status = tonic::Status::from_header_map(trailers)?;
+        if status.code() == tonic::Code::Ok {
+            return None;
+        }
+        Some(match own_code(trailers) {
+            Some(code) => Self::refused(code, trailers, status.message()),
+            None => Self::from_grpc(&status, url),
+        })
+    }
+
+    /// The connection broke under a call.
+    pub(super) fn lost(url: &Arc<str>, reason: &dyn std::error::Error) -> Self {
+        Self::ConnectionLost { url: url.clone(), reason: chain(reason).into() }
+    }
+
+    pub(super) fn protocol(reason: impl Into<String>) -> Self {
+        Self::Protocol { reason: reason.into() }
+    }
+
+    pub(super) fn invalid(what: impl Into<String>) -> Self {
+        Self::InvalidArgument { what: what.into() }
+    }
+
+    fn refused(code: Code, trailers: &HeaderMap, text: &str) -> Self {
+        let trailer = |name| trailers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or_default();
+        let retry = match trailer(RETRY_TRAILER) {
+            "never" => Retry::Never,
+            "now" => Retry::Now,
+            "after" => Retry::After,
+            _ => code.retry(),
+        };
+        let stored = match trailer(STORED_TRAILER) {
+            "no" => StoredState::No,
+            "yes" => StoredState::Yes,
+            "unknown" => StoredState::Unknown,
+            _ => code.stored(),
+        };
+        Self::Refused { code, retry, stored, text: text.into() }
+    }
+
+    fn from_grpc(status: &tonic::Status, url: &Arc<str>) -> Self {
+        let code = match status.code() {
+            tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => Code::InvalidArgument,
+            tonic::Code::NotFound => Code::StreamNotFound,
+            tonic::Code::AlreadyExists => Code::StreamExists,
+            tonic::Code::DeadlineExceeded => Code::Timeout,
+            tonic::Code::ResourceExhausted => Code::TooMany,
+            tonic::Code::Unimplemented => Code::Unimplemented,
+            tonic::Code::OutOfRange => Code::OffsetGone,
+            tonic::Code::DataLoss => Code::Storage,
+            tonic::Code::Internal if std::error::Error::source(status).is_none() => Code::Internal,
+            // A broken connection shows as any of these; `Cancelled` is what hyper makes of a reset.
+            tonic::Code::Internal
+            | tonic::Code::Unavailable
+            | tonic::Code::Unknown
+            | tonic::Code::Aborted
+            | tonic::Code::Cancelled
+            | tonic::Code::Unauthenticated
+            | tonic::Code::PermissionDenied
+            | tonic::Code::Ok => return Self::lost(url, status),
+        };
+        Self::Refused { code, retry: code.retry(), stored: code.stored(), text: status.message().into() }
+    }
+}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        Self::protocol(error.to_string())
+    }
+}
+
+fn own_code(trailers: &HeaderMap) -> Option<Code> {
+    Code::from_name(trailers.get(CODE_TRAILER)?.to_str().ok()?)
+}
+
+/// An error and its causes in one line: the outermost alone ("transport error") says nothing.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,96 @@
+//! The client: a handle on one coordinator, from which everything else is made.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tonic::transport::Channel;
+
+use super::connection::Connector;
+use super::generated::control_client::ControlClient;
+use super::{ClientOptions, Consumer, ConsumerOptions, EpochWriter, Error, Producer, ProducerOptions, WriterId, WriterOptions};
+
+/// A connection to a coordinator. Cheap to clone; clones share one connection for control calls. Each producer,
+/// writer and consumer has a connection of its own for its data.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connector: Connector,
+    control: ControlClient<Channel>,
+    /// Where background tasks run: the runtime that `connect` was called in.
+    runtime: Handle,
+}
+
+impl Client {
+    /// Connects to the coordinator at `url` (`grpc://host:port`); keeps trying until `connect_timeout`.
+    ///
+    /// # Errors
+    /// `unavailable` if it cannot be reached in time, `invalid_argument` if the URL is none.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime; [`blocking`](super::blocking) brings its own.
+    pub async fn connect(url: &str, options: ClientOptions) -> Result<Self, Error> {
+        let connector = Connector::new(url, options)?;
+        let channel = connector.connect().await?;
+        let bytes_max = usize::try_from(connector.options.message_bytes_max).unwrap_or(usize::MAX);
+        let control = ControlClient::new(channel).max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max);
+        Ok(Self { inner: Arc::new(Inner { connector, control, runtime: Handle::current() }) })
+    }
+
+    /// The URL that was connected to.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.inner.connector.url
+    }
+
+    /// The options that were connected with.
+    #[must_use]
+    pub fn options(&self) -> &ClientOptions {
+        &self.inner.connector.options
+    }
+
+    /// A producer for `stream`. With `options.schema` it connects at once, in the background; else with the first
+    /// append. A stream that does not exist is created with the batches' schema, if the coordinator allows it.
+    ///
+    /// # Errors
+    /// `invalid_argument` if the schema cannot be sent.
+    pub fn producer(&self, stream: &str, options: ProducerOptions) -> Result<Producer, Error> {
+        Producer::new(self, stream, options)
+    }
+
+    /// A writer: one task attempt of an epoch, which the producer's driver has opened or the first writer opens.
+    ///
+    /// # Errors
+    /// `invalid_argument` if the schema cannot be sent.
+    pub fn writer(&self, stream: &str, id: WriterId, options: WriterOptions) -> Result<EpochWriter, Error> {
+        EpochWriter::new(self.clone(), stream, id, options)
+    }
+
+    /// A consumer of `stream`, which starts to read ahead at once. Waits up to `options.stream_wait` for the stream
+    /// to be created.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `stream_replaced`, `partition_out_of_range`.
+    pub async fn consumer(&self, stream: &str, options: ConsumerOptions) -> Result<Consumer, Error> {
+        Consumer::open(self.clone(), stream, options).await
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.inner.connector
+    }
+
+    pub(super) fn control(&self) -> ControlClient<Channel> {
+        self.inner.control.clone()
+    }
+
+    pub(super) fn url_arc(&self) -> &Arc<str> {
+        &self.inner.connector.url
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.inner.runtime
+    }
+}

@@ -1,0 +1,74 @@
+//! The client core: one place for connecting, retrying, resuming, reading ahead and acking. The CLI, the Python
+//! wheel and Rust programs use the same verbs; [`blocking`] has them without async.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), bowstring::client::Error> {
+//! use bowstring::client::{Client, ClientOptions, ConsumerOptions};
+//!
+//! let client = Client::connect("grpc://127.0.0.1:8815", ClientOptions::default()).await?;
+//! let options = ConsumerOptions { subscription: Some("trainer".into()), ..ConsumerOptions::default() };
+//! let mut consumer = client.consumer("clicks", options).await?;
+//! while let Some(delivered) = consumer.next(None).await? {
+//!     println!("{} rows", delivered.batch.num_rows());
+//!     consumer.ack(delivered.partition, delivered.offset.plus(1))?;
+//! }
+//! consumer.close().await
+//! # }
+//! ```
+//!
+//! | module | noun |
+//! | --- | --- |
+//! | `connection` | a coordinator that can be reached: URL, HTTP/2 settings, connect with retry |
+//! | `retry` | when to try again |
+//! | `admin` | the control verbs |
+//! | `call`, `put`, `get` | hand-framed `DoPut` and `DoGet` |
+//! | `encode`, `decode` | record batches to and from Arrow IPC messages |
+//! | `window`, `sender`, `appends` | batches on their way, the task that sends them, what producers and writers share |
+//! | `prefetch`, `reader`, `acks` | batches read ahead, the task that reads them, acks on their way |
+//! | `producer`, `writer`, `consumer` | what users hold |
+
+mod acks;
+mod admin;
+mod appends;
+pub mod blocking;
+mod call;
+mod connection;
+mod consumer;
+mod decode;
+mod encode;
+mod error;
+/// The control service's client, generated from `proto/`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+mod generated {
+    include!("generated/bowstring.v1.rs");
+}
+mod handle;
+mod options;
+mod prefetch;
+mod producer;
+mod put;
+mod reader;
+mod retry;
+mod sender;
+mod task;
+mod watched;
+mod window;
+mod writer;
+
+pub use admin::ProducerRun;
+pub use consumer::{Consumer, Delivered};
+pub use error::Error;
+pub use handle::Client;
+pub use options::{
+    ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, WriterId, WriterOptions,
+};
+pub use producer::Producer;
+pub use writer::EpochWriter;

@@ -1,0 +1,194 @@
+//! What can be chosen when connecting, appending and reading, with the reason for every default.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use arrow_schema::SchemaRef;
+
+use crate::engine::{Attempt, Epoch, Offset, PartitionId, Start, StreamId, Task};
+
+/// How a [`Client`](super::Client) connects and how long it keeps trying.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// How long `connect` keeps trying to reach the coordinator. Default 10 s: a coordinator that starts at
+    /// the same time is up by then.
+    pub connect_timeout: Duration,
+    /// How long a call, an append or a read keeps trying while the coordinator cannot be reached or is shutting
+    /// down, counted from the first failure. Default 60 s: a restart on another machine fits.
+    pub retry_deadline: Duration,
+    /// A connection that answers no HTTP/2 ping for this long counts as broken. Default 10 s.
+    pub ping_timeout: Duration,
+    /// Largest message that is sent or taken, in bytes. Default and most: 1 GiB, the servers' limit.
+    pub message_bytes_max: u64,
+}
+
+/// The largest message that bowstring carries: what both ends are set to.
+pub const MESSAGE_BYTES_MAX: u64 = 1 << 30;
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            retry_deadline: Duration::from_secs(60),
+            ping_timeout: Duration::from_secs(10),
+            message_bytes_max: MESSAGE_BYTES_MAX,
+        }
+    }
+}
+
+/// How batch bodies are compressed on their way in; the coordinator passes them on as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all. The default: faster wherever the network is faster than about 1 GB/s.
+    #[default]
+    None,
+    /// LZ4 frames.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+/// How a producer appends.
+#[derive(Debug, Clone)]
+pub struct ProducerOptions {
+    /// The producer's stable identity. None: a generated one.
+    pub producer: Option<String>,
+    /// The partition of batches that name none themselves. None: round robin over all partitions.
+    pub partition: Option<PartitionId>,
+    /// The batches' schema. None: the first batch's; then the connection is made with the first append.
+    pub schema: Option<SchemaRef>,
+    /// Most batches that are on their way and not acked yet. Default 1024: small batches need many to fill
+    /// the wire.
+    pub window_batches: usize,
+    /// Most bytes that are on their way and not acked yet; one larger batch is let in alone. Default 64 MiB.
+    pub window_bytes: u64,
+    /// How long the coordinator may let one append wait for room before it fails with `timeout`. None: the
+    /// server's default.
+    pub append_timeout: Option<Duration>,
+    /// If set, a background task gives signs of life, each valid for this long; without one in time, readers
+    /// learn that the producer is lost. [`Producer::close`](super::Producer::close) says goodbye.
+    pub keep_alive: Option<Duration>,
+    /// Compression of the batches' bodies.
+    pub compression: Compression,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self {
+            producer: None,
+            partition: None,
+            schema: None,
+            window_batches: 1024,
+            window_bytes: 64 << 20,
+            append_timeout: None,
+            keep_alive: None,
+            compression: Compression::None,
+        }
+    }
+}
+
+/// Which writer an [`EpochWriter`](super::EpochWriter) is: one task attempt within an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterId {
+    /// The producer, for instance a Spark query's id.
+    pub producer: String,
+    /// Its run, for instance a Spark query's run id.
+    pub run: String,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The task.
+    pub task: Task,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// How a writer appends; see [`ProducerOptions`] for what the fields mean.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// The partition of batches that name none themselves. None: round robin over all partitions.
+    pub partition: Option<PartitionId>,
+    /// The batches' schema. None: the first batch's. A writer that has neither sends nothing.
+    pub schema: Option<SchemaRef>,
+    /// Most batches on their way.
+    pub window_batches: usize,
+    /// Most bytes on their way.
+    pub window_bytes: u64,
+    /// How long one append may wait for room at the coordinator.
+    pub append_timeout: Option<Duration>,
+    /// Compression of the batches' bodies.
+    pub compression: Compression,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        let producer = ProducerOptions::default();
+        Self {
+            partition: None,
+            schema: None,
+            window_batches: producer.window_batches,
+            window_bytes: producer.window_bytes,
+            append_timeout: None,
+            compression: Compression::None,
+        }
+    }
+}
+
+/// Offsets, one per partition.
+pub type Offsets = BTreeMap<PartitionId, Offset>;
+
+/// Where a consumer starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadStart {
+    /// Where the subscription stands. A new subscription, or none: as [`Start`] says.
+    Cursor(Start),
+    /// Exactly here, whatever the subscription has acked; partitions that are not named start at their cursor,
+    /// or without a subscription at the earliest kept batch.
+    Offsets(Offsets),
+}
+
+impl Default for ReadStart {
+    fn default() -> Self {
+        Self::Cursor(Start::Earliest)
+    }
+}
+
+/// What a consumer reads and how far ahead.
+#[derive(Debug, Clone)]
+pub struct ConsumerOptions {
+    /// The subscription whose cursor is used and acked; created if it does not exist. None: read without one.
+    pub subscription: Option<String>,
+    /// The partitions to read. None: all.
+    pub partitions: Option<Vec<PartitionId>>,
+    /// Whether to wait for new batches until the stream ends. If not, the read ends with what is visible when
+    /// it starts. Default true.
+    pub follow: bool,
+    /// Where to start.
+    pub start: ReadStart,
+    /// Where to end, exclusive; partitions that are not named end as `follow` says.
+    pub end: Option<Offsets>,
+    /// The stream must have this id, else the consumer fails with `stream_replaced`.
+    pub stream_id: Option<StreamId>,
+    /// Batches that are read ahead of the caller. Small batches count only once they are more than 1 MiB
+    /// together, since each would cost a wait. Default 8.
+    pub prefetch_batches: usize,
+    /// Bytes that are read ahead; one larger batch is let in alone. Default 64 MiB.
+    pub prefetch_bytes: u64,
+    /// How long to wait for a stream that does not exist yet. Default: not at all.
+    pub stream_wait: Duration,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self {
+            subscription: None,
+            partitions: None,
+            follow: true,
+            start: ReadStart::default(),
+            end: None,
+            stream_id: None,
+            prefetch_batches: 8,
+            prefetch_bytes: 64 << 20,
+            stream_wait: Duration::ZERO,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Batches read ahead of the caller. A plain state machine under the lock of a [`Watched`](super::watched::Watched).
+
+use std::collections::VecDeque;
+
+use arrow_schema::SchemaRef;
+
+use super::options::Offsets;
+use super::{Delivered, Error};
+use crate::engine::{Offset, PartitionId, Retry};
+
+/// Batches below this sum do not count against `prefetch_batches`: with small ones, a wait per batch is the cost.
+const SMALL_BYTES: u64 = 1 << 20;
+/// Taken by the caller under one lock: many small batches, or one large.
+const TAKE_BYTES: u64 = 256 << 10;
+
+/// A batch that waits for the caller.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) delivered: Delivered,
+    pub(super) bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Prefetch {
+    ready: VecDeque<Ready>,
+    bytes: u64,
+    batches_max: usize,
+    bytes_max: u64,
+    /// Per partition, one past the newest batch that came in: where a new connection goes on.
+    pub(super) next: Offsets,
+    pub(super) schema: Option<SchemaRef>,
+    /// How the reader's task ended. Reported after the last ready batch; an error whose `retry()` allows another
+    /// try is reported once, and then the reader starts again.
+    ended: Option<Result<(), Error>>,
+    running: bool,
+}
+
+impl Prefetch {
+    pub(super) fn new(batches_max: usize, bytes_max: u64, next: Offsets, schema: Option<SchemaRef>) -> Self {
+        Self { ready: VecDeque::new(), bytes: 0, batches_max: batches_max.max(1), bytes_max, next, schema, ended: None, running: false }
+    }
+
+    /// Whether the reader's task is to be started.
+    pub(super) fn start(&mut self) -> bool {
+        let start = !self.running && self.ended.is_none();
+        self.running = self.running || start;
+        start
+    }
+
+    /// Whether a batch may come in beside what is there and `pending_batches` of `pending_bytes` that are about to
+    /// come. A first one always, so that one larger than the limit is not stuck.
+    pub(super) fn has_room(&self, pending_batches: usize, pending_bytes: u64, bytes: u64) -> bool {
+        let batches = self.ready.len() + pending_batches;
+        let sum = self.bytes.saturating_add(pending_bytes).saturating_add(bytes);
+        batches == 0 || (sum <= self.bytes_max && (batches < self.batches_max || sum <= SMALL_BYTES))
+    }
+
+    /// Puts batches in, in order. One that came before (a resend after a reconnect) is dropped.
+    pub(super) fn put(&mut self, batches: impl IntoIterator<Item = Ready>) {
+        for batch in batches {
+            let Delivered { partition, offset, .. } = batch.delivered;
+            if self.next.get(&partition).is_some_and(|next| offset < *next) {
+                continue;
+            }
+            self.next.insert(partition, offset.plus(1));
+            self.bytes += batch.bytes;
+            self.ready.push_back(batch);
+        }
+    }
+
+    /// Hands out what is ready: true if there was something, false at the end of the stream; none: wait.
+    pub(super) fn take(&mut self, taken: &mut VecDeque<Delivered>) -> Option<Result<bool, Error>> {
+        let mut bytes = 0;
+        while let Some(batch) = self.ready.pop_front() {
+            self.bytes -= batch.bytes;
+            bytes += batch.bytes;
+            taken.push_back(batch.delivered);
+            if self.ready.front().is_none_or(|next| bytes + next.bytes > TAKE_BYTES) {
+                return Some(Ok(true));
+            }
+        }
+        self.take_end().map(|ended| ended.map(|()| false))
+    }
+
+    fn take_end(&mut self) -> Option<Result<(), Error>> {
+        match &self.ended {
+            Some(Err(error)) if error.retry() != Retry::Never => self.ended.take(),
+            ended => ended.clone(),
+        }
+    }
+
+    /// The schema, or that the stream ended without one; none: wait.
+    pub(super) fn schema_or_end(&mut self) -> Option<Result<Option<SchemaRef>, Error>> {
+        if let Some(schema) = &self.schema {
+            return Some(Ok(Some(schema.clone())));
+        }
+        self.take_end().map(|ended| ended.map(|()| None))
+    }
+
+    /// The reader's task has ended.
+    pub(super) fn end(&mut self, result: Result<(), Error>) {
+        self.running = false;
+        self.ended = Some(result);
+    }
+
+    /// Whether every one of `partitions` has been read up to its end.
+    pub(super) fn has_reached(&self, partitions: &[PartitionId], ends: &Offsets) -> bool {
+        let next = |partition| self.next.get(partition).copied().unwrap_or(Offset(0));
+        partitions.iter().all(|partition| ends.get(partition).is_some_and(|end| next(partition) >= *end))
+    }
+}

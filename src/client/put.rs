@@ -1,0 +1,87 @@
+//! One `DoPut` on the wire: the request body takes batches straight from the window, the answers are read by the sender.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame};
+
+use super::Error;
+use super::watched::Watched;
+use super::window::{Entry, Next, Window};
+use crate::wire::body::Body;
+use crate::wire::dictionary::DictionarySet;
+use crate::wire::frame::FrameWriter;
+use crate::wire::metadata::AppendMetadata;
+
+/// Batches taken from the window under one lock: enough to fill a few chunks, little enough to hold it briefly.
+const TAKE_BYTES: u64 = 256 << 10;
+
+/// The request body of one `DoPut`: descriptor and schema, then what the window gives.
+pub(super) struct PutBody {
+    window: Arc<Watched<Window>>,
+    lane: u64,
+    frames: FrameWriter,
+    /// Dictionaries that this connection has sent.
+    held: Arc<DictionarySet>,
+    /// Known when the first batch is sent.
+    partitions: Option<u32>,
+    ended: bool,
+}
+
+impl PutBody {
+    /// `descriptor` is an encoded `FlightDescriptor`. Takes over the window's sending.
+    pub(super) fn new(window: Arc<Watched<Window>>, descriptor: &[u8], schema_header: &Bytes) -> Self {
+        let lane = window.with(Window::open_lane);
+        let mut frames = FrameWriter::new();
+        frames.push(descriptor, schema_header, &[], &Body::new());
+        frames.flush();
+        Self { window, lane, frames, held: DictionarySet::empty(), partitions: None, ended: false }
+    }
+
+    fn push(&mut self, ordinal: u64, entry: &Entry) {
+        for dictionary in entry.batch.dictionaries.missing_from(&self.held) {
+            self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
+        }
+        self.held = entry.batch.dictionaries.clone();
+        let partition = entry.partition.map_or_else(|| self.round_robin(ordinal), |partition| partition.0);
+        let metadata = AppendMetadata { partition, ordinal, user: entry.batch.user.clone() }.to_bytes();
+        self.frames.push(&[], &entry.batch.message.header, &metadata, &entry.batch.message.body);
+    }
+
+    fn round_robin(&self, ordinal: u64) -> u32 {
+        let partitions = u64::from(self.partitions.unwrap_or(1).max(1));
+        u32::try_from(ordinal % partitions).unwrap_or(0)
+    }
+}
+
+impl HttpBody for PutBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            if let Some(chunk) = self.frames.next_chunk() {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let lane = self.lane;
+            let (next, partitions) = self.window.with(|window| (window.next_unsent(lane, TAKE_BYTES, context.waker()), window.partitions));
+            self.partitions = partitions;
+            match next {
+                Next::Batches(batches) => {
+                    for (ordinal, entry) in &batches {
+                        self.push(*ordinal, entry);
+                    }
+                    self.frames.flush();
+                }
+                Next::Wait => return Poll::Pending,
+                Next::Close => self.ended = true,
+                Next::Superseded => return Poll::Ready(Some(Err(Error::invalid("a newer connection sends these batches")))),
+            }
+        }
+    }
+}

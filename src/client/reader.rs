@@ -1,0 +1,267 @@
+//! The task behind a consumer: keeps a `DoGet` open that fills the prefetch, and resumes after breaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::Ticket;
+use arrow_schema::SchemaRef;
+use http_body_util::Full;
+
+use super::call::{Answers, DO_GET};
+use super::decode::{BatchDecoder, Decoded};
+use super::options::{Offsets, ReadStart};
+use super::prefetch::{Prefetch, Ready};
+use super::retry::{Backoff, STEADY, now};
+use super::watched::Watched;
+use super::{Client, ConsumerOptions, Delivered, Error};
+use crate::engine::{Code, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
+use crate::wire::command::GetCommand;
+use crate::wire::frame::{FlightHead, FrameReader, frame_proto};
+use crate::wire::metadata::BatchMetadata;
+use crate::wire::proto::StreamDescription;
+use crate::wire::schema::StreamSchema;
+
+/// How often a stream that does not exist yet is looked for.
+const STREAM_WAIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is read: the same over all reconnects.
+#[derive(Debug)]
+pub(super) struct ReadPlan {
+    /// Without `start`, which changes.
+    pub(super) command: GetCommand,
+    pub(super) stream_id: StreamId,
+    pub(super) partitions: Vec<PartitionId>,
+    ends: Offsets,
+}
+
+/// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
+/// Ends are fixed here, so that a reconnect cannot move them.
+pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions) -> Result<(ReadPlan, Offsets, Option<SchemaRef>), Error> {
+    let description = find_stream(client, stream, &options).await?;
+    let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
+    let partitions = options.partitions.unwrap_or_else(|| all.collect());
+    let starts = starts(client, &description, options.subscription.as_deref(), &options.start, &partitions).await?;
+    let mut ends = options.end.unwrap_or_default();
+    if !options.follow {
+        for partition in &description.partitions {
+            let id = PartitionId(partition.partition);
+            // Acks by others since the description was made can be ahead of it.
+            let end = Offset(partition.end).max(starts.get(&id).copied().unwrap_or_default());
+            ends.entry(id).or_insert(end);
+        }
+    }
+    ends.retain(|partition, _| partitions.contains(partition));
+    let schema = match description.schema.is_empty() {
+        true => None,
+        false => Some(StreamSchema::parse(description.schema)?.arrow().clone()),
+    };
+    let command = GetCommand {
+        stream: stream.to_owned(),
+        follow: options.follow,
+        partitions: Some(partitions.iter().map(|partition| partition.0).collect()),
+        subscription: options.subscription,
+        start: None,
+        end: (!ends.is_empty()).then(|| plain(&ends)),
+        stream_id: Some(description.stream_id),
+        batches_max: None,
+    };
+    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends }, starts, schema))
+}
+
+async fn find_stream(client: &Client, stream: &str, options: &ConsumerOptions) -> Result<StreamDescription, Error> {
+    let deadline = now() + options.stream_wait;
+    let description = loop {
+        match client.describe_stream(stream).await {
+            Err(error) if error.code() == Code::StreamNotFound && now() < deadline => tokio::time::sleep(STREAM_WAIT_PAUSE).await,
+            result => break result?,
+        }
+    };
+    match options.stream_id {
+        Some(id) if id.0 != description.stream_id => Err(Error::StreamReplaced { stream: stream.to_owned(), noun: "consumer" }),
+        _ => Ok(description),
+    }
+}
+
+async fn starts(
+    client: &Client,
+    description: &StreamDescription,
+    subscription: Option<&str>,
+    start: &ReadStart,
+    partitions: &[PartitionId],
+) -> Result<Offsets, Error> {
+    let (new, exact) = match start {
+        ReadStart::Cursor(start) => (*start, None),
+        ReadStart::Offsets(offsets) => (Start::Earliest, Some(offsets)),
+    };
+    let mut starts = Offsets::new();
+    if let Some(subscription) = subscription {
+        let cursors = client.subscribe(&description.stream, subscription, new).await?.partitions;
+        starts.extend(cursors.iter().map(|cursor| (PartitionId(cursor.partition), Offset(cursor.acked))));
+    } else if new == Start::Latest {
+        starts.extend(description.partitions.iter().map(|partition| (PartitionId(partition.partition), Offset(partition.end))));
+    }
+    starts.extend(exact.into_iter().flatten().map(|(partition, offset)| (*partition, *offset)));
+    starts.retain(|partition, _| partitions.contains(partition));
+    Ok(starts)
+}
+
+fn plain(offsets: &Offsets) -> std::collections::BTreeMap<u32, u64> {
+    offsets.iter().map(|(partition, offset)| (partition.0, offset.0)).collect()
+}
+
+/// What the task needs to know.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) client: Client,
+    pub(super) plan: Arc<ReadPlan>,
+    pub(super) prefetch: Arc<Watched<Prefetch>>,
+}
+
+impl Reader {
+    /// Runs until the stream ends or an error ends it; either way the prefetch says so.
+    pub(super) async fn run(self) {
+        let mut backoff = Backoff::new(self.client.options().retry_deadline);
+        let result = loop {
+            let started = now();
+            let Err(error) = self.connection(&mut backoff).await else {
+                break Ok(());
+            };
+            tracing::debug!(stream = self.plan.command.stream, %error, "a read connection ended");
+            if now().saturating_duration_since(started) >= STEADY {
+                backoff.reset();
+            }
+            if let Err(error) = backoff.wait(error).await {
+                break Err(error);
+            }
+        };
+        self.prefetch.update(|prefetch| prefetch.end(result));
+    }
+
+    /// One connection, until it ends: well only where the coordinator says that there is no more.
+    async fn connection(&self, backoff: &mut Backoff) -> Result<(), Error> {
+        if self.prefetch.with(|prefetch| prefetch.has_reached(&self.plan.partitions, &self.plan.ends)) {
+            return Ok(());
+        }
+        let connector = self.client.connector();
+        let channel = connector.connect_once().await?;
+        let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket()?)));
+        let mut connection = Connection {
+            answers: Answers::open(channel, DO_GET, request, connector.url.clone()).await?,
+            frames: FrameReader::new(connector.options.message_bytes_max),
+            decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone())),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            prefetch: &self.prefetch,
+        };
+        connection.run(backoff).await
+    }
+
+    fn ticket(&self) -> Result<Ticket, Error> {
+        let mut command = self.plan.command.clone();
+        command.start = Some(self.prefetch.with(|prefetch| plain(&prefetch.next)));
+        let command = serde_json::to_vec(&command).map_err(|error| Error::protocol(error.to_string()))?;
+        Ok(Ticket { ticket: command.into() })
+    }
+}
+
+/// One open `DoGet`.
+struct Connection<'a> {
+    answers: Answers,
+    frames: FrameReader,
+    decoder: BatchDecoder,
+    /// Decoded, not yet in the prefetch: small batches go there together. Empty whenever this waits.
+    pending: Vec<Ready>,
+    pending_bytes: u64,
+    prefetch: &'a Watched<Prefetch>,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
+        loop {
+            let result = self.messages().await;
+            if self.publish() {
+                backoff.reset();
+            }
+            result?;
+            match self.answers.chunk().await? {
+                Some(chunk) => self.frames.push(chunk),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes all messages that are there, and waits for room and for the rest of a body that has begun.
+    async fn messages(&mut self) -> Result<(), Error> {
+        while let Some(head) = self.frames.head()? {
+            self.make_room(head.body_len).await;
+            let body = loop {
+                if let Some(body) = self.frames.body()? {
+                    break body;
+                }
+                self.publish();
+                let chunk = self.answers.chunk().await?.ok_or_else(|| Error::protocol("the answer ended within a message"))?;
+                self.frames.push(chunk);
+            };
+            self.take(&head, &body)?;
+        }
+        Ok(())
+    }
+
+    async fn make_room(&mut self, bytes: u64) {
+        let (batches, sum) = (self.pending.len(), self.pending_bytes);
+        if self.prefetch.with(|prefetch| prefetch.has_room(batches, sum, bytes)) {
+            return;
+        }
+        self.publish();
+        self.prefetch.wait(|prefetch| prefetch.has_room(0, 0, bytes).then_some(())).await;
+    }
+
+    fn take(&mut self, head: &FlightHead, body: &crate::wire::body::Body) -> Result<(), Error> {
+        if head.header.is_empty() {
+            return Ok(());
+        }
+        let decoded = self.decoder.decode(&head.header, body);
+        if head.metadata.is_empty() {
+            return match decoded {
+                Ok(Decoded::Schema(schema)) => {
+                    self.prefetch.update(|prefetch| prefetch.schema = Some(schema));
+                    Ok(())
+                }
+                Ok(Decoded::Dictionary) => Ok(()),
+                Ok(Decoded::Batch(_)) => Err(Error::protocol("a batch without an offset")),
+                Err(reason) => Err(Error::protocol(reason)),
+            };
+        }
+        let metadata = BatchMetadata::from_bytes(&head.metadata)?;
+        let partition = PartitionId(metadata.partition);
+        match decoded {
+            Ok(Decoded::Batch(batch)) => {
+                let bytes = u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(head.body_len);
+                let delivered = Delivered {
+                    batch,
+                    partition,
+                    offset: Offset(metadata.offset),
+                    epoch: metadata.epoch.map(Epoch),
+                    appended_at: Timestamp(metadata.appended_at_micros),
+                    user: metadata.user,
+                };
+                self.pending_bytes += bytes;
+                self.pending.push(Ready { delivered, bytes });
+                Ok(())
+            }
+            Ok(Decoded::Schema(_) | Decoded::Dictionary) => Ok(()),
+            Err(reason) => Err(Error::Decode { partition, offset: metadata.offset, reason }),
+        }
+    }
+
+    /// Puts what is pending into the prefetch; whether there was anything.
+    fn publish(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        self.pending_bytes = 0;
+        let pending = self.pending.drain(..);
+        self.prefetch.update(|prefetch| prefetch.put(pending));
+        true
+    }
+}

@@ -1,0 +1,116 @@
+//! The task behind a producer or writer: keeps a `DoPut` open that sends the window, and resumes after breaks.
+
+use std::sync::Arc;
+
+use arrow_flight::{FlightDescriptor, PutResult};
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::call::{Answers, DO_PUT};
+use super::put::PutBody;
+use super::retry::{Backoff, STEADY, now};
+use super::watched::Watched;
+use super::window::{Phase, Window};
+use super::{Client, Error};
+use crate::engine::StreamId;
+use crate::wire::command::PutCommand;
+use crate::wire::frame::ProtoReader;
+use crate::wire::metadata::AppendResult;
+use crate::wire::proto::Receipt;
+
+/// Largest answer: an `AppendResult` has some 50 bytes.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
+
+/// What the task needs to know.
+#[derive(Debug, Clone)]
+pub(super) struct Sender {
+    pub(super) client: Client,
+    pub(super) window: Arc<Watched<Window>>,
+    /// The stream id is filled in once known, so that a resend never goes to another stream of the same name.
+    pub(super) command: PutCommand,
+    pub(super) schema_header: Bytes,
+}
+
+impl Sender {
+    /// Runs until all is sent and confirmed, or an error ends it; either way the window says so.
+    pub(super) async fn run(self) {
+        let mut backoff = Backoff::new(self.client.options().retry_deadline);
+        let result = loop {
+            let started = now();
+            let error = match self.connection(&mut backoff).await {
+                Ok(receipt) => break Ok(receipt),
+                Err(error) => error,
+            };
+            tracing::debug!(stream = self.command.stream, %error, "an append connection ended");
+            if now().saturating_duration_since(started) >= STEADY {
+                backoff.reset();
+            }
+            if let Err(error) = backoff.wait(error).await {
+                break Err(error);
+            }
+        };
+        self.window.update(|window| match result {
+            Ok(receipt) => window.phase = Phase::Finished(receipt),
+            Err(error) => window.fail(error),
+        });
+    }
+
+    /// One connection, until it ends: well only after the window was closed.
+    async fn connection(&self, backoff: &mut Backoff) -> Result<Option<Receipt>, Error> {
+        let connector = self.client.connector();
+        let channel = connector.connect_once().await?;
+        let body = PutBody::new(self.window.clone(), &self.descriptor()?, &self.schema_header);
+        let mut answers = Answers::open(channel, DO_PUT, tonic::body::Body::new(body), connector.url.clone()).await?;
+        let mut results = ProtoReader::<PutResult>::new(ANSWER_BYTES_MAX);
+        let mut opened = false;
+        let mut receipt = None;
+        while let Some(chunk) = answers.chunk().await? {
+            results.push(chunk);
+            while let Some(result) = results.next()? {
+                let result = AppendResult::from_bytes(&result.app_metadata)?;
+                if opened {
+                    self.acked(result.next_ordinal, backoff)?;
+                } else {
+                    self.resume(result.next_ordinal).await?;
+                    opened = true;
+                }
+                receipt = result.receipt.or(receipt);
+            }
+        }
+        self.ended_well(receipt)
+    }
+
+    fn descriptor(&self) -> Result<Vec<u8>, Error> {
+        let mut command = self.command.clone();
+        command.stream_id = self.window.with(|window| window.stream_id).map(|id| id.0);
+        let command = serde_json::to_vec(&command).map_err(|error| Error::protocol(error.to_string()))?;
+        Ok(FlightDescriptor::new_cmd(command).encode_to_vec())
+    }
+
+    /// The coordinator has opened the appender. Now the stream exists: its id and partitions are looked up once.
+    async fn resume(&self, next_ordinal: u64) -> Result<(), Error> {
+        if self.window.with(|window| window.partitions.is_none()) {
+            let stream = self.client.describe_stream(&self.command.stream).await?;
+            self.window.with(|window| {
+                window.stream_id = Some(StreamId(stream.stream_id));
+                window.partitions = stream.options.and_then(|options| options.partitions);
+            });
+        }
+        self.window.update(|window| window.resume(next_ordinal, &self.command.stream))
+    }
+
+    /// Only progress ends a series of failures: a batch that breaks the connection each time must not be sent for ever.
+    fn acked(&self, next_ordinal: u64, backoff: &mut Backoff) -> Result<(), Error> {
+        if self.window.update(|window| window.acked(next_ordinal))? {
+            backoff.reset();
+        }
+        Ok(())
+    }
+
+    fn ended_well(&self, receipt: Option<Receipt>) -> Result<Option<Receipt>, Error> {
+        if self.window.with(|window| window.is_closing() && window.is_empty()) {
+            return Ok(receipt);
+        }
+        Err(Error::ConnectionLost { url: self.client.connector().url.clone(), reason: "the coordinator ended the appends".into() })
+    }
+}

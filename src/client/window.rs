@@ -1,0 +1,420 @@
+//! The window: batches that were handed over and are not acked yet. What makes a resend possible, and harmless.
+//!
+//! A plain state machine under the lock of a [`Watched`](super::watched::Watched); the sender's task, the body of the
+//! open `DoPut` and the caller change it.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use super::Error;
+use crate::engine::{Code, PartitionId, Retry, StreamId};
+use crate::wire::batch::EncodedBatch;
+use crate::wire::proto::Receipt;
+
+/// A batch on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) batch: EncodedBatch,
+    /// None: round robin by ordinal, so that a resend goes where the first try went.
+    pub(super) partition: Option<PartitionId>,
+    pub(super) bytes: u64,
+}
+
+/// What the open `DoPut` sends next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// These, in order, with their ordinals.
+    Batches(Vec<(u64, Entry)>),
+    /// Nothing yet; the waker is kept.
+    Wait,
+    /// Nothing more: half-close.
+    Close,
+    /// Another connection has taken over.
+    Superseded,
+}
+
+/// Where the appends stand, for those who wait.
+#[derive(Debug, Clone)]
+pub(super) enum Phase {
+    /// No task runs: nothing was appended yet, or an error was reported.
+    Idle,
+    /// The sender's task runs.
+    Running,
+    /// All is stored and the stream's end was confirmed; a writer has its receipt.
+    Finished(Option<Receipt>),
+    /// The epoch is committed already: nothing has to be sent.
+    Unneeded,
+}
+
+/// The connection that sends at the moment.
+#[derive(Debug, Default)]
+struct Lane {
+    number: u64,
+    /// Next ordinal to send; none until the coordinator has said where to resume.
+    cursor: Option<u64>,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Invariant: their ordinals are `first .. first + entries.len()`, in order.
+    entries: VecDeque<Entry>,
+    first: u64,
+    bytes: u64,
+    batches_max: usize,
+    bytes_max: u64,
+    lane: Lane,
+    /// No more will come: half-close after the last one.
+    closing: bool,
+    pub(super) phase: Phase,
+    /// Why the sender's task has ended. Reported once if `retry()` allows another try, else for ever.
+    failed: Option<Error>,
+    /// The entries were given up after a refusal, so the coordinator alone knows the next ordinal.
+    renumber: bool,
+    /// Known once the coordinator has opened the appender.
+    pub(super) stream_id: Option<StreamId>,
+    /// Number of partitions; known like `stream_id`.
+    pub(super) partitions: Option<u32>,
+    /// Batches that the coordinator has confirmed, in order from the first.
+    pub(super) stored: u64,
+}
+
+impl Window {
+    pub(super) fn new(batches_max: usize, bytes_max: u64) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            batches_max: batches_max.max(1),
+            bytes_max,
+            lane: Lane::default(),
+            closing: false,
+            phase: Phase::Idle,
+            failed: None,
+            renumber: false,
+            stream_id: None,
+            partitions: None,
+            stored: 0,
+        }
+    }
+
+    /// Whether the sender's task is to be started: it does not run, and no error waits to be reported.
+    pub(super) fn start(&mut self) -> bool {
+        let start = matches!(self.phase, Phase::Idle) && self.failed.is_none();
+        if start {
+            self.phase = Phase::Running;
+        }
+        start
+    }
+
+    /// Whether a batch may come in: a first one always, so that one larger than the window is not stuck.
+    fn has_room(&self, bytes: u64) -> bool {
+        self.entries.is_empty() || (self.entries.len() < self.batches_max && self.bytes.saturating_add(bytes) <= self.bytes_max)
+    }
+
+    /// Takes the entry in if there is room; none: wait. Gives the lane's waker along, to be woken after the lock.
+    pub(super) fn admit(&mut self, entry: &mut Option<Entry>) -> Option<Result<Option<Waker>, Error>> {
+        if let Some(error) = self.take_failure() {
+            return Some(Err(error));
+        }
+        if matches!(self.phase, Phase::Unneeded) {
+            *entry = None;
+            return Some(Ok(None));
+        }
+        if self.closing {
+            return Some(Err(Error::invalid("it is closed and takes no more batches; open a new one")));
+        }
+        if !self.has_room(entry.as_ref().map_or(0, |entry| entry.bytes)) {
+            return None;
+        }
+        if let Some(entry) = entry.take() {
+            self.bytes += entry.bytes;
+            self.entries.push_back(entry);
+        }
+        Some(Ok(self.lane.waker.take()))
+    }
+
+    /// The error to report, if there is one; see `failed`.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        match &self.failed {
+            Some(error) if error.retry() == Retry::Never => Some(error.clone()),
+            Some(_) => self.failed.take(),
+            None => None,
+        }
+    }
+
+    /// Whether all that came in is stored; none: wait.
+    pub(super) fn settled(&mut self) -> Option<Result<(), Error>> {
+        if let Some(error) = self.take_failure() {
+            return Some(Err(error));
+        }
+        self.entries.is_empty().then_some(Ok(()))
+    }
+
+    /// How it ended, after [`Window::close`]; none: wait.
+    pub(super) fn finished(&mut self) -> Option<Result<Option<Receipt>, Error>> {
+        match &self.phase {
+            Phase::Finished(receipt) => Some(Ok(*receipt)),
+            Phase::Unneeded => Some(Ok(None)),
+            Phase::Idle | Phase::Running => self.take_failure().map(Err),
+        }
+    }
+
+    /// No more will come.
+    pub(super) fn close(&mut self) -> Option<Waker> {
+        self.closing = true;
+        self.lane.waker.take()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A new connection takes over: gives its number.
+    pub(super) fn open_lane(&mut self) -> u64 {
+        let waker = self.lane.waker.take();
+        self.lane = Lane { number: self.lane.number + 1, cursor: None, waker: None };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        self.lane.number
+    }
+
+    /// The coordinator has everything before `next_ordinal` and expects that next.
+    ///
+    /// # Errors
+    /// `stream_replaced` if it has forgotten what it had acked, `fenced` if somebody else appends in this name.
+    pub(super) fn resume(&mut self, next_ordinal: u64, stream: &str) -> Result<(), Error> {
+        if std::mem::take(&mut self.renumber) {
+            self.first = next_ordinal;
+        }
+        if next_ordinal < self.first {
+            return Err(Error::StreamReplaced { stream: stream.to_owned(), noun: "producer" });
+        }
+        self.acked(next_ordinal)?;
+        self.lane.cursor = Some(next_ordinal);
+        if let Some(waker) = self.lane.waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// All batches before `next_ordinal` are stored. Whether that is news.
+    pub(super) fn acked(&mut self, next_ordinal: u64) -> Result<bool, Error> {
+        let news = next_ordinal.saturating_sub(self.first);
+        for _ in 0..news {
+            let entry = self.entries.pop_front().ok_or_else(|| {
+                Error::protocol(format!("it confirms {next_ordinal} batches, but this producer's run has sent {}", self.first))
+            })?;
+            self.first += 1;
+            self.bytes -= entry.bytes;
+            self.stored += 1;
+        }
+        Ok(news > 0)
+    }
+
+    /// What lane `number` sends next: at most about `bytes_max` bytes, at least one batch.
+    pub(super) fn next_unsent(&mut self, number: u64, bytes_max: u64, waker: &Waker) -> Next {
+        if number != self.lane.number {
+            return Next::Superseded;
+        }
+        let Some(cursor) = self.lane.cursor else {
+            self.lane.waker = Some(waker.clone());
+            return Next::Wait;
+        };
+        let skip = usize::try_from(cursor.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let mut batches = Vec::new();
+        for (ordinal, entry) in (cursor..).zip(self.entries.iter().skip(skip)) {
+            batches.push((ordinal, entry.clone()));
+            bytes += entry.bytes;
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        if !batches.is_empty() {
+            self.lane.cursor = batches.last().map(|(ordinal, _)| ordinal + 1);
+            return Next::Batches(batches);
+        }
+        if self.closing {
+            return Next::Close;
+        }
+        self.lane.waker = Some(waker.clone());
+        Next::Wait
+    }
+
+    /// The sender's task has ended with `error`. Where the coordinator refused, what is left is not stored and is
+    /// given up; where it could not be reached, the batches stay and another call goes on with them.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.phase = Phase::Idle;
+        match error.code() {
+            Code::EpochCommitted => {
+                self.phase = Phase::Unneeded;
+                self.clear();
+            }
+            Code::Unavailable | Code::ShuttingDown => self.failed = Some(error),
+            _ => {
+                self.clear();
+                self.renumber = true;
+                self.failed = Some(error);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::wire::dictionary::DictionarySet;
+    use crate::wire::ipc::Message;
+
+    const STREAM: &str = "s";
+
+    fn entry(bytes: u64) -> Entry {
+        let message = Message { header: bytes::Bytes::new(), body: crate::wire::body::Body::new() };
+        Entry {
+            batch: EncodedBatch { message, dictionaries: DictionarySet::empty(), user: bytes::Bytes::new(), rows: 0 },
+            partition: None,
+            bytes,
+        }
+    }
+
+    fn push(window: &mut Window, bytes: u64) -> bool {
+        match window.admit(&mut Some(entry(bytes))) {
+            Some(result) => result.is_ok(),
+            None => false,
+        }
+    }
+
+    fn ordinals(window: &mut Window, lane: u64) -> Vec<u64> {
+        match window.next_unsent(lane, u64::MAX, Waker::noop()) {
+            Next::Batches(batches) => batches.into_iter().map(|(ordinal, _)| ordinal).collect(),
+            Next::Wait | Next::Close | Next::Superseded => Vec::new(),
+        }
+    }
+
+    fn lost() -> Error {
+        Error::ConnectionLost { url: "grpc://h:1".into(), reason: "reset".into() }
+    }
+
+    fn refused(code: Code) -> Error {
+        Error::Refused { code, retry: code.retry(), stored: code.stored(), text: Arc::from("no") }
+    }
+
+    #[test]
+    fn a_window_holds_its_limits_but_lets_one_large_batch_in_alone() {
+        let mut window = Window::new(2, 10);
+        assert!(push(&mut window, 11), "the first comes in however large");
+        assert!(!push(&mut window, 0));
+        window.open_lane();
+        window.resume(1, STREAM).expect("all acked");
+        assert!(push(&mut window, 5));
+        assert!(push(&mut window, 5));
+        assert!(!push(&mut window, 0), "two batches are the limit");
+    }
+
+    #[test]
+    fn nothing_is_sent_before_the_coordinator_says_where_to_resume() {
+        let mut window = Window::new(10, 100);
+        push(&mut window, 1);
+        let lane = window.open_lane();
+        assert!(ordinals(&mut window, lane).is_empty());
+        window.resume(0, STREAM).expect("a fresh start");
+        assert_eq!(ordinals(&mut window, lane), [0]);
+    }
+
+    #[test]
+    fn a_new_connection_sends_again_what_is_not_acked_and_nothing_else() {
+        let mut window = Window::new(10, 100);
+        let lane = window.open_lane();
+        window.resume(0, STREAM).expect("a fresh start");
+        for _ in 0..4 {
+            push(&mut window, 1);
+        }
+        assert_eq!(ordinals(&mut window, lane), [0, 1, 2, 3]);
+        assert!(window.acked(1).expect("one was sent"));
+        let newer = window.open_lane();
+        assert!(matches!(window.next_unsent(lane, 1, Waker::noop()), Next::Superseded));
+        window.resume(3, STREAM).expect("two more had arrived");
+        assert_eq!(ordinals(&mut window, newer), [3]);
+        assert_eq!(window.stored, 3);
+    }
+
+    #[test]
+    fn a_coordinator_that_has_forgotten_acked_batches_holds_another_stream() {
+        let mut window = Window::new(10, 100);
+        window.open_lane();
+        push(&mut window, 1);
+        window.resume(1, STREAM).expect("stored");
+        window.open_lane();
+        assert_eq!(window.resume(0, STREAM).expect_err("acked data is gone").code(), Code::StreamReplaced);
+    }
+
+    #[test]
+    fn what_was_refused_is_given_up_and_the_next_takes_the_ordinal_that_the_coordinator_names() {
+        let mut window = Window::new(10, 100);
+        window.open_lane();
+        window.resume(0, STREAM).expect("a fresh start");
+        push(&mut window, 1);
+        push(&mut window, 1);
+        window.fail(refused(Code::BufferFull));
+        assert_eq!(window.settled().expect("known").expect_err("refused").code(), Code::BufferFull);
+        assert!(window.settled().expect("reported once").is_ok());
+        push(&mut window, 1);
+        let lane = window.open_lane();
+        window.resume(1, STREAM).expect("the first one was stored after all");
+        assert_eq!(ordinals(&mut window, lane), [1]);
+    }
+
+    #[test]
+    fn what_could_not_be_sent_stays_and_a_later_call_goes_on_with_it() {
+        let mut window = Window::new(10, 100);
+        push(&mut window, 1);
+        window.fail(lost());
+        assert_eq!(window.settled().expect("known").expect_err("not reached").code(), Code::Unavailable);
+        assert!(window.settled().is_none(), "it is still to be stored");
+    }
+
+    #[test]
+    fn an_error_that_nothing_mends_is_reported_every_time() {
+        let mut window = Window::new(10, 100);
+        window.fail(refused(Code::Fenced));
+        for _ in 0..2 {
+            assert_eq!(window.settled().expect("known").expect_err("fenced").code(), Code::Fenced);
+        }
+        assert!(!push(&mut window, 1));
+    }
+
+    #[test]
+    fn a_writer_of_a_committed_epoch_has_nothing_to_send() {
+        let mut window = Window::new(10, 100);
+        push(&mut window, 1);
+        window.fail(refused(Code::EpochCommitted));
+        assert!(push(&mut window, 1), "more is taken, and dropped");
+        assert!(window.is_empty());
+        assert_eq!(window.finished().expect("known").expect("no error"), None);
+    }
+
+    #[test]
+    fn half_close_comes_after_the_last_batch() {
+        let mut window = Window::new(10, 100);
+        let lane = window.open_lane();
+        window.resume(0, STREAM).expect("a fresh start");
+        push(&mut window, 1);
+        window.close();
+        assert_eq!(ordinals(&mut window, lane), [0]);
+        assert!(matches!(window.next_unsent(lane, 1, Waker::noop()), Next::Close));
+        assert!(!push(&mut window, 1), "closed");
+    }
+}
