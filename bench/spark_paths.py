@@ -1,0 +1,143 @@
+"""Spark's two paths through bowstring against Spark writing to nowhere: 10 M rows of 44 bytes on local[2].
+
+The figure is rows over the time that Spark reports for its micro-batches (triggerExecution), its own planning and
+checkpoint files included. The forward path has a consumer process that takes the batches meanwhile, as in real use:
+it and the coordinator share the two cores with Spark.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - as everybody writes it
+from pyspark.sql.streaming import DataStreamWriter
+
+import bowstring
+from bench.children import DONE, READY, children, python
+from bench.relays import serve
+from bench.report import Series
+
+PARTITIONS = 2
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a path runs on."""
+
+    spark: SparkSession
+    data: str
+    rows: int
+    checkpoint: str
+
+    def source(self) -> DataFrame:
+        """The rows as a stream."""
+        return self.spark.readStream.schema(self.spark.read.parquet(self.data).schema).parquet(self.data)
+
+    def run(self, writer: DataStreamWriter) -> float:
+        """Seconds that all micro-batches took, until there is no more."""
+        query = writer.option("checkpointLocation", self.checkpoint).trigger(availableNow=True).start()
+        query.awaitTermination()
+        return sum(progress["durationMs"]["triggerExecution"] for progress in query.recentProgress) / 1e3
+
+
+def measure_spark(rounds: int, rows: int) -> Series:
+    """Million rows per second of noop, of the way out and of the way back, once per round in turn."""
+    series = Series(f"Spark, {rows / 1e6:g} M rows of 44 bytes", "M rows/s", {})
+    with tempfile.TemporaryDirectory() as folder:
+        spark = _session()
+        try:
+            data = _write_rows(spark, rows, Path(folder))
+            paths = {"Spark's noop": _noop, "Spark to bowstring": _forward, "bowstring to Spark": _reverse}
+            series.values = {name: [] for name in paths}
+            # The first round warms up the JVM and is not counted.
+            for round_number in range(rounds + 1):
+                for name, path in paths.items():
+                    checkpoint = tempfile.mkdtemp(dir=folder)
+                    seconds = path(Job(spark, data, rows, checkpoint))
+                    if round_number > 0:
+                        series.values[name].append(rows / seconds / 1e6)
+        finally:
+            spark.stop()
+    return series
+
+
+def _session() -> SparkSession:
+    builder = SparkSession.builder.master("local[2]").appName("bowstring bench")
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.memory": "4g",
+        "spark.ui.showConsoleProgress": "false",
+        # What the README advises for Spark 4.3.
+        "spark.sql.execution.arrow.maxBytesPerBatch": "2147483647",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
+    }
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    bowstring.streaming.register(spark)
+    return spark
+
+
+def _write_rows(spark: SparkSession, rows: int, folder: Path) -> str:
+    """Rows of 8 + 4 + 8 + 8 bytes of numbers and a string of 12 + 4, as Parquet: the fastest source that Spark has."""
+    path = str(folder / "rows")
+    frame = spark.range(rows).select(
+        "id",
+        F.col("id").cast("int").alias("k"),
+        (F.col("id") * 0.5).alias("x"),
+        (F.col("id") * 0.25).alias("y"),
+        F.concat(F.lit("key-"), F.col("id") + 10_000_000).alias("s"),
+    )
+    frame.repartition(2 * PARTITIONS).write.option("compression", "uncompressed").parquet(path)
+    return path
+
+
+def _noop(job: Job) -> float:
+    return job.run(job.source().writeStream.format("noop"))
+
+
+def _forward(job: Job) -> float:
+    with children(serve()) as (server,):
+        url = f"grpc://{json.loads(server.line())['listen']}"
+        client = bowstring.connect(url)
+        client.create_stream("forward", partitions=PARTITIONS)
+        client.subscribe("forward", "bench")
+        with children(python("bench.python_ends", "read", url, "forward", str(job.rows), "1")) as (consumer,):
+            consumer.expect(READY)
+            consumer.go()
+            sink = job.source().writeStream.format("bowstring").option("url", url).option("stream", "forward")
+            seconds = job.run(sink)
+            client.complete_stream("forward")
+            consumer.expect(DONE)
+    return seconds
+
+
+def _reverse(job: Job) -> float:
+    with children(serve()) as (server,):
+        url = f"grpc://{json.loads(server.line())['listen']}"
+        client = bowstring.connect(url)
+        # All of it is there before Spark starts: what is measured is Spark reading.
+        whole = job.rows // BATCH_ROWS
+        client.create_stream("reverse", partitions=PARTITIONS, max_buffered_batches=whole + 1)
+        batch = _batch()
+        with client.producer("reverse") as producer:
+            for index in range(whole):
+                producer.append(batch, partition=index % PARTITIONS)
+            producer.append(batch.slice(0, job.rows % BATCH_ROWS), partition=0)
+            producer.complete()
+        source = job.spark.readStream.format("bowstring").option("url", url).option("stream", "reverse").load()
+        return job.run(source.writeStream.format("noop"))
+
+
+def _batch() -> pa.RecordBatch:
+    ids = pa.array(range(BATCH_ROWS), pa.int64())
+    floats = ids.cast(pa.float64())
+    keys = pa.array([f"key-{10_000_000 + index}" for index in range(BATCH_ROWS)])
+    return pa.record_batch({"id": ids, "k": ids.cast(pa.int32()), "x": floats, "y": floats, "s": keys})
