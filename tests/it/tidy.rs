@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bowstring::engine::{Code, Retry, StoredState};
 
-/// A file over this has a second noun in it.
+/// A file over this, its unit tests aside, has a second noun in it.
 const LINES_MAX: usize = 400;
 
 /// A layer of `src/` and what it may use of its siblings, and must not use of others' crates.
@@ -93,7 +93,7 @@ fn files_own_one_noun() {
         [("src", "rs"), ("tests", "rs"), ("python", "rs"), ("python", "py"), ("bench", "py"), ("bench", "rs"), ("examples", "py")]
     {
         for file in files_under(folder, extension) {
-            let lines = read(&file).lines().count();
+            let lines = read(&file).lines().take_while(|line| *line != "mod tests {").count();
             if lines > LINES_MAX {
                 faults.push(format!("{} has {lines} lines", show(&file)));
             }
