@@ -180,6 +180,15 @@ impl Error {
         Self::ConnectionLost { url: url.clone(), reason: chain(reason).into() }
     }
 
+    /// The same, where something was sent before whose fate is not known.
+    pub(super) fn in_doubt(self) -> Self {
+        match self {
+            Self::Refused { code, retry, text, .. } => Self::Refused { code, retry, stored: StoredState::Unknown, text },
+            Self::Unreachable { url, reason } => Self::ConnectionLost { url, reason },
+            other => other,
+        }
+    }
+
     pub(super) fn protocol(reason: impl Into<String>) -> Self {
         Self::Protocol { reason: reason.into() }
     }
@@ -253,4 +262,54 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trailers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().expect("a header value"))).collect()
+    }
+
+    fn url() -> Arc<str> {
+        "grpc://h:1".into()
+    }
+
+    #[test]
+    fn the_trailers_say_code_retry_and_stored() {
+        let all = trailers(&[
+            ("grpc-status", "8"),
+            ("grpc-message", "no%20room"),
+            (CODE_TRAILER, "buffer_full"),
+            (RETRY_TRAILER, "now"),
+            (STORED_TRAILER, "unknown"),
+        ]);
+        let error = Error::from_trailers(&all, &url()).expect("an error");
+        assert_eq!((error.code(), error.retry(), error.stored()), (Code::BufferFull, Retry::Now, StoredState::Unknown));
+        assert_eq!(error.to_string(), "no room");
+    }
+
+    #[test]
+    fn every_code_comes_through_with_its_own_retry_and_stored() {
+        for code in Code::ALL {
+            let error = Error::from_trailers(&trailers(&[("grpc-status", "13"), (CODE_TRAILER, code.as_str())]), &url()).expect("an error");
+            assert_eq!((error.code(), error.retry(), error.stored()), (*code, code.retry(), code.stored()));
+        }
+    }
+
+    #[test]
+    fn ok_is_no_error_and_a_code_of_a_newer_server_falls_back_to_the_grpc_status() {
+        assert!(Error::from_trailers(&trailers(&[("grpc-status", "0")]), &url()).is_none());
+        let newer = trailers(&[("grpc-status", "5"), (CODE_TRAILER, "of_a_newer_version")]);
+        assert_eq!(Error::from_trailers(&newer, &url()).expect("an error").code(), Code::StreamNotFound);
+    }
+
+    #[test]
+    fn a_broken_connection_is_unavailable_whatever_grpc_calls_it() {
+        for status in [tonic::Code::Unavailable, tonic::Code::Unknown, tonic::Code::Cancelled] {
+            let error = Error::from_status(&tonic::Status::new(status, "h2 protocol error"), &url());
+            assert_eq!((error.code(), error.stored()), (Code::Unavailable, StoredState::Unknown));
+        }
+    }
 }

@@ -32,6 +32,8 @@ mod admin;
 mod appends;
 pub mod blocking;
 mod call;
+#[cfg(test)]
+mod codec_tests;
 mod connection;
 mod consumer;
 mod decode;

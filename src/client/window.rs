@@ -71,6 +71,8 @@ pub(super) struct Window {
     failed: Option<Error>,
     /// The entries were given up after a refusal, so the coordinator alone knows the next ordinal.
     renumber: bool,
+    /// Entries were sent whose fate is not known.
+    in_doubt: bool,
     /// Known once the coordinator has opened the appender.
     pub(super) stream_id: Option<StreamId>,
     /// Number of partitions; known like `stream_id`.
@@ -92,6 +94,7 @@ impl Window {
             phase: Phase::Idle,
             failed: None,
             renumber: false,
+            in_doubt: false,
             stream_id: None,
             partitions: None,
             stored: 0,
@@ -214,6 +217,7 @@ impl Window {
             self.bytes -= entry.bytes;
             self.stored += 1;
         }
+        self.in_doubt &= !self.entries.is_empty();
         Ok(news > 0)
     }
 
@@ -237,6 +241,7 @@ impl Window {
             }
         }
         if !batches.is_empty() {
+            self.in_doubt = true;
             self.lane.cursor = batches.last().map(|(ordinal, _)| ordinal + 1);
             return Next::Batches(batches);
         }
@@ -256,6 +261,7 @@ impl Window {
                 self.phase = Phase::Unneeded;
                 self.clear();
             }
+            Code::Unavailable | Code::ShuttingDown if self.in_doubt => self.failed = Some(error.in_doubt()),
             Code::Unavailable | Code::ShuttingDown => self.failed = Some(error),
             _ => {
                 self.clear();
@@ -268,6 +274,7 @@ impl Window {
     fn clear(&mut self) {
         self.entries.clear();
         self.bytes = 0;
+        self.in_doubt = false;
     }
 }
 
@@ -276,6 +283,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::engine::StoredState;
     use crate::wire::dictionary::DictionarySet;
     use crate::wire::ipc::Message;
 
@@ -384,6 +392,25 @@ mod tests {
         window.fail(lost());
         assert_eq!(window.settled().expect("known").expect_err("not reached").code(), Code::Unavailable);
         assert!(window.settled().is_none(), "it is still to be stored");
+    }
+
+    #[test]
+    fn a_batch_is_in_doubt_only_between_its_sending_and_its_ack() {
+        let unreachable = || Error::Unreachable { url: "grpc://h:1".into(), reason: "refused".into() };
+        let stored = |window: &mut Window| {
+            window.fail(unreachable());
+            window.take_failure().expect("just failed").stored()
+        };
+        let mut window = Window::new(10, 100);
+        push(&mut window, 1);
+        assert_eq!(stored(&mut window), StoredState::No, "never sent");
+        let lane = window.open_lane();
+        window.resume(0, STREAM).expect("a fresh start");
+        assert_eq!(ordinals(&mut window, lane), [0]);
+        assert_eq!(stored(&mut window), StoredState::Unknown);
+        window.open_lane();
+        window.resume(1, STREAM).expect("it had arrived");
+        assert_eq!(stored(&mut window), StoredState::No);
     }
 
     #[test]
