@@ -7,7 +7,7 @@ use crate::engine::{Code, PartitionId};
 
 /// What was delivered of a partition since the stream was created; a batch that is sent twice counts twice.
 #[derive(Debug, Default)]
-pub struct Delivered {
+pub(super) struct Delivered {
     batches: AtomicU64,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -41,7 +41,7 @@ pub const LATENCY_BOUNDS: [f64; 12] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03,
 
 /// A histogram of durations.
 #[derive(Debug, Default)]
-pub struct Latency {
+pub(super) struct Latency {
     /// Per bound, how many were at most that and above the former bound; the last one: above all bounds.
     buckets: [AtomicU64; LATENCY_BOUNDS.len() + 1],
     sum_micros: AtomicU64,

@@ -1,12 +1,21 @@
 //! The server: thin. Decode the request, call the engine, wake whom it concerns.
 
+mod actions;
 mod cell;
 mod clock;
+mod config;
+mod control;
+mod convert;
 mod coordinator;
 mod counters;
 mod error;
+mod flight;
+mod http;
+mod listener;
+mod metrics;
 mod plane;
 mod read;
+mod running;
 mod status;
 mod write;
 
@@ -22,10 +31,15 @@ mod write;
 )]
 mod generated {
     include!("generated/bowstring.v1.rs");
+    /// All of `proto/`, for reflection.
+    pub(super) const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
 }
 
 pub use cell::StreamCell;
 pub use clock::{Clock, SystemClock};
+pub use config::{ConfigError, ServerConfig};
 pub use coordinator::{Coordinator, CoordinatorOptions, OpenConnection};
 pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, Totals};
 pub use error::Error;
+pub use metrics::{METRICS, MetricDoc, MetricKind};
+pub use running::{Server, StartError};

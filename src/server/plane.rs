@@ -87,7 +87,7 @@ fn put_frames(coordinator: Arc<Coordinator>, request: Request<Body>) -> impl Str
     stream! {
         let mut writing = writing;
         while progress.changed().await.is_ok() {
-            let result = progress.borrow_and_update().clone();
+            let result = *progress.borrow_and_update();
             if let Some(result) = result {
                 yield Ok(Frame::data(frame_proto(&arrow_flight::PutResult { app_metadata: result.to_bytes() })));
             }

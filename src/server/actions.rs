@@ -1,0 +1,271 @@
+//! Flight actions: the control calls that a stock client needs, with JSON bodies.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::control::{ControlService, CursorCommand};
+use super::error::Error;
+use crate::wire::proto;
+
+/// Name and description of every action.
+pub(super) const ALL: &[(&str, &str)] = &[
+    ("complete", "end a stream in good order; body: its name, or {\"stream\"}"),
+    ("fail", "end a stream with an error; body: {\"stream\", \"reason\"}"),
+    (
+        "create_stream",
+        "body: {\"stream\", \"partitions\"?, \"max_buffered_batches\"?, \"max_buffered_bytes\"?, \"max_spool_bytes\"?, \"if_not_exists\"?}",
+    ),
+    ("delete_stream", "delete a stream with everything in it; body: its name, or {\"stream\"}"),
+    ("describe", "a stream's partitions, subscriptions and lag; body: its name, or {\"stream\"}"),
+    ("subscribe", "create a subscription; body: {\"stream\", \"subscription\", \"start\"?: \"earliest\" or \"latest\"}"),
+    ("unsubscribe", "remove a subscription; body: {\"stream\", \"subscription\"}"),
+    ("ack", "done with all batches before these offsets; body: {\"stream\", \"subscription\", \"offsets\": {\"0\": 7}}"),
+    ("plan", "what will be acked only later no longer holds back producers; body as for ack"),
+    ("seek", "put a subscription's cursor on offsets; body as for ack"),
+    ("open_epoch", "body: {\"stream\", \"producer\", \"run\", \"epoch\"}; answers {\"state\"}"),
+    ("commit_epoch", "body: as open_epoch and \"receipts\": [{\"stream_id\", \"task\", \"attempt\"}]; answers {\"state\"}"),
+    ("abort_epoch", "body: as open_epoch"),
+    ("stats", "totals of one stream or all; body: empty, a name, or {\"stream\"}"),
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    #[serde(default)]
+    stream: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failing {
+    stream: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Creating {
+    stream: String,
+    partitions: Option<u32>,
+    max_buffered_batches: Option<u64>,
+    max_buffered_bytes: Option<u64>,
+    max_spool_bytes: Option<u64>,
+    #[serde(default)]
+    if_not_exists: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StartText {
+    Earliest,
+    Latest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribing {
+    stream: String,
+    subscription: String,
+    start: Option<StartText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cursors {
+    stream: String,
+    subscription: String,
+    offsets: BTreeMap<u32, u64>,
+    #[serde(default)]
+    stream_id: IdText,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EpochBody {
+    stream: String,
+    producer: String,
+    run: String,
+    epoch: u64,
+    #[serde(default)]
+    receipts: Vec<ReceiptText>,
+}
+
+#[derive(Deserialize)]
+struct ReceiptText {
+    stream_id: IdText,
+    task: u32,
+    attempt: u64,
+}
+
+/// A 64-bit id as text or number; 0 if it is left out.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum IdText {
+    Number(u64),
+    Text(String),
+}
+
+impl Default for IdText {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl IdText {
+    fn value(&self) -> Result<u64, Error> {
+        match self {
+            Self::Number(id) => Ok(*id),
+            Self::Text(text) => {
+                text.parse().map_err(|_| Error::InvalidArgument { field: "stream_id", reason: format!("{text:?} is no number") })
+            }
+        }
+    }
+}
+
+/// Runs an action; the answer is JSON.
+///
+/// # Errors
+/// The control call's, `unimplemented` for an unknown action, `invalid_argument` for a body that is not its.
+pub(super) fn run(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, Error> {
+    match action {
+        "complete" => control.complete(&name(body)?).map(|()| done()),
+        "fail" => {
+            let Failing { stream, reason } = parse(body)?;
+            control.fail(&stream, &reason).map(|()| done())
+        }
+        "create_stream" => create(control, parse(body)?),
+        "delete_stream" => control.delete(&name(body)?).map(|()| done()),
+        "describe" => control.describe(&name(body)?).map(|description| answer(&summary(&description))),
+        "subscribe" => subscribe(control, parse(body)?),
+        "unsubscribe" => {
+            let Subscribing { stream, subscription, .. } = parse(body)?;
+            control.unsubscribe_from(&stream, &subscription).map(|()| done())
+        }
+        "ack" => move_cursors(control, parse(body)?, CursorCommand::Ack),
+        "plan" => move_cursors(control, parse(body)?, CursorCommand::Plan),
+        "seek" => move_cursors(control, parse(body)?, CursorCommand::Seek),
+        "open_epoch" => {
+            let EpochBody { stream, producer, run, epoch, .. } = parse(body)?;
+            control.open(&proto::OpenEpochRequest { stream, producer, run, epoch }).map(|state| epoch_answer(&state))
+        }
+        "commit_epoch" => commit(control, parse(body)?),
+        "abort_epoch" => {
+            let EpochBody { stream, producer, run, epoch, .. } = parse(body)?;
+            control.abort(&proto::AbortEpochRequest { stream, producer, run, epoch }).map(|state| epoch_answer(&state))
+        }
+        "stats" => {
+            let stats = control.stats(&if body.is_empty() { String::new() } else { name(body)? })?;
+            Ok(answer(&stats.streams.iter().map(stats_summary).collect::<Vec<_>>()))
+        }
+        unknown => Err(Error::Unimplemented { call: format!("action {unknown:?}"), instead: "ListActions says which there are" }),
+    }
+}
+
+fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
+    let options = proto::StreamOptions {
+        partitions: body.partitions,
+        max_buffered_batches: body.max_buffered_batches,
+        max_buffered_bytes: body.max_buffered_bytes,
+        max_spool_bytes: body.max_spool_bytes,
+        ..proto::StreamOptions::default()
+    };
+    let request =
+        proto::CreateStreamRequest { stream: body.stream, options: Some(options), schema: Bytes::new(), if_not_exists: body.if_not_exists };
+    control.create(&request).map(|description| answer(&summary(&description)))
+}
+
+fn subscribe(control: &ControlService, body: Subscribing) -> Result<Bytes, Error> {
+    let start = match body.start {
+        None | Some(StartText::Earliest) => proto::Start::Earliest,
+        Some(StartText::Latest) => proto::Start::Latest,
+    };
+    let request = proto::SubscribeRequest { stream: body.stream, subscription: body.subscription, start: start.into() };
+    control.subscribe_to(&request).map(|subscription| answer(&subscription_summary(&subscription)))
+}
+
+fn move_cursors(control: &ControlService, body: Cursors, command: CursorCommand) -> Result<Bytes, Error> {
+    let offsets = body.offsets.into_iter().map(|(partition, offset)| proto::PartitionOffset { partition, offset }).collect();
+    let request = proto::AckRequest { stream: body.stream, subscription: body.subscription, offsets, stream_id: body.stream_id.value()? };
+    control.move_cursors(&request, command).map(|()| done())
+}
+
+fn commit(control: &ControlService, body: EpochBody) -> Result<Bytes, Error> {
+    let receipt = |receipt: ReceiptText| {
+        let stream_id = receipt.stream_id.value()?;
+        Ok(proto::Receipt { stream_id, epoch: body.epoch, task: receipt.task, attempt: receipt.attempt, ..proto::Receipt::default() })
+    };
+    let receipts = body.receipts.into_iter().map(receipt).collect::<Result<_, Error>>()?;
+    let request = proto::CommitEpochRequest { stream: body.stream, producer: body.producer, run: body.run, epoch: body.epoch, receipts };
+    control.commit(&request).map(|state| epoch_answer(&state))
+}
+
+/// A body that is a stream's name, or a JSON object with it.
+fn name(body: &[u8]) -> Result<String, Error> {
+    if body.first() == Some(&b'{') {
+        return parse::<Named>(body).map(|named| named.stream);
+    }
+    String::from_utf8(body.to_vec())
+        .map_err(|_| Error::InvalidArgument { field: "body", reason: "a stream's name is UTF-8 text".to_owned() })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body)
+        .map_err(|error| Error::InvalidArgument { field: "body", reason: format!("{error}; ListActions says what each action takes") })
+}
+
+fn done() -> Bytes {
+    Bytes::from_static(b"{}")
+}
+
+fn answer(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("numbers and texts always have a JSON form").into()
+}
+
+fn epoch_answer(response: &proto::EpochResponse) -> Bytes {
+    let state = response.state().as_str_name().trim_start_matches("EPOCH_STATE_").to_lowercase();
+    answer(&json!({ "state": state, "stream_id": response.stream_id.to_string() }))
+}
+
+fn summary(description: &proto::StreamDescription) -> serde_json::Value {
+    let partition = |partition: &proto::PartitionDescription| {
+        json!({
+            "partition": partition.partition, "start": partition.start, "end": partition.end, "buffered_batches": partition.buffered_batches,
+            "buffered_bytes": partition.buffered_bytes, "rows_total": partition.rows_total, "bytes_total": partition.bytes_total,
+        })
+    };
+    json!({
+        "stream": description.stream,
+        "stream_id": description.stream_id.to_string(),
+        "state": description.state().as_str_name().trim_start_matches("STREAM_STATE_").to_lowercase(),
+        "reason": description.reason,
+        "partitions": description.partitions.iter().map(partition).collect::<Vec<_>>(),
+        "subscriptions": description.subscriptions.iter().map(subscription_summary).collect::<Vec<_>>(),
+        "buffered_batches": description.buffered_batches,
+        "buffered_bytes": description.buffered_bytes,
+        "spooled_batches": description.spooled_batches,
+        "spooled_bytes": description.spooled_bytes,
+    })
+}
+
+fn subscription_summary(subscription: &proto::SubscriptionDescription) -> serde_json::Value {
+    let partition = |partition: &proto::SubscriptionPartition| {
+        json!({
+            "partition": partition.partition, "acked": partition.acked, "planned": partition.planned, "lag_batches": partition.lag_batches,
+            "lag_rows": partition.lag_rows, "lag_bytes": partition.lag_bytes,
+        })
+    };
+    json!({ "subscription": subscription.subscription, "partitions": subscription.partitions.iter().map(partition).collect::<Vec<_>>() })
+}
+
+fn stats_summary(stats: &proto::StreamStats) -> serde_json::Value {
+    json!({
+        "stream": stats.description.as_ref().map(summary),
+        "appended_batches": stats.appended_batches, "appended_rows": stats.appended_rows, "appended_bytes": stats.appended_bytes,
+        "delivered_batches": stats.delivered_batches, "delivered_rows": stats.delivered_rows, "delivered_bytes": stats.delivered_bytes,
+        "producer_blocked_seconds": stats.producer_blocked_seconds,
+    })
+}

@@ -1,0 +1,139 @@
+//! The server's configuration: every field has a default, and every number a bound.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::coordinator::CoordinatorOptions;
+use crate::engine::{Limits, StreamOptions};
+use crate::storage::SpoolOptions;
+
+/// Largest message that gRPC's four-byte length leaves room for on all clients.
+const MESSAGE_BYTES_LIMIT: u64 = 1 << 30;
+
+/// What a server is started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address of the data and control plane; port 0 picks a free one. Default 127.0.0.1:8815.
+    pub listen: SocketAddr,
+    /// Address of `/metrics`, `/healthz` and `/readyz`; none: no HTTP. Default 127.0.0.1:8816.
+    pub http: Option<SocketAddr>,
+    /// Host that clients use in URLs; none: the listening address. Needed when listening on 0.0.0.0.
+    pub advertise_host: Option<String>,
+    /// Default of streams' `max_buffered_batches`: 64.
+    pub max_buffered_batches: u64,
+    /// Default of streams' `max_buffered_bytes`: 2 GiB.
+    pub max_buffered_bytes: u64,
+    /// Default of streams' `max_spool_bytes`: 16 GiB.
+    pub max_spool_bytes: u64,
+    /// Folder for spooled batches; none: the system's folder for temporary files.
+    pub spool_dir: Option<PathBuf>,
+    /// Bytes of the disk that the spool never uses. Default 1 GiB.
+    pub spool_reserve_bytes: u64,
+    /// Partitions of streams that are created without saying. Default 1.
+    pub default_partitions: u32,
+    /// Whether a `DoPut` to an unknown stream creates it. Default true.
+    pub create_on_put: bool,
+    /// Largest message, in bytes. Default and maximum 1 GiB.
+    pub message_bytes_max: u64,
+    /// How long an append waits for room unless its client says otherwise, in milliseconds; none: as long as
+    /// the client waits.
+    pub append_timeout_ms: Option<u64>,
+    /// Connections that are open at once. Default 10,000.
+    pub connections_max: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8815)),
+            http: Some(SocketAddr::from(([127, 0, 0, 1], 8816))),
+            advertise_host: None,
+            max_buffered_batches: limits.max_buffered_batches,
+            max_buffered_bytes: limits.max_buffered_bytes,
+            max_spool_bytes: limits.max_spool_bytes,
+            spool_dir: None,
+            spool_reserve_bytes: SpoolOptions::default().reserve_bytes,
+            default_partitions: 1,
+            create_on_put: true,
+            message_bytes_max: MESSAGE_BYTES_LIMIT,
+            append_timeout_ms: None,
+            connections_max: 10_000,
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}, but it must be {expected}")]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// What it must be.
+    pub expected: &'static str,
+}
+
+impl ServerConfig {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field and what it must be.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |ok: bool, field, value, expected| if ok { Ok(()) } else { Err(ConfigError { field, value, expected }) };
+        check(self.max_buffered_batches > 0, "max_buffered_batches", self.max_buffered_batches, "at least 1")?;
+        check(self.max_buffered_bytes > 0, "max_buffered_bytes", self.max_buffered_bytes, "at least 1")?;
+        check((1..=4096).contains(&self.default_partitions), "default_partitions", self.default_partitions.into(), "1 to 4096")?;
+        let message_bytes = self.message_bytes_max;
+        check((1 << 10..=MESSAGE_BYTES_LIMIT).contains(&message_bytes), "message_bytes_max", message_bytes, "1 KiB to 1 GiB")?;
+        check(self.connections_max > 0, "connections_max", self.connections_max as u64, "at least 1")
+    }
+
+    /// What streams get that are created without options.
+    #[must_use]
+    pub fn stream_defaults(&self) -> StreamOptions {
+        StreamOptions {
+            partitions: self.default_partitions,
+            limits: Limits {
+                max_buffered_batches: self.max_buffered_batches,
+                max_buffered_bytes: self.max_buffered_bytes,
+                max_spool_bytes: self.max_spool_bytes,
+            },
+            ..StreamOptions::default()
+        }
+    }
+
+    pub(super) fn coordinator_options(&self) -> CoordinatorOptions {
+        CoordinatorOptions {
+            stream_defaults: self.stream_defaults(),
+            create_on_put: self.create_on_put,
+            message_bytes_max: self.message_bytes_max,
+            append_timeout: self.append_timeout_ms.map(Duration::from_millis),
+        }
+    }
+
+    pub(super) fn spool_options(&self) -> SpoolOptions {
+        SpoolOptions { dir: self.spool_dir.clone(), reserve_bytes: self.spool_reserve_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_numbers_out_of_range_are_named() {
+        assert_eq!(ServerConfig::default().validate(), Ok(()));
+        let field = |config: ServerConfig| config.validate().expect_err("out of range").field;
+        assert_eq!(field(ServerConfig { max_buffered_batches: 0, ..Default::default() }), "max_buffered_batches");
+        assert_eq!(field(ServerConfig { max_buffered_bytes: 0, ..Default::default() }), "max_buffered_bytes");
+        assert_eq!(field(ServerConfig { default_partitions: 4097, ..Default::default() }), "default_partitions");
+        assert_eq!(field(ServerConfig { message_bytes_max: (1 << 30) + 1, ..Default::default() }), "message_bytes_max");
+        assert_eq!(field(ServerConfig { connections_max: 0, ..Default::default() }), "connections_max");
+    }
+}

@@ -1,0 +1,226 @@
+//! The control service of `proto/`: one short function per call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
+
+use super::cell::StreamCell;
+use super::convert;
+use super::coordinator::Coordinator;
+use super::error::Error;
+use super::generated::control_server::Control;
+use crate::engine::{Command, Epoch, ProducerId, RunId, StreamId, StreamName, SubscriptionName};
+use crate::wire::proto;
+use crate::wire::schema::StreamSchema;
+
+/// Longest lease of a producer: a sign of life once an hour is hardly one.
+const LEASE_MAX: Duration = Duration::from_secs(3600);
+
+/// Serves `bowstring.v1.Control`, and the same verbs as Flight actions.
+#[derive(Debug, Clone)]
+pub(super) struct ControlService {
+    coordinator: Arc<Coordinator>,
+}
+
+impl ControlService {
+    pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
+        Self { coordinator }
+    }
+
+    fn cell(&self, stream: &str) -> Result<Arc<StreamCell>, Error> {
+        self.coordinator.get(&StreamName::new(stream)?)
+    }
+
+    /// Counts the error of a call that failed, and makes its status.
+    fn answer<T>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        result.map(Response::new).map_err(|error| {
+            self.coordinator.count_error(error.code());
+            error.into()
+        })
+    }
+
+    pub(super) fn create(&self, request: &proto::CreateStreamRequest) -> Result<proto::StreamDescription, Error> {
+        let name = StreamName::new(&request.stream)?;
+        let options = convert::stream_options(request.options.as_ref(), &self.coordinator.options().stream_defaults);
+        let schema = if request.schema.is_empty() { None } else { Some(StreamSchema::parse(request.schema.clone())?) };
+        let cell = self.coordinator.create(&name, options, schema.as_ref(), request.if_not_exists)?;
+        Ok(convert::description(&cell))
+    }
+
+    pub(super) fn describe(&self, stream: &str) -> Result<proto::StreamDescription, Error> {
+        Ok(convert::description(&*self.cell(stream)?))
+    }
+
+    pub(super) fn delete(&self, stream: &str) -> Result<(), Error> {
+        self.coordinator.delete(&StreamName::new(stream)?)
+    }
+
+    pub(super) fn complete(&self, stream: &str) -> Result<(), Error> {
+        self.cell(stream)?.apply(Command::Complete).map(drop)
+    }
+
+    pub(super) fn fail(&self, stream: &str, reason: &str) -> Result<(), Error> {
+        self.cell(stream)?.apply(Command::Fail { reason: reason.into() }).map(drop)
+    }
+
+    pub(super) fn open(&self, request: &proto::OpenEpochRequest) -> Result<proto::EpochResponse, Error> {
+        self.coordinator.check_running()?;
+        let cell = self.cell(&request.stream)?;
+        let (producer, run) = producer(&request.producer, &request.run)?;
+        let outcome = cell.apply(Command::OpenEpoch { producer, run, epoch: Epoch(request.epoch) })?;
+        convert::epoch_response(&cell, &outcome)
+    }
+
+    pub(super) fn commit(&self, request: &proto::CommitEpochRequest) -> Result<proto::EpochResponse, Error> {
+        let cell = self.cell(&request.stream)?;
+        let (producer, run) = producer(&request.producer, &request.run)?;
+        let receipts = convert::receipts(&cell, &request.receipts)?;
+        let outcome = cell.apply(Command::CommitEpoch { producer, run, epoch: Epoch(request.epoch), receipts })?;
+        convert::epoch_response(&cell, &outcome)
+    }
+
+    pub(super) fn abort(&self, request: &proto::AbortEpochRequest) -> Result<proto::EpochResponse, Error> {
+        let cell = self.cell(&request.stream)?;
+        let (producer, run) = producer(&request.producer, &request.run)?;
+        let outcome = cell.apply(Command::AbortEpoch { producer, run, epoch: Epoch(request.epoch) })?;
+        convert::epoch_response(&cell, &outcome)
+    }
+
+    fn keep(&self, request: &proto::KeepProducerRequest) -> Result<(), Error> {
+        let cell = self.cell(&request.stream)?;
+        let (producer, run) = producer(&request.producer, &request.run)?;
+        let lease = Duration::from_millis(request.lease_millis);
+        if lease > LEASE_MAX {
+            let reason = format!("{} ms is longer than an hour; use a shorter lease and renew it", request.lease_millis);
+            return Err(Error::InvalidArgument { field: "lease_millis", reason });
+        }
+        cell.apply(Command::KeepProducer { producer, run, lease }).map(drop)
+    }
+
+    pub(super) fn subscribe_to(&self, request: &proto::SubscribeRequest) -> Result<proto::SubscriptionDescription, Error> {
+        let cell = self.cell(&request.stream)?;
+        let subscription = SubscriptionName::new(&request.subscription)?;
+        cell.apply(Command::Subscribe { subscription: subscription.clone(), start: convert::start(request.start()) })?;
+        let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
+        let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
+        Ok(convert::subscription(&view.ok_or_else(gone)?))
+    }
+
+    pub(super) fn unsubscribe_from(&self, stream: &str, subscription: &str) -> Result<(), Error> {
+        let subscription = SubscriptionName::new(subscription)?;
+        self.cell(stream)?.apply(Command::Unsubscribe { subscription }).map(drop)
+    }
+
+    /// Acks, plans and seeks: a command over some offsets of a subscription.
+    pub(super) fn move_cursors(&self, request: &proto::AckRequest, command: CursorCommand) -> Result<(), Error> {
+        let cell = self.cell(&request.stream)?;
+        cell.check_id((request.stream_id != 0).then_some(StreamId(request.stream_id)))?;
+        let subscription = SubscriptionName::new(&request.subscription)?;
+        let offsets = convert::offsets(&request.offsets);
+        let command = match command {
+            CursorCommand::Ack => Command::Ack { subscription, offsets },
+            CursorCommand::Plan => Command::Plan { subscription, offsets },
+            CursorCommand::Seek => Command::Seek { subscription, offsets },
+        };
+        cell.apply(command).map(drop)
+    }
+
+    pub(super) fn stats(&self, stream: &str) -> Result<proto::GetStatsResponse, Error> {
+        let cells = if stream.is_empty() { self.coordinator.list() } else { vec![self.cell(stream)?] };
+        Ok(proto::GetStatsResponse {
+            streams: cells.iter().map(|cell| convert::stats(cell)).collect(),
+            uptime_micros: u64::try_from(self.coordinator.uptime().as_micros()).unwrap_or(u64::MAX),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            open_connections: self.coordinator.open_connections(),
+        })
+    }
+}
+
+/// What [`ControlService::move_cursors`] does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CursorCommand {
+    Ack,
+    Plan,
+    Seek,
+}
+
+fn producer(producer: &str, run: &str) -> Result<(ProducerId, RunId), Error> {
+    Ok((ProducerId::new(producer)?, RunId::new(run)?))
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    async fn create_stream(&self, request: Request<proto::CreateStreamRequest>) -> Answer<proto::StreamDescription> {
+        self.answer(self.create(request.get_ref()))
+    }
+
+    async fn describe_stream(&self, request: Request<proto::DescribeStreamRequest>) -> Answer<proto::StreamDescription> {
+        self.answer(self.describe(&request.get_ref().stream))
+    }
+
+    async fn list_streams(&self, _request: Request<proto::ListStreamsRequest>) -> Answer<proto::ListStreamsResponse> {
+        let streams = self.coordinator.list().iter().map(|cell| convert::description(cell)).collect();
+        Ok(Response::new(proto::ListStreamsResponse { streams }))
+    }
+
+    async fn delete_stream(&self, request: Request<proto::DeleteStreamRequest>) -> Answer<proto::DeleteStreamResponse> {
+        self.answer(self.delete(&request.get_ref().stream).map(|()| proto::DeleteStreamResponse {}))
+    }
+
+    async fn complete_stream(&self, request: Request<proto::CompleteStreamRequest>) -> Answer<proto::CompleteStreamResponse> {
+        self.answer(self.complete(&request.get_ref().stream).map(|()| proto::CompleteStreamResponse {}))
+    }
+
+    async fn fail_stream(&self, request: Request<proto::FailStreamRequest>) -> Answer<proto::FailStreamResponse> {
+        let request = request.get_ref();
+        self.answer(self.fail(&request.stream, &request.reason).map(|()| proto::FailStreamResponse {}))
+    }
+
+    async fn open_epoch(&self, request: Request<proto::OpenEpochRequest>) -> Answer<proto::EpochResponse> {
+        self.answer(self.open(request.get_ref()))
+    }
+
+    async fn commit_epoch(&self, request: Request<proto::CommitEpochRequest>) -> Answer<proto::EpochResponse> {
+        self.answer(self.commit(request.get_ref()))
+    }
+
+    async fn abort_epoch(&self, request: Request<proto::AbortEpochRequest>) -> Answer<proto::EpochResponse> {
+        self.answer(self.abort(request.get_ref()))
+    }
+
+    async fn keep_producer(&self, request: Request<proto::KeepProducerRequest>) -> Answer<proto::KeepProducerResponse> {
+        self.answer(self.keep(request.get_ref()).map(|()| proto::KeepProducerResponse {}))
+    }
+
+    async fn subscribe(&self, request: Request<proto::SubscribeRequest>) -> Answer<proto::SubscriptionDescription> {
+        self.answer(self.subscribe_to(request.get_ref()))
+    }
+
+    async fn unsubscribe(&self, request: Request<proto::UnsubscribeRequest>) -> Answer<proto::UnsubscribeResponse> {
+        let request = request.get_ref();
+        self.answer(self.unsubscribe_from(&request.stream, &request.subscription).map(|()| proto::UnsubscribeResponse {}))
+    }
+
+    async fn ack(&self, request: Request<proto::AckRequest>) -> Answer<proto::AckResponse> {
+        self.answer(self.move_cursors(request.get_ref(), CursorCommand::Ack).map(|()| proto::AckResponse {}))
+    }
+
+    async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanResponse> {
+        let proto::PlanRequest { stream, subscription, offsets, stream_id } = request.into_inner();
+        let request = proto::AckRequest { stream, subscription, offsets, stream_id };
+        self.answer(self.move_cursors(&request, CursorCommand::Plan).map(|()| proto::PlanResponse {}))
+    }
+
+    async fn seek(&self, request: Request<proto::SeekRequest>) -> Answer<proto::SeekResponse> {
+        let proto::SeekRequest { stream, subscription, offsets, stream_id } = request.into_inner();
+        let request = proto::AckRequest { stream, subscription, offsets, stream_id };
+        self.answer(self.move_cursors(&request, CursorCommand::Seek).map(|()| proto::SeekResponse {}))
+    }
+
+    async fn get_stats(&self, request: Request<proto::GetStatsRequest>) -> Answer<proto::GetStatsResponse> {
+        self.answer(self.stats(&request.get_ref().stream))
+    }
+}

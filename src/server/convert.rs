@@ -1,0 +1,202 @@
+//! The engine's types to and from the messages of `proto/`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::cell::StreamCell;
+use super::counters::Totals;
+use super::error::Error;
+use crate::engine::{
+    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Start, StreamOptions, StreamState, StreamView,
+    SubscriptionView, Task, Visibility,
+};
+use crate::wire::proto;
+
+/// What is left open takes the server's defaults.
+pub(super) fn stream_options(asked: Option<&proto::StreamOptions>, defaults: &StreamOptions) -> StreamOptions {
+    let Some(asked) = asked else { return defaults.clone() };
+    StreamOptions {
+        partitions: asked.partitions.unwrap_or(defaults.partitions),
+        limits: Limits {
+            max_buffered_batches: asked.max_buffered_batches.unwrap_or(defaults.limits.max_buffered_batches),
+            max_buffered_bytes: asked.max_buffered_bytes.unwrap_or(defaults.limits.max_buffered_bytes),
+            max_spool_bytes: asked.max_spool_bytes.unwrap_or(defaults.limits.max_spool_bytes),
+        },
+        visibility: match asked.visibility() {
+            proto::Visibility::Unspecified => defaults.visibility,
+            proto::Visibility::Committed => Visibility::Committed,
+            proto::Visibility::Immediate => Visibility::Immediate,
+        },
+        full_policy: match asked.full_policy() {
+            proto::FullPolicy::Unspecified => defaults.full_policy,
+            proto::FullPolicy::Wait => FullPolicy::Wait,
+            proto::FullPolicy::Reject => FullPolicy::Reject,
+            proto::FullPolicy::DropOldest => FullPolicy::DropOldest,
+        },
+    }
+}
+
+fn options_message(options: &StreamOptions) -> proto::StreamOptions {
+    let visibility = match options.visibility {
+        Visibility::Committed => proto::Visibility::Committed,
+        Visibility::Immediate => proto::Visibility::Immediate,
+    };
+    let full_policy = match options.full_policy {
+        FullPolicy::Wait => proto::FullPolicy::Wait,
+        FullPolicy::Reject => proto::FullPolicy::Reject,
+        FullPolicy::DropOldest => proto::FullPolicy::DropOldest,
+    };
+    proto::StreamOptions {
+        partitions: Some(options.partitions),
+        max_buffered_batches: Some(options.limits.max_buffered_batches),
+        max_buffered_bytes: Some(options.limits.max_buffered_bytes),
+        max_spool_bytes: Some(options.limits.max_spool_bytes),
+        visibility: visibility.into(),
+        full_policy: full_policy.into(),
+    }
+}
+
+pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
+    let view = cell.describe();
+    let (state, reason) = match &view.state {
+        StreamState::Open => (proto::StreamState::Open, String::new()),
+        StreamState::Completed => (proto::StreamState::Completed, String::new()),
+        StreamState::Failed { reason } => (proto::StreamState::Failed, reason.to_string()),
+    };
+    proto::StreamDescription {
+        stream: view.name.to_string(),
+        stream_id: view.id.0,
+        options: Some(options_message(cell.options())),
+        schema: cell.schema().map_or_else(Bytes::new, |schema| schema.header().clone()),
+        state: state.into(),
+        reason,
+        partitions: partitions(&view),
+        subscriptions: view.subscriptions.iter().map(subscription).collect(),
+        producers: view.producers.iter().map(producer).collect(),
+        waiting: waiting(&view),
+        buffered_batches: view.buffered_batches,
+        buffered_bytes: view.buffered_bytes,
+        spooled_batches: view.spooled_batches,
+        spooled_bytes: view.spooled_bytes,
+        epochs_committed: view.epochs_committed,
+        epochs_aborted: view.epochs_aborted,
+        epochs_replayed: view.epochs_replayed,
+    }
+}
+
+fn partitions(view: &StreamView) -> Vec<proto::PartitionDescription> {
+    let message = |partition: &crate::engine::PartitionView| proto::PartitionDescription {
+        partition: partition.partition.0,
+        start: partition.start.0,
+        end: partition.end.0,
+        buffered_batches: partition.buffered_batches,
+        buffered_bytes: partition.buffered_bytes,
+        rows_total: partition.rows_total,
+        bytes_total: partition.bytes_total,
+    };
+    view.partitions.iter().map(message).collect()
+}
+
+fn waiting(view: &StreamView) -> Vec<proto::WaitDescription> {
+    let message = |wait: &crate::engine::WaitView| proto::WaitDescription {
+        producer: wait.producer.to_string(),
+        bytes: wait.bytes,
+        waiting_micros: micros(wait.waiting_for),
+    };
+    view.waiting.iter().map(message).collect()
+}
+
+pub(super) fn subscription(view: &SubscriptionView) -> proto::SubscriptionDescription {
+    let partition = |partition: &crate::engine::SubscriptionPartitionView| proto::SubscriptionPartition {
+        partition: partition.partition.0,
+        acked: partition.acked.0,
+        planned: partition.planned.0,
+        skipped: partition.skipped,
+        lag_batches: partition.lag_batches,
+        lag_rows: partition.lag_rows,
+        lag_bytes: partition.lag_bytes,
+        lag_age_micros: micros(partition.lag_age),
+    };
+    proto::SubscriptionDescription {
+        subscription: view.name.to_string(),
+        partitions: view.partitions.iter().map(partition).collect(),
+        created_at_micros: view.created_at.0,
+    }
+}
+
+fn producer(view: &ProducerView) -> proto::ProducerDescription {
+    let epoch = |epoch: &crate::engine::EpochView| proto::EpochDescription {
+        epoch: epoch.epoch.0,
+        open_micros: micros(epoch.open_for),
+        writers: epoch.writers,
+        staged_batches: epoch.staged_batches,
+        staged_rows: epoch.staged_rows,
+        staged_bytes: epoch.staged_bytes,
+    };
+    proto::ProducerDescription {
+        producer: view.producer.to_string(),
+        run: view.run.to_string(),
+        committed_epoch: view.committed.map(|epoch| epoch.0),
+        lost: view.lost,
+        epochs: view.epochs.iter().map(epoch).collect(),
+    }
+}
+
+pub(super) fn stats(cell: &StreamCell) -> proto::StreamStats {
+    let description = description(cell);
+    let sum = |value: fn(&proto::PartitionDescription) -> u64| description.partitions.iter().map(value).sum();
+    let delivered = cell.counters().delivered().fold(Totals::default(), |sum, (_, totals)| Totals {
+        batches: sum.batches + totals.batches,
+        rows: sum.rows + totals.rows,
+        bytes: sum.bytes + totals.bytes,
+    });
+    proto::StreamStats {
+        appended_batches: sum(|partition| partition.end),
+        appended_rows: sum(|partition| partition.rows_total),
+        appended_bytes: sum(|partition| partition.bytes_total),
+        delivered_batches: delivered.batches,
+        delivered_rows: delivered.rows,
+        delivered_bytes: delivered.bytes,
+        dropped_batches: cell.counters().dropped_batches(),
+        producer_blocked_seconds: cell.counters().blocked().as_secs_f64(),
+        appenders: cell.counters().appenders(),
+        readers: cell.counters().readers(),
+        description: Some(description),
+    }
+}
+
+pub(super) fn offsets(offsets: &[proto::PartitionOffset]) -> Vec<(PartitionId, Offset)> {
+    offsets.iter().map(|offset| (PartitionId(offset.partition), Offset(offset.offset))).collect()
+}
+
+pub(super) fn start(start: proto::Start) -> Start {
+    match start {
+        proto::Start::Unspecified | proto::Start::Earliest => Start::Earliest,
+        proto::Start::Latest => Start::Latest,
+    }
+}
+
+/// The receipts of a commit, if they are of this stream.
+pub(super) fn receipts(cell: &StreamCell, receipts: &[proto::Receipt]) -> Result<Vec<(Task, Attempt)>, Error> {
+    let receipt = |receipt: &proto::Receipt| {
+        cell.check_id(Some(crate::engine::StreamId(receipt.stream_id)))?;
+        Ok((Task(receipt.task), Attempt(receipt.attempt)))
+    };
+    receipts.iter().map(receipt).collect()
+}
+
+pub(super) fn epoch_response(cell: &StreamCell, outcome: &Outcome) -> Result<proto::EpochResponse, Error> {
+    let Outcome::Epoch(state) = outcome else { return Err(Error::unexpected(outcome)) };
+    let state = match state {
+        EpochState::Open => proto::EpochState::Open,
+        EpochState::Committed => proto::EpochState::Committed,
+        EpochState::AlreadyCommitted => proto::EpochState::AlreadyCommitted,
+        EpochState::Aborted => proto::EpochState::Aborted,
+    };
+    Ok(proto::EpochResponse { state: state.into(), stream_id: cell.id().0 })
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,47 @@
+//! The HTTP port: `/metrics`, `/healthz`, `/readyz`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::coordinator::Coordinator;
+use super::metrics;
+
+/// Serves until stopped.
+pub(super) async fn serve(listener: TcpListener, coordinator: Arc<Coordinator>, stopping: CancellationToken) {
+    let router = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .with_state(coordinator);
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned()).await {
+        tracing::error!(%error, "the HTTP port stopped");
+    }
+}
+
+async fn show_metrics(State(coordinator): State<Arc<Coordinator>>) -> Response {
+    match metrics::render(&coordinator) {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// The process is alive; says in which mode.
+async fn health() -> Json<serde_json::Value> {
+    Json(json!({ "status": "ok", "storage": "memory", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// New work is welcome.
+async fn ready(State(coordinator): State<Arc<Coordinator>>) -> (StatusCode, Json<serde_json::Value>) {
+    match coordinator.check_running() {
+        Ok(()) => (StatusCode::OK, Json(json!({ "status": "ready" }))),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": error.code().as_str() }))),
+    }
+}

@@ -1,0 +1,234 @@
+//! `/metrics`: made at each scrape from the streams as they are, so that a deleted stream's series end.
+
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+
+use super::cell::StreamCell;
+use super::coordinator::Coordinator;
+use super::counters::{LATENCY_BOUNDS, LatencyView};
+use crate::engine::{StreamView, SubscriptionPartitionView};
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by bucket.
+    Histogram,
+}
+
+/// A metric's name, kind and meaning.
+#[derive(Debug, Clone, Copy)]
+pub struct MetricDoc {
+    /// The name, with its unit.
+    pub name: &'static str,
+    /// The kind.
+    pub kind: MetricKind,
+    /// The meaning.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal $help:literal;)*) => {
+        $(const $id: MetricDoc = MetricDoc { name: $name, kind: MetricKind::$kind, help: $help };)*
+
+        /// Every metric that `/metrics` may show. Names are an interface: a change is noted in the changelog.
+        pub const METRICS: &[MetricDoc] = &[$($id,)*];
+    };
+}
+
+metrics! {
+    BUFFERED_BATCHES = Gauge "bowstring_buffered_batches" "Batches in memory: staged, reserved and visible";
+    BUFFERED_BYTES = Gauge "bowstring_buffered_bytes" "Bytes in memory";
+    BATCHES_LIMIT = Gauge "bowstring_buffered_batches_limit" "max_buffered_batches of the stream";
+    BYTES_LIMIT = Gauge "bowstring_buffered_bytes_limit" "max_buffered_bytes of the stream";
+    SPOOLED_BATCHES = Gauge "bowstring_spooled_batches" "Batches in the spool";
+    SPOOLED_BYTES = Gauge "bowstring_spooled_bytes" "Bytes in the spool";
+    SPOOL_LIMIT = Gauge "bowstring_spooled_bytes_limit" "max_spool_bytes of the stream";
+    PARTITION_BATCHES = Gauge "bowstring_partition_buffered_batches" "Visible batches in memory, by partition";
+    PARTITION_BYTES = Gauge "bowstring_partition_buffered_bytes" "Bytes of visible batches in memory, by partition";
+    APPENDED_BATCHES = Counter "bowstring_appended_batches_total" "Batches that became visible";
+    APPENDED_ROWS = Counter "bowstring_appended_rows_total" "Rows that became visible";
+    APPENDED_BYTES = Counter "bowstring_appended_bytes_total" "Bytes that became visible";
+    DELIVERED_BATCHES = Counter "bowstring_delivered_batches_total" "Batches sent to consumers; one that is sent twice counts twice";
+    DELIVERED_ROWS = Counter "bowstring_delivered_rows_total" "Rows sent to consumers";
+    DELIVERED_BYTES = Counter "bowstring_delivered_bytes_total" "Bytes sent to consumers";
+    ACKED_BATCHES = Counter "bowstring_acked_batches_total" "Batches before the subscription's cursor";
+    ACKED_ROWS = Counter "bowstring_acked_rows_total" "Rows before the subscription's cursor";
+    ACKED_BYTES = Counter "bowstring_acked_bytes_total" "Bytes before the subscription's cursor";
+    LAG_BATCHES = Gauge "bowstring_subscription_lag_batches" "Visible batches that the subscription has not acked";
+    LAG_ROWS = Gauge "bowstring_subscription_lag_rows" "Rows that the subscription has not acked";
+    LAG_BYTES = Gauge "bowstring_subscription_lag_bytes" "Bytes that the subscription has not acked";
+    LAG_SECONDS = Gauge "bowstring_subscription_lag_seconds" "Age of the oldest batch that the subscription has not acked";
+    EPOCHS_COMMITTED = Counter "bowstring_epochs_committed_total" "Epochs committed";
+    EPOCHS_ABORTED = Counter "bowstring_epochs_aborted_total" "Epochs aborted, by their producer or by its newer run";
+    EPOCHS_REPLAYED = Counter "bowstring_epochs_replayed_total" "Epochs opened or committed again after their commit, which changed nothing";
+    BLOCKED_SECONDS = Counter "bowstring_producer_blocked_seconds_total" "Time that producers have waited for room; a wait counts when it ends";
+    WAITING = Gauge "bowstring_waiting_appenders" "Appenders that wait for room";
+    APPENDERS = Gauge "bowstring_open_appenders" "DoPut calls that are open";
+    READERS = Gauge "bowstring_open_readers" "DoGet calls that are open";
+    LATENCY = Histogram "bowstring_delivery_latency_seconds" "Time from append to delivery";
+    CONNECTIONS = Gauge "bowstring_open_connections" "Connections to the data and control plane";
+    ERRORS = Counter "bowstring_errors_total" "Errors given to clients, by code";
+    UPTIME = Gauge "bowstring_uptime_seconds" "Time since the coordinator was started";
+}
+
+/// Everything in Prometheus' text format.
+///
+/// # Errors
+/// The encoder's.
+pub(super) fn render(coordinator: &Coordinator) -> prometheus::Result<String> {
+    let mut scrape = Scrape::default();
+    scrape.add(CONNECTIONS, &[], count(coordinator.open_connections()));
+    scrape.add(UPTIME, &[], coordinator.uptime().as_secs_f64());
+    for (code, total) in coordinator.errors().totals() {
+        scrape.add(ERRORS, &[("code", code.as_str())], count(total));
+    }
+    for cell in coordinator.list() {
+        scrape.add_stream(&cell);
+    }
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&scrape.families(), &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Series by metric, in the order of [`METRICS`].
+#[derive(Default)]
+struct Scrape(std::collections::BTreeMap<&'static str, Vec<Metric>>);
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Scrape {
+    fn add(&mut self, doc: MetricDoc, labels: Labels<'_>, value: f64) {
+        let mut metric = labelled(labels);
+        if doc.kind == MetricKind::Counter {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.0.entry(doc.name).or_default().push(metric);
+    }
+
+    fn add_stream(&mut self, cell: &StreamCell) {
+        let view = cell.describe();
+        let stream = [("stream", view.name.as_str())];
+        self.add_totals(&view, &stream);
+        let counters = cell.counters();
+        self.add(BLOCKED_SECONDS, &stream, counters.blocked().as_secs_f64());
+        self.add(APPENDERS, &stream, count(counters.appenders()));
+        self.add(READERS, &stream, count(counters.readers()));
+        let mut latency = labelled(&stream);
+        latency.set_histogram(histogram(&counters.latency()));
+        self.0.entry(LATENCY.name).or_default().push(latency);
+        for (partition, totals) in counters.delivered() {
+            let partition = partition.to_string();
+            let labels = [stream[0], ("partition", partition.as_str())];
+            self.add(DELIVERED_BATCHES, &labels, count(totals.batches));
+            self.add(DELIVERED_ROWS, &labels, count(totals.rows));
+            self.add(DELIVERED_BYTES, &labels, count(totals.bytes));
+        }
+        self.add_partitions(&view);
+    }
+
+    fn add_totals(&mut self, view: &StreamView, stream: Labels<'_>) {
+        for (doc, value) in [
+            (BUFFERED_BATCHES, view.buffered_batches),
+            (BUFFERED_BYTES, view.buffered_bytes),
+            (BATCHES_LIMIT, view.limits.max_buffered_batches),
+            (BYTES_LIMIT, view.limits.max_buffered_bytes),
+            (SPOOLED_BATCHES, view.spooled_batches),
+            (SPOOLED_BYTES, view.spooled_bytes),
+            (SPOOL_LIMIT, view.limits.max_spool_bytes),
+            (EPOCHS_COMMITTED, view.epochs_committed),
+            (EPOCHS_ABORTED, view.epochs_aborted),
+            (EPOCHS_REPLAYED, view.epochs_replayed),
+            (WAITING, view.waiting.len() as u64),
+        ] {
+            self.add(doc, stream, count(value));
+        }
+    }
+
+    fn add_partitions(&mut self, view: &StreamView) {
+        for partition in &view.partitions {
+            let number = partition.partition.to_string();
+            let labels = [("stream", view.name.as_str()), ("partition", number.as_str())];
+            self.add(PARTITION_BATCHES, &labels, count(partition.buffered_batches));
+            self.add(PARTITION_BYTES, &labels, count(partition.buffered_bytes));
+            self.add(APPENDED_BATCHES, &labels, count(partition.end.0));
+            self.add(APPENDED_ROWS, &labels, count(partition.rows_total));
+            self.add(APPENDED_BYTES, &labels, count(partition.bytes_total));
+            for subscription in &view.subscriptions {
+                let labels = [labels[0], ("subscription", subscription.name.as_str()), labels[1]];
+                if let Some(place) = subscription.partitions.get(partition.partition.index()) {
+                    self.add_lag(&labels, place);
+                    self.add(ACKED_BATCHES, &labels, count(place.acked.0));
+                    self.add(ACKED_ROWS, &labels, count(partition.rows_total - place.lag_rows));
+                    self.add(ACKED_BYTES, &labels, count(partition.bytes_total - place.lag_bytes));
+                }
+            }
+        }
+    }
+
+    fn add_lag(&mut self, labels: Labels<'_>, place: &SubscriptionPartitionView) {
+        self.add(LAG_BATCHES, labels, count(place.lag_batches));
+        self.add(LAG_ROWS, labels, count(place.lag_rows));
+        self.add(LAG_BYTES, labels, count(place.lag_bytes));
+        self.add(LAG_SECONDS, labels, place.lag_age.as_secs_f64());
+    }
+
+    fn families(mut self) -> Vec<MetricFamily> {
+        METRICS.iter().filter_map(|doc| Some(family(doc, self.0.remove(doc.name)?))).collect()
+    }
+}
+
+fn family(doc: &MetricDoc, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(doc.name.to_owned());
+    family.set_help(doc.help.to_owned());
+    family.set_field_type(match doc.kind {
+        MetricKind::Counter => MetricType::COUNTER,
+        MetricKind::Gauge => MetricType::GAUGE,
+        MetricKind::Histogram => MetricType::HISTOGRAM,
+    });
+    family.set_metric(metrics);
+    family
+}
+
+fn labelled(labels: Labels<'_>) -> Metric {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    Metric::from_label(labels.iter().map(pair).collect())
+}
+
+fn histogram(view: &LatencyView) -> Histogram {
+    let mut cumulative = 0;
+    let bucket = |(bound, here): (&f64, &u64)| {
+        cumulative += here;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(cumulative);
+        bucket
+    };
+    let buckets = LATENCY_BOUNDS.iter().zip(&view.buckets).map(bucket).collect();
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(view.buckets.iter().sum());
+    histogram.set_sample_sum(view.sum_seconds);
+    histogram
+}
+
+/// Prometheus' numbers are floats: exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "the format has no integers")]
+fn count(number: u64) -> f64 {
+    number as f64
+}

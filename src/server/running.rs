@@ -1,0 +1,182 @@
+//! A running server: bound, serving, and stopped in good order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{ConfigError, ServerConfig};
+use super::control::ControlService;
+use super::coordinator::Coordinator;
+use super::flight::FlightPlane;
+use super::generated::control_server::ControlServer;
+use super::listener::connections;
+use super::plane::Plane;
+use super::{generated, http};
+use crate::storage::Spool;
+
+/// Receive windows: 16 MiB a stream keeps a wire of any speed busy, 32 MiB a connection lets one stalled
+/// stream stand beside a running one. They bound what a connection costs beyond the streams' limits.
+const STREAM_WINDOW: u32 = 16 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+/// HTTP/2's default of 16 KiB costs half of the throughput.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// A peer that does not answer for twice this long is gone.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Calls that may be open on one connection.
+const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
+/// How often time passes in the streams.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A number of the configuration is out of range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another address, or port 0 for a free one")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The folder for spooled batches cannot be made.
+    #[error("cannot use the spool folder: {0}; choose another spool_dir")]
+    Spool(#[source] std::io::Error),
+}
+
+/// A running server. Dropping it stops it at once; [`shutdown`](Self::shutdown) does so in good order.
+#[derive(Debug)]
+pub struct Server {
+    coordinator: Arc<Coordinator>,
+    listen: SocketAddr,
+    http: Option<SocketAddr>,
+    advertise_host: Option<String>,
+    stopping: CancellationToken,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Server {
+    /// Binds and serves.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
+        config.validate()?;
+        let spool = Spool::new(config.spool_options()).map_err(StartError::Spool)?;
+        let coordinator = Coordinator::new(config.coordinator_options(), spool);
+        let (listener, listen) = bind(config.listen).await?;
+        let http = match config.http {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let stopping = CancellationToken::new();
+        let http_address = http.as_ref().map(|(_, address)| *address);
+        let mut tasks = vec![
+            tokio::spawn(serve(listener, config.connections_max, coordinator.clone(), stopping.clone())),
+            tokio::spawn(tick(coordinator.clone(), stopping.clone())),
+        ];
+        tasks.extend(http.map(|(listener, _)| tokio::spawn(http::serve(listener, coordinator.clone(), stopping.clone()))));
+        tracing::info!(%listen, storage = "memory", "the coordinator is ready; nothing survives it");
+        Ok(Self { coordinator, listen, http: http_address, advertise_host: config.advertise_host, stopping, tasks: Mutex::new(tasks) })
+    }
+
+    /// Address of the data and control plane.
+    #[must_use]
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Address of the HTTP port, if there is one.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// What clients connect to: `grpc://host:port`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.advertise_host {
+            Some(host) => format!("grpc://{host}:{}", self.listen.port()),
+            None => format!("grpc://{}", self.listen),
+        }
+    }
+
+    /// The coordinator that is served.
+    #[must_use]
+    pub fn coordinator(&self) -> &Arc<Coordinator> {
+        &self.coordinator
+    }
+
+    /// Stops in good order: new work is refused, readers and waiting producers are told `shutting_down`, and
+    /// calls under way get `grace` to end. A second call does nothing.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.coordinator.shut_down();
+        self.stopping.cancel();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+        if tokio::time::timeout(grace, futures::future::join_all(tasks)).await.is_err() {
+            tracing::warn!(?grace, "some calls did not end in time and were cut");
+            aborts.iter().for_each(tokio::task::AbortHandle::abort);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.coordinator.shut_down();
+        self.tasks.lock().iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn serve(listener: TcpListener, connections_max: usize, coordinator: Arc<Coordinator>, stopping: CancellationToken) {
+    let control = ControlService::new(coordinator.clone());
+    let flight = FlightServiceServer::new(FlightPlane::new(coordinator.clone(), control.clone()));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ControlServer<ControlService>>().await;
+    health.set_serving::<FlightServiceServer<FlightPlane>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(generated::DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors are generated together with the code");
+    let router = tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(Plane::new(coordinator.clone(), flight))
+        .add_service(ControlServer::new(control))
+        .add_service(health_service)
+        .add_service(reflection);
+    let incoming = connections(listener, connections_max, coordinator);
+    if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await {
+        tracing::error!(%error, "the server stopped");
+    }
+}
+
+async fn tick(coordinator: Arc<Coordinator>, stopping: CancellationToken) {
+    let mut interval = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => coordinator.tick(),
+            () = stopping.cancelled() => return,
+        }
+    }
+}
