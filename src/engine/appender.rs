@@ -13,9 +13,10 @@ pub enum AppenderKind {
         /// Its run: ordinals start anew with each.
         run: RunId,
     },
-    /// Like `Direct`, for a client that gave no identity: forgotten when it closes.
+    /// Like `Direct`, for a client that gave no identity: it cannot resume, and nothing of it is remembered
+    /// when it closes, so that it is no producer of the stream.
     Anonymous {
-        /// A generated name.
+        /// A generated name, for the facts of its batches.
         producer: ProducerId,
     },
     /// A writer: one task attempt within an epoch.
@@ -56,10 +57,11 @@ impl AppenderKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     Idle,
-    /// In the stream's queue.
+    /// In the stream's line of those that wait, at `turn`.
     Waiting {
         bytes: u64,
         since: Timestamp,
+        turn: u64,
     },
     /// Holds room; charged to the budget.
     Reserved {
@@ -72,4 +74,12 @@ pub(super) enum Progress {
 pub(super) struct Appender {
     pub(super) kind: AppenderKind,
     pub(super) progress: Progress,
+    /// What an anonymous appender appends next; the others' ordinals outlive their appenders.
+    pub(super) anonymous_next_ordinal: u64,
+}
+
+impl Appender {
+    pub(super) fn new(kind: AppenderKind) -> Self {
+        Self { kind, progress: Progress::Idle, anonymous_next_ordinal: 0 }
+    }
 }

@@ -33,7 +33,7 @@ pub struct Batch<D> {
     pub(super) rows_before: u64,
     /// Bytes of all earlier batches of the partition.
     pub(super) bytes_before: u64,
-    /// Position in the order of appends over all partitions: the oldest is dropped first under `DropOldest`.
+    /// Its turn in the order of appends over all partitions: the oldest is dropped first under `DropOldest`.
     pub(super) age: u64,
 }
 

@@ -11,7 +11,46 @@ pub enum Place {
     Spool,
 }
 
-/// Batches and bytes charged, memory and spool apart. Reservations are charged like batches, so that what is
+/// Batches and bytes, memory and spool apart.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usage {
+    pub(super) memory_batches: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) spool_batches: u64,
+    pub(super) spool_bytes: u64,
+}
+
+impl Usage {
+    pub(super) fn add(&mut self, place: Place, bytes: u64) {
+        let (batches, sum) = self.of(place);
+        *batches += 1;
+        *sum += bytes;
+    }
+
+    pub(super) fn sub(&mut self, place: Place, bytes: u64) {
+        let (batches, sum) = self.of(place);
+        *batches -= 1;
+        *sum -= bytes;
+    }
+
+    /// Two parts of one stream together.
+    pub(super) fn with(mut self, other: &Self) -> Self {
+        self.memory_batches += other.memory_batches;
+        self.memory_bytes += other.memory_bytes;
+        self.spool_batches += other.spool_batches;
+        self.spool_bytes += other.spool_bytes;
+        self
+    }
+
+    fn of(&mut self, place: Place) -> (&mut u64, &mut u64) {
+        match place {
+            Place::Memory => (&mut self.memory_batches, &mut self.memory_bytes),
+            Place::Spool => (&mut self.spool_batches, &mut self.spool_bytes),
+        }
+    }
+}
+
+/// All that is charged against a stream's limits. Reservations are charged like batches, so that what is
 /// still on its way in cannot overshoot a limit.
 ///
 /// Invariant: `memory_batches <= max_buffered_batches`, `memory_bytes <= max_buffered_bytes`,
@@ -19,15 +58,16 @@ pub enum Place {
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     limits: Limits,
-    pub(super) memory_batches: u64,
-    pub(super) memory_bytes: u64,
-    pub(super) spool_batches: u64,
-    pub(super) spool_bytes: u64,
+    used: Usage,
 }
 
 impl Budget {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, memory_batches: 0, memory_bytes: 0, spool_batches: 0, spool_bytes: 0 }
+        Self { limits, used: Usage::default() }
+    }
+
+    pub(super) fn used(&self) -> &Usage {
+        &self.used
     }
 
     /// Refuses a batch that could never fit, so that nobody waits for what cannot come.
@@ -37,55 +77,44 @@ impl Budget {
             return Err(Error::BatchTooLarge { bytes, limit });
         }
         if self.limits.max_buffered_batches == 0 {
-            return Err(Error::BufferFull { bytes, buffered_batches: 0, buffered_bytes: self.memory_bytes, limits: self.limits });
+            return Err(self.full(bytes));
         }
         Ok(())
     }
 
-    pub(super) fn fits_memory(&self, bytes: u64) -> bool {
-        self.memory_batches < self.limits.max_buffered_batches
-            && self.memory_bytes.checked_add(bytes).is_some_and(|sum| sum <= self.limits.max_buffered_bytes)
+    pub(super) fn fits(&self, place: Place, bytes: u64) -> bool {
+        self.fits_without(&Usage::default(), place, bytes)
     }
 
-    pub(super) fn fits_spool(&self, bytes: u64) -> bool {
-        self.spool_bytes.checked_add(bytes).is_some_and(|sum| sum <= self.limits.max_spool_bytes)
+    /// Whether a batch would fit if `gone`, a part of what is charged, were dropped.
+    pub(super) fn fits_without(&self, gone: &Usage, place: Place, bytes: u64) -> bool {
+        let Self { limits, used } = self;
+        let below = |held: u64, limit: u64| held.checked_add(bytes).is_some_and(|sum| sum <= limit);
+        match place {
+            Place::Memory => {
+                used.memory_batches - gone.memory_batches < limits.max_buffered_batches
+                    && below(used.memory_bytes - gone.memory_bytes, limits.max_buffered_bytes)
+            }
+            Place::Spool => below(used.spool_bytes - gone.spool_bytes, limits.max_spool_bytes),
+        }
     }
 
     pub(super) fn charge(&mut self, place: Place, bytes: u64) {
-        match place {
-            Place::Memory => {
-                self.memory_batches += 1;
-                self.memory_bytes += bytes;
-                debug_assert!(self.memory_batches <= self.limits.max_buffered_batches);
-                debug_assert!(self.memory_bytes <= self.limits.max_buffered_bytes);
-            }
-            Place::Spool => {
-                self.spool_batches += 1;
-                self.spool_bytes += bytes;
-                debug_assert!(self.spool_bytes <= self.limits.max_spool_bytes);
-            }
-        }
+        debug_assert!(self.fits(place, bytes), "whoever charges has asked whether it fits");
+        self.used.add(place, bytes);
     }
 
     pub(super) fn release(&mut self, place: Place, bytes: u64) {
-        match place {
-            Place::Memory => {
-                self.memory_batches -= 1;
-                self.memory_bytes -= bytes;
-            }
-            Place::Spool => {
-                self.spool_batches -= 1;
-                self.spool_bytes -= bytes;
-            }
-        }
+        self.used.sub(place, bytes);
     }
 
     pub(super) fn full(&self, bytes: u64) -> Error {
-        Error::BufferFull { bytes, buffered_batches: self.memory_batches, buffered_bytes: self.memory_bytes, limits: self.limits }
+        let Usage { memory_batches, memory_bytes, .. } = self.used;
+        Error::BufferFull { bytes, buffered_batches: memory_batches, buffered_bytes: memory_bytes, limits: self.limits }
     }
 
     pub(super) fn spool_full(&self, bytes: u64) -> Error {
-        Error::SpoolFull { bytes, spooled_bytes: self.spool_bytes, limit: self.limits.max_spool_bytes }
+        Error::SpoolFull { bytes, spooled_bytes: self.used.spool_bytes, limit: self.limits.max_spool_bytes }
     }
 }
 
@@ -97,18 +126,53 @@ mod tests {
         Budget::new(Limits { max_buffered_batches: 2, max_buffered_bytes: 10, max_spool_bytes: 10 })
     }
 
+    /// What is charged already, a batch, and whether it fits: both sides of every limit.
     #[test]
-    fn both_limits_hold_to_the_last_batch_and_byte() {
+    fn limits_hold_to_the_last_batch_and_byte() {
+        use Place::{Memory, Spool};
+        type Charge = (Place, u64);
+        let table: &[(&[Charge], Charge, bool)] = &[
+            (&[], (Memory, 10), true),
+            (&[], (Memory, 11), false),
+            (&[(Memory, 4)], (Memory, 6), true),
+            (&[(Memory, 4)], (Memory, 7), false),
+            (&[(Memory, 1), (Memory, 1)], (Memory, 0), false),
+            (&[(Memory, 10)], (Memory, 0), true),
+            (&[(Memory, 10)], (Memory, 1), false),
+            (&[(Spool, 10)], (Memory, 10), true),
+            (&[], (Spool, 10), true),
+            (&[], (Spool, 11), false),
+            (&[(Spool, 4)], (Spool, 6), true),
+            (&[(Spool, 4)], (Spool, 7), false),
+            (&[(Spool, 1), (Spool, 1), (Spool, 1)], (Spool, 7), true),
+            (&[(Memory, 1)], (Memory, u64::MAX), false),
+            (&[(Spool, 1)], (Spool, u64::MAX), false),
+        ];
+        for (charged, (place, bytes), fits) in table {
+            let mut budget = budget();
+            charged.iter().for_each(|(place, bytes)| budget.charge(*place, *bytes));
+            assert_eq!(budget.fits(*place, *bytes), *fits, "{bytes} bytes into {place:?} beside {charged:?}");
+        }
+    }
+
+    #[test]
+    fn released_room_can_be_charged_again() {
         let mut budget = budget();
-        assert!(budget.fits_memory(10));
-        assert!(!budget.fits_memory(11));
+        budget.charge(Place::Memory, 10);
+        assert!(!budget.fits(Place::Memory, 1));
+        budget.release(Place::Memory, 10);
+        assert!(budget.fits(Place::Memory, 10));
+    }
+
+    #[test]
+    fn what_would_be_dropped_does_not_count() {
+        let mut budget = budget();
         budget.charge(Place::Memory, 4);
-        assert!(budget.fits_memory(6));
-        assert!(!budget.fits_memory(7));
-        budget.charge(Place::Memory, 0);
-        assert!(!budget.fits_memory(0), "the third batch does not fit, however small");
-        budget.release(Place::Memory, 4);
-        assert!(budget.fits_memory(10));
+        budget.charge(Place::Memory, 6);
+        let mut gone = Usage::default();
+        gone.add(Place::Memory, 6);
+        assert!(budget.fits_without(&gone, Place::Memory, 6));
+        assert!(!budget.fits_without(&gone, Place::Memory, 7));
     }
 
     #[test]
@@ -118,10 +182,8 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_length_does_not_wrap_around() {
-        let mut budget = budget();
-        budget.charge(Place::Memory, 1);
-        assert!(!budget.fits_memory(u64::MAX));
-        assert!(!budget.fits_spool(u64::MAX));
+    fn a_buffer_of_no_batches_refuses_everything() {
+        let limits = Limits { max_buffered_batches: 0, max_buffered_bytes: 10, max_spool_bytes: 10 };
+        assert_eq!(Budget::new(limits).check_size(0), Err(Error::BufferFull { bytes: 0, buffered_batches: 0, buffered_bytes: 0, limits }));
     }
 }

@@ -27,7 +27,7 @@ pub enum Command<D> {
         schema: Arc<[u8]>,
     },
     /// Opens an appender. An open one of the same kind is superseded: a reconnect wins over the old
-    /// connection. Answer: [`Outcome::Opened`].
+    /// connection, which is refused from now on. Answer: [`Outcome::Opened`].
     OpenAppender {
         /// What it appends to.
         kind: AppenderKind,
@@ -105,7 +105,8 @@ pub enum Command<D> {
         /// How long this sign lasts; zero says goodbye.
         lease: Duration,
     },
-    /// Creates a subscription; one that exists stays as it is.
+    /// Creates a subscription; one that exists stays as it is. A first one that starts at the latest batch
+    /// drops what came before, since nobody holds it any more.
     Subscribe {
         /// Its name.
         subscription: SubscriptionName,
@@ -167,7 +168,7 @@ pub enum Outcome {
         /// Where the bytes go.
         place: Place,
     },
-    /// There is no room yet; the appender is queued, first come first served.
+    /// There is no room yet; the appender waits, first come first served.
     Waiting,
     /// The batch is stored (and, for a writer, staged).
     Appended {
@@ -189,7 +190,7 @@ pub struct Effects {
     pub granted: Vec<(AppenderId, Place)>,
     /// Appenders whose wait has failed.
     pub refused: Vec<(AppenderId, Error)>,
-    /// Partitions that have new visible batches.
+    /// Partitions that have new visible batches, each once.
     pub visible: Vec<PartitionId>,
     /// Whether all readers should look again: the schema is set, the stream has ended, a producer is lost or back.
     pub changed: bool,

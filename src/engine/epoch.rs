@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::batch::StagedBatch;
-use super::limits::SUPERSEDED_RUNS_MAX;
-use super::{AppenderId, Attempt, Epoch, Error, ProducerId, RunId, Task, Timestamp};
+use super::limits::{EPOCHS_MAX, SUPERSEDED_RUNS_MAX};
+use super::{AppenderId, AppenderKind, Attempt, Epoch, Error, ProducerId, RunId, Task, Timestamp};
 
 /// Where an epoch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) struct Writer<D> {
     pub(super) staged: Vec<StagedBatch<D>>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
-    /// A commit may name it: all of its batches have come.
+    /// A commit may name it: all of its batches have come. It takes no more, so that its receipt stays true.
     pub(super) finished: bool,
 }
 
@@ -53,12 +53,25 @@ impl<D> Writer<D> {
     pub(super) fn new(appender: AppenderId) -> Self {
         Self { appender, next_ordinal: 0, staged: Vec::new(), rows: 0, bytes: 0, finished: false }
     }
+
+    /// Counts a batch for the receipt.
+    pub(super) fn count(&mut self, rows: u64, bytes: u64) {
+        self.rows = self.rows.saturating_add(rows);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct OpenEpoch<D> {
     pub(super) opened_at: Timestamp,
     pub(super) writers: BTreeMap<(Task, Attempt), Writer<D>>,
+}
+
+/// What a run leaves behind when a newer one takes over.
+#[derive(Debug)]
+pub(super) struct Former<D> {
+    pub(super) epochs: BTreeMap<Epoch, OpenEpoch<D>>,
+    pub(super) direct: Option<AppenderId>,
 }
 
 /// What the stream remembers of a producer.
@@ -96,24 +109,55 @@ impl<D> Producer<D> {
     }
 
     /// Lets `run` in: the valid one as it is, an unknown one as the new valid one, a superseded one not.
-    /// Returns the open epochs of the former run, whose data is to be dropped.
-    pub(super) fn enter(&mut self, producer: &ProducerId, run: &RunId, now: Timestamp) -> Result<BTreeMap<Epoch, OpenEpoch<D>>, Error> {
+    /// Returns what the former run leaves behind, if `run` takes over.
+    pub(super) fn enter(&mut self, producer: &ProducerId, run: &RunId, now: Timestamp) -> Result<Option<Former<D>>, Error> {
         if self.superseded.contains(run) {
-            return Err(Error::Fenced { producer: producer.clone(), run: run.clone(), current: self.run.clone() });
+            return Err(self.fenced(producer, run));
         }
         self.last_seen = now;
         if *run == self.run {
-            return Ok(BTreeMap::new());
+            return Ok(None);
         }
         if self.superseded.len() == SUPERSEDED_RUNS_MAX {
             self.superseded.pop_front();
         }
         self.superseded.push_back(std::mem::replace(&mut self.run, run.clone()));
-        self.direct = None;
         self.direct_next_ordinal = 0;
         self.lease_until = None;
         self.lost = false;
-        Ok(std::mem::take(&mut self.epochs))
+        Ok(Some(Former { epochs: std::mem::take(&mut self.epochs), direct: self.direct.take() }))
+    }
+
+    fn fenced(&self, producer: &ProducerId, run: &RunId) -> Error {
+        Error::Fenced { producer: producer.clone(), run: run.clone(), current: self.run.clone() }
+    }
+
+    /// Refuses an appender of an older run, of an epoch that is not open, or one that a newer took over.
+    pub(super) fn check_appender(&self, id: AppenderId, kind: &AppenderKind) -> Result<(), Error> {
+        let (run, feeder) = match kind {
+            AppenderKind::Anonymous { .. } => return Ok(()),
+            AppenderKind::Direct { run, .. } => (run, self.direct),
+            AppenderKind::Writer { run, epoch, task, attempt, .. } => {
+                let writer = self.epochs.get(epoch).and_then(|open| open.writers.get(&(*task, *attempt)));
+                (run, writer.map(|writer| writer.appender))
+            }
+        };
+        if *run != self.run {
+            return Err(self.fenced(kind.producer(), run));
+        }
+        match (feeder, kind.epoch()) {
+            (Some(feeder), _) if feeder == id => Ok(()),
+            (None, Some(epoch)) => Err(self.missing_epoch(kind.producer(), epoch)),
+            _ => Err(Error::AppenderSuperseded { appender: id }),
+        }
+    }
+
+    /// The open epoch, opened now if it was not.
+    pub(super) fn open_epoch(&mut self, epoch: Epoch, now: Timestamp) -> Result<&mut OpenEpoch<D>, Error> {
+        if self.epochs.len() >= EPOCHS_MAX && !self.epochs.contains_key(&epoch) {
+            return Err(Error::TooMany { what: "open epochs of the producer", limit: EPOCHS_MAX });
+        }
+        Ok(self.epochs.entry(epoch).or_insert_with(|| OpenEpoch { opened_at: now, writers: BTreeMap::new() }))
     }
 
     /// Refuses an epoch that is committed already.
@@ -125,7 +169,7 @@ impl<D> Producer<D> {
     }
 
     /// Why a writer's epoch cannot be found.
-    pub(super) fn missing_epoch(&self, producer: &ProducerId, epoch: Epoch) -> Error {
+    fn missing_epoch(&self, producer: &ProducerId, epoch: Epoch) -> Error {
         match self.check_uncommitted(producer, epoch) {
             Err(error) => error,
             Ok(()) => Error::EpochNotOpen { producer: producer.clone(), epoch },
@@ -134,11 +178,12 @@ impl<D> Producer<D> {
 
     /// Takes out the epochs up to `epoch`, which its commit ends.
     pub(super) fn take_epochs_through(&mut self, epoch: Epoch) -> BTreeMap<Epoch, OpenEpoch<D>> {
-        let later = self.epochs.split_off(&Epoch(epoch.0.saturating_add(1)));
+        let later = epoch.0.checked_add(1).map(|next| self.epochs.split_off(&Epoch(next))).unwrap_or_default();
         std::mem::replace(&mut self.epochs, later)
     }
 
-    /// Nothing would be lost by forgetting it.
+    /// No promise breaks by forgetting it. Its ordinals and superseded runs are lost: a direct producer that
+    /// comes back after so many others starts at ordinal 0, and its zombies are taken for new runs.
     pub(super) fn is_forgettable(&self) -> bool {
         self.committed.is_none() && self.epochs.is_empty() && self.direct.is_none() && self.lease_until.is_none() && !self.lost
     }

@@ -244,6 +244,16 @@ pub enum Error {
         /// The receipt's attempt.
         attempt: Attempt,
     },
+    /// A batch after the writer has got its receipt.
+    #[error("attempt {attempt} of task {task} in epoch {epoch} has its receipt and takes no more batches; start a new attempt")]
+    WriterFinished {
+        /// The epoch.
+        epoch: Epoch,
+        /// The task.
+        task: Task,
+        /// The attempt.
+        attempt: Attempt,
+    },
     /// A commit names two attempts of one task.
     #[error("the commit of epoch {epoch} names task {task} twice; name one attempt per task")]
     TaskNamedTwice {
@@ -319,7 +329,9 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::ProducerUnknown { .. } => Code::InvalidArgument,
+            Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::WriterFinished { .. } | Error::ProducerUnknown { .. } => {
+                Code::InvalidArgument
+            }
             Error::PartitionOutOfRange { .. } => Code::PartitionOutOfRange,
             Error::StreamCompleted => Code::StreamCompleted,
             Error::StreamFailed { .. } => Code::StreamFailed,

@@ -21,8 +21,12 @@ impl Default for Limits {
 
 /// Most partitions of a stream: each costs a few hundred bytes and a row in every describe.
 pub(super) const PARTITIONS_MAX: u32 = 4096;
-/// Most appenders that a stream holds open or keeps staged data of; a Spark stage of 10,000 tasks fits.
+/// Most appenders that a stream holds open; a Spark stage of 10,000 tasks fits.
 pub(super) const APPENDERS_MAX: usize = 65_536;
+/// Most writers of all open epochs, closed ones too: what each has staged stays until its epoch ends.
+pub(super) const WRITERS_MAX: usize = 65_536;
+/// Most epochs that a producer holds open; Spark has one at a time.
+pub(super) const EPOCHS_MAX: usize = 1024;
 /// Most subscriptions of a stream: each is looked at when a batch is acked.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Most producers a stream remembers; each keeps its last committed epoch, which makes replays harmless.

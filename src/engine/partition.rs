@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::budget::Place;
+use super::budget::{Place, Usage};
 use super::{Batch, BatchFacts, Error, Offset, PartitionId};
 
 /// Visible batches `[start, end)` and running totals.
@@ -11,14 +11,16 @@ pub(super) struct Partition<D> {
     id: PartitionId,
     start: Offset,
     batches: VecDeque<Batch<D>>,
-    /// Rows and bytes ever appended.
+    /// Invariant: what `batches` hold.
+    used: Usage,
+    /// Rows and bytes ever appended. They saturate: a batch of nulls may claim any number of rows.
     pub(super) rows_total: u64,
     pub(super) bytes_total: u64,
 }
 
 impl<D> Partition<D> {
     pub(super) fn new(id: PartitionId) -> Self {
-        Self { id, start: Offset(0), batches: VecDeque::new(), rows_total: 0, bytes_total: 0 }
+        Self { id, start: Offset(0), batches: VecDeque::new(), used: Usage::default(), rows_total: 0, bytes_total: 0 }
     }
 
     /// The earliest offset that is kept.
@@ -31,16 +33,17 @@ impl<D> Partition<D> {
         self.start.plus(self.batches.len() as u64)
     }
 
-    pub(super) fn batches(&self) -> impl Iterator<Item = &Batch<D>> {
-        self.batches.iter()
+    pub(super) fn used(&self) -> &Usage {
+        &self.used
     }
 
     pub(super) fn push(&mut self, facts: BatchFacts, data: D, place: Place, age: u64) -> Offset {
         let offset = self.end();
         let (rows, bytes) = (facts.rows, facts.bytes);
         self.batches.push_back(Batch { offset, facts, data, place, rows_before: self.rows_total, bytes_before: self.bytes_total, age });
-        self.rows_total += rows;
-        self.bytes_total += bytes;
+        self.used.add(place, bytes);
+        self.rows_total = self.rows_total.saturating_add(rows);
+        self.bytes_total = self.bytes_total.saturating_add(bytes);
         offset
     }
 
@@ -50,6 +53,7 @@ impl<D> Partition<D> {
 
     pub(super) fn pop_oldest(&mut self) -> Option<Batch<D>> {
         let batch = self.batches.pop_front()?;
+        self.used.sub(batch.place, batch.facts.bytes);
         self.start = batch.offset.plus(1);
         Some(batch)
     }

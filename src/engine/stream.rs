@@ -1,11 +1,13 @@
 //! A stream: the aggregate that commands change and readers look at.
 
 mod append;
+mod appenders;
 mod cursors;
 mod describe;
 mod epochs;
+mod room;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::appender::Appender;
@@ -48,12 +50,17 @@ pub struct Stream<D> {
     subscriptions: BTreeMap<SubscriptionName, Subscription>,
     producers: BTreeMap<ProducerId, Producer<D>>,
     appenders: BTreeMap<AppenderId, Appender>,
-    /// Appenders that wait for room, first come first served. Invariant: each is in `Progress::Waiting`,
-    /// and the first one does not fit.
-    waiting: VecDeque<AppenderId>,
+    /// Writers of all open epochs.
+    writers: usize,
+    /// Appenders that wait for room, by turn: first come, first served. Invariant: each is in
+    /// `Progress::Waiting`, and the first one does not fit.
+    waiting: BTreeMap<u64, AppenderId>,
+    /// Reservations whose batch is visible as soon as it comes, so that consumers will free its room.
+    passing: usize,
     /// Invariant: charged with exactly the visible batches, the staged batches and the reservations.
     budget: Budget,
     next_appender: u64,
+    next_turn: u64,
     next_age: u64,
     epochs_committed: u64,
     epochs_aborted: u64,
@@ -79,10 +86,13 @@ impl<D: Clone> Stream<D> {
             subscriptions: BTreeMap::new(),
             producers: BTreeMap::new(),
             appenders: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            writers: 0,
+            waiting: BTreeMap::new(),
+            passing: 0,
             budget: Budget::new(options.limits),
             options,
             next_appender: 0,
+            next_turn: 0,
             next_age: 0,
             epochs_committed: 0,
             epochs_aborted: 0,
@@ -96,6 +106,8 @@ impl<D: Clone> Stream<D> {
         let mut effects = Effects::new();
         effects.outcome = self.dispatch(command, now, &mut effects);
         self.serve_waiting(&mut effects);
+        effects.visible.sort_unstable();
+        effects.visible.dedup();
         effects
     }
 
@@ -113,7 +125,7 @@ impl<D: Clone> Stream<D> {
             Command::CommitEpoch { producer, run, epoch, receipts } => self.commit_epoch(&producer, &run, epoch, &receipts, now, effects),
             Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
             Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
-            Command::Subscribe { subscription, start } => self.subscribe(subscription, start, now),
+            Command::Subscribe { subscription, start } => self.subscribe(subscription, start, now, effects),
             Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, effects),
             Command::Ack { subscription, offsets } => self.ack(&subscription, &offsets, effects),
             Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets),
@@ -236,9 +248,7 @@ impl<D: Clone> Stream<D> {
         self.state = state;
         effects.changed = true;
         let epochs: Vec<_> = self.producers.values_mut().flat_map(|producer| std::mem::take(&mut producer.epochs)).collect();
-        for (_, epoch) in epochs {
-            self.drop_epoch(epoch, effects);
-        }
+        self.abort_epochs(epochs.into_iter().map(|(_, epoch)| epoch), effects);
         Ok(Outcome::Done)
     }
 }

@@ -116,7 +116,7 @@ pub struct EpochView {
     pub open_for: Duration,
     /// Writers seen.
     pub writers: u64,
-    /// Batches staged.
+    /// Batches staged (with `immediate` visibility: appended, like rows and bytes).
     pub staged_batches: u64,
     /// Rows staged.
     pub staged_rows: u64,

@@ -6,7 +6,13 @@ use super::super::{Effects, Error, Offset, Outcome, PartitionId, Start, Subscrip
 use super::Stream;
 
 impl<D: Clone> Stream<D> {
-    pub(super) fn subscribe(&mut self, name: SubscriptionName, start: Start, now: Timestamp) -> Result<Outcome, Error> {
+    pub(super) fn subscribe(
+        &mut self,
+        name: SubscriptionName,
+        start: Start,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
         if self.subscriptions.contains_key(&name) {
             return Ok(Outcome::Done);
         }
@@ -21,6 +27,7 @@ impl<D: Clone> Stream<D> {
         });
         let subscription = Subscription { created_at: now, cursors: cursors.collect() };
         self.subscriptions.insert(name, subscription);
+        self.drop_acked(0..self.partitions.len(), effects);
         Ok(Outcome::Done)
     }
 
@@ -28,7 +35,7 @@ impl<D: Clone> Stream<D> {
     pub(super) fn unsubscribe(&mut self, name: &SubscriptionName, effects: &mut Effects) -> Result<Outcome, Error> {
         self.subscription(name)?;
         self.subscriptions.remove(name);
-        self.drop_acked(effects);
+        self.drop_acked(0..self.partitions.len(), effects);
         Ok(Outcome::Done)
     }
 
@@ -39,7 +46,7 @@ impl<D: Clone> Stream<D> {
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         self.for_cursors(name, offsets, |cursor, offset| cursor.acked = cursor.acked.max(offset))?;
-        self.drop_acked(effects);
+        self.drop_acked(named(offsets), effects);
         Ok(Outcome::Done)
     }
 
@@ -58,7 +65,7 @@ impl<D: Clone> Stream<D> {
             self.partition(partition)?.check_kept(offset)?;
         }
         self.for_cursors(name, offsets, |cursor, offset| *cursor = Cursor { skipped: cursor.skipped, ..Cursor::at(offset) })?;
-        self.drop_acked(effects);
+        self.drop_acked(named(offsets), effects);
         Ok(Outcome::Done)
     }
 
@@ -80,9 +87,10 @@ impl<D: Clone> Stream<D> {
         Ok(())
     }
 
-    /// Drops what every subscription has acked. A stream without subscriptions keeps everything.
-    fn drop_acked(&mut self, effects: &mut Effects) {
-        for index in 0..self.partitions.len() {
+    /// Drops what every subscription has acked of these partitions. A stream without subscriptions keeps
+    /// everything.
+    fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, effects: &mut Effects) {
+        for index in partitions {
             let Some(low) = self.subscriptions.values().map(|subscription| subscription.cursors[index].acked).min() else { return };
             while self.partitions[index].oldest().is_some_and(|batch| batch.offset < low) {
                 self.drop_oldest_of(index, effects);
@@ -117,4 +125,9 @@ impl<D: Clone> Stream<D> {
             partition.end() > unblocked.unwrap_or(partition.start())
         })
     }
+}
+
+/// The indices of the partitions that `offsets` name.
+fn named(offsets: &[(PartitionId, Offset)]) -> impl Iterator<Item = usize> {
+    offsets.iter().map(|(partition, _)| partition.index())
 }

@@ -1,7 +1,7 @@
 //! What can be seen of a stream.
 
 use super::super::appender::Progress;
-use super::super::budget::Place;
+use super::super::budget::Usage;
 use super::super::epoch::Producer;
 use super::super::partition::Partition;
 use super::super::subscription::Cursor;
@@ -15,15 +15,16 @@ impl<D: Clone> Stream<D> {
     /// The whole stream as plain data.
     #[must_use]
     pub fn describe(&self, now: Timestamp) -> StreamView {
+        let Usage { memory_batches, memory_bytes, spool_batches, spool_bytes } = *self.budget.used();
         StreamView {
             name: self.name.clone(),
             id: self.id,
             state: self.state.clone(),
             limits: self.options.limits,
-            buffered_batches: self.budget.memory_batches,
-            buffered_bytes: self.budget.memory_bytes,
-            spooled_batches: self.budget.spool_batches,
-            spooled_bytes: self.budget.spool_bytes,
+            buffered_batches: memory_batches,
+            buffered_bytes: memory_bytes,
+            spooled_batches: spool_batches,
+            spooled_bytes: spool_bytes,
             epochs_committed: self.epochs_committed,
             epochs_aborted: self.epochs_aborted,
             epochs_replayed: self.epochs_replayed,
@@ -54,10 +55,10 @@ impl<D: Clone> Stream<D> {
     }
 
     fn wait_views(&self, now: Timestamp) -> Vec<WaitView> {
-        let waiting = self.waiting.iter().filter_map(|id| Some((*id, self.appenders.get(id)?)));
+        let waiting = self.waiting.values().filter_map(|id| Some((*id, self.appenders.get(id)?)));
         waiting
             .filter_map(|(appender, state)| match state.progress {
-                Progress::Waiting { bytes, since } => {
+                Progress::Waiting { bytes, since, .. } => {
                     Some(WaitView { appender, producer: state.kind.producer().clone(), bytes, waiting_for: now.since(since) })
                 }
                 Progress::Idle | Progress::Reserved { .. } => None,
@@ -67,13 +68,12 @@ impl<D: Clone> Stream<D> {
 }
 
 fn partition_view<D>(id: PartitionId, partition: &Partition<D>) -> PartitionView {
-    let in_memory = || partition.batches().filter(|batch| batch.place == Place::Memory);
     PartitionView {
         partition: id,
         start: partition.start(),
         end: partition.end(),
-        buffered_batches: in_memory().count() as u64,
-        buffered_bytes: in_memory().map(|batch| batch.facts.bytes).sum(),
+        buffered_batches: partition.used().memory_batches,
+        buffered_bytes: partition.used().memory_bytes,
         rows_total: partition.rows_total,
         bytes_total: partition.bytes_total,
     }
@@ -98,9 +98,9 @@ fn producer_view<D>(id: &ProducerId, producer: &Producer<D>, now: Timestamp) -> 
         epoch: *epoch,
         open_for: now.since(open.opened_at),
         writers: open.writers.len() as u64,
-        staged_batches: open.writers.values().map(|writer| writer.staged.len() as u64).sum(),
-        staged_rows: open.writers.values().map(|writer| writer.rows).sum(),
-        staged_bytes: open.writers.values().map(|writer| writer.bytes).sum(),
+        staged_batches: open.writers.values().map(|writer| writer.next_ordinal).sum(),
+        staged_rows: open.writers.values().fold(0, |sum, writer| sum.saturating_add(writer.rows)),
+        staged_bytes: open.writers.values().fold(0, |sum, writer| sum.saturating_add(writer.bytes)),
     });
     ProducerView {
         producer: id.clone(),

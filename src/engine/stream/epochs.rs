@@ -4,15 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::epoch::{OpenEpoch, Producer};
-use super::super::{Attempt, Effects, Epoch, EpochState, Error, Outcome, ProducerId, RunId, Task, Timestamp, Visibility};
+use super::super::{Attempt, Effects, Epoch, EpochState, Error, Outcome, ProducerId, RunId, Task, Timestamp};
 use super::Stream;
 
 impl<D: Clone> Stream<D> {
-    /// The open epoch, opened now if it was not.
-    pub(super) fn epoch_entry(state: &mut Producer<D>, epoch: Epoch, now: Timestamp) -> &mut OpenEpoch<D> {
-        state.epochs.entry(epoch).or_insert_with(|| OpenEpoch { opened_at: now, writers: Default::default() })
-    }
-
     pub(super) fn open_epoch(
         &mut self,
         producer: &ProducerId,
@@ -28,7 +23,7 @@ impl<D: Clone> Stream<D> {
             return Ok(Outcome::Epoch(EpochState::AlreadyCommitted));
         }
         open?;
-        Self::epoch_entry(state, epoch, now);
+        state.open_epoch(epoch, now)?;
         Ok(Outcome::Epoch(EpochState::Open))
     }
 
@@ -51,21 +46,27 @@ impl<D: Clone> Stream<D> {
         check_receipts(state, epoch, receipts)?;
         state.committed = Some(epoch);
         let mut ended = state.take_epochs_through(epoch);
-        if let Some(committed) = ended.get_mut(&epoch).filter(|_| self.options.visibility == Visibility::Committed) {
-            let mut winners: Vec<_> = receipts.to_vec();
-            winners.sort_unstable();
-            for key in winners {
-                let staged = committed.writers.get_mut(&key).map(|writer| std::mem::take(&mut writer.staged));
-                for batch in staged.into_iter().flatten() {
-                    self.publish(batch, effects);
-                }
-            }
-        }
-        for (_, epoch) in ended {
-            self.drop_epoch(epoch, effects);
+        let committed = ended.remove(&epoch);
+        self.abort_epochs(ended.into_values(), effects);
+        if let Some(mut committed) = committed {
+            self.show_winners(&mut committed, receipts, effects);
+            self.drop_epoch(committed, effects);
         }
         self.epochs_committed += 1;
         Ok(Outcome::Epoch(EpochState::Committed))
+    }
+
+    /// Makes what the named writers have staged visible, by task, so that the order is the same however the
+    /// receipts came in. With `immediate` visibility nothing is staged: it is visible already.
+    fn show_winners(&mut self, epoch: &mut OpenEpoch<D>, receipts: &[(Task, Attempt)], effects: &mut Effects) {
+        let mut winners = receipts.to_vec();
+        winners.sort_unstable();
+        for key in winners {
+            let staged = epoch.writers.get_mut(&key).map(|writer| std::mem::take(&mut writer.staged));
+            for batch in staged.into_iter().flatten() {
+                self.show(batch, effects);
+            }
+        }
     }
 
     pub(super) fn abort_epoch(
@@ -80,22 +81,29 @@ impl<D: Clone> Stream<D> {
         if state.check_uncommitted(producer, epoch).is_err() {
             return Ok(Outcome::Epoch(EpochState::AlreadyCommitted));
         }
-        if let Some(aborted) = state.epochs.remove(&epoch) {
-            self.epochs_aborted += 1;
-            self.drop_epoch(aborted, effects);
-        }
+        let aborted = state.epochs.remove(&epoch);
+        self.abort_epochs(aborted, effects);
         Ok(Outcome::Epoch(EpochState::Aborted))
+    }
+
+    /// Drops epochs that will not commit.
+    pub(super) fn abort_epochs(&mut self, epochs: impl IntoIterator<Item = OpenEpoch<D>>, effects: &mut Effects) {
+        for epoch in epochs {
+            self.epochs_aborted += 1;
+            self.drop_epoch(epoch, effects);
+        }
     }
 
     /// Gives back what an epoch has staged, and ends the waits of its writers. The epoch is out of its
     /// producer's list already.
-    pub(super) fn drop_epoch(&mut self, epoch: OpenEpoch<D>, effects: &mut Effects) {
+    fn drop_epoch(&mut self, epoch: OpenEpoch<D>, effects: &mut Effects) {
         let orphans: Vec<_> = epoch.writers.values().map(|writer| writer.appender).collect();
+        self.writers -= orphans.len();
         for batch in epoch.writers.into_values().flat_map(|writer| writer.staged) {
             self.budget.release(batch.place, batch.facts.bytes);
             effects.dropped_batches += 1;
         }
-        self.drop_orphans(&orphans, effects);
+        self.stop_appenders(orphans, effects);
     }
 
     pub(super) fn keep_producer(

@@ -1,0 +1,7 @@
+//! The engine against a plain model: random operations, both sides of every limit, every error.
+
+mod model;
+mod operations;
+mod properties;
+mod regressions;
+mod world;

@@ -1,0 +1,6 @@
+//! What the engine promises, each as a property of every run of random operations.
+
+mod attempts;
+mod limits;
+mod logs;
+mod waiting;

@@ -1,0 +1,119 @@
+//! Limits: never overshot, and charged with exactly what is there.
+
+use bowstring::engine::{Command, FullPolicy, Outcome, Place, SubscriptionName};
+use proptest::prelude::*;
+
+use crate::model::Usage;
+use crate::operations::{operations, options};
+use crate::world::World;
+
+proptest! {
+    #[test]
+    fn limits_hold_to_the_batch_and_byte_at_every_step(options in options(), operations in operations()) {
+        World::drive(options, &operations, |world, _| {
+            let used = described(world);
+            let limits = world.model.options.limits;
+            assert_eq!(used, world.model.usage(), "the stream is charged with what it holds");
+            assert!(used.memory_batches <= limits.max_buffered_batches);
+            assert!(used.memory_bytes <= limits.max_buffered_bytes);
+            assert!(used.spool_bytes <= limits.max_spool_bytes);
+        });
+    }
+
+    #[test]
+    fn a_partition_counts_its_visible_batches_in_memory(options in options(), operations in operations()) {
+        World::drive(options, &operations, |world, _| {
+            for (partition, view) in world.stream.describe(world.now).partitions.iter().enumerate() {
+                let log = &world.model.logs[partition];
+                let memory = || world.model.visible(partition).iter().filter(|batch| batch.place == Place::Memory);
+                assert_eq!(view.buffered_batches, memory().count() as u64);
+                assert_eq!(view.buffered_bytes, memory().map(|batch| batch.bytes).sum::<u64>());
+                assert_eq!((view.start.0, view.end.0), (log.start as u64, log.batches.len() as u64));
+                assert_eq!(view.bytes_total, log.batches.iter().map(|batch| batch.bytes).sum::<u64>());
+                assert_eq!(view.rows_total, log.batches.iter().fold(0, |sum: u64, batch| sum.saturating_add(batch.rows)));
+            }
+        });
+    }
+
+    #[test]
+    fn an_epoch_counts_what_its_writers_sent(options in options(), operations in operations()) {
+        prop_assume!(options.visibility == bowstring::engine::Visibility::Committed);
+        World::drive(options, &operations, |world, _| {
+            for view in world.stream.describe(world.now).producers {
+                let producer = &world.model.producers[&view.producer];
+                assert_eq!((&view.run, view.committed), (&producer.run, producer.committed));
+                assert_eq!(view.epochs.len(), producer.epochs.len());
+                for epoch in view.epochs {
+                    let writers = &producer.epochs[&epoch.epoch];
+                    let staged = || writers.values().flat_map(|writer| &writer.staged);
+                    assert_eq!(epoch.writers, writers.len() as u64);
+                    assert_eq!(epoch.staged_batches, staged().count() as u64);
+                    assert_eq!(epoch.staged_bytes, staged().map(|batch| batch.bytes).sum::<u64>());
+                    assert_eq!(epoch.staged_rows, staged().fold(0, |sum: u64, batch| sum.saturating_add(batch.rows)));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_batch_counts_once_however_many_subscriptions_hold_it(options in options(), operations in operations()) {
+        let mut twin = World::new(options.clone());
+        World::drive(options, &operations, |world, step| {
+            let outcome = twin.apply(step.command.clone()).effects.outcome;
+            twin.now = world.now;
+            if let Some(command) = for_shadow(&step.command) {
+                assert_eq!(twin.apply(command).effects.outcome.is_ok(), outcome.is_ok());
+            }
+            assert_eq!(outcome, step.effects.outcome);
+            assert_eq!(described(&twin), described(world));
+            assert_eq!(twin.all_readable(), world.all_readable());
+        });
+    }
+
+    #[test]
+    fn memory_is_used_before_the_spool(options in options(), operations in operations()) {
+        World::drive(options, &operations, |_, step| {
+            let Command::Reserve { bytes, .. } = step.command else { return };
+            let limits = step.before.options.limits;
+            let used = step.before.usage();
+            let fits = used.memory_batches < limits.max_buffered_batches
+                && used.memory_bytes.saturating_add(bytes) <= limits.max_buffered_bytes;
+            if let Ok(Outcome::Reserved { place }) = step.effects.outcome {
+                assert!(place == Place::Memory || !fits);
+            }
+        });
+    }
+
+    #[test]
+    fn only_the_policy_wait_makes_producers_wait(options in options(), operations in operations()) {
+        World::drive(options, &operations, |world, step| {
+            assert!(world.model.line.is_empty() || world.model.options.full_policy == FullPolicy::Wait);
+            let dropping = world.model.options.full_policy == FullPolicy::DropOldest;
+            let reserve = matches!(step.command, Command::Reserve { .. });
+            assert!(!reserve || dropping || step.effects.dropped_batches == 0, "only drop_oldest drops to make room");
+        });
+    }
+}
+
+fn described(world: &World) -> Usage {
+    let view = world.stream.describe(world.now);
+    Usage {
+        memory_batches: view.buffered_batches,
+        memory_bytes: view.buffered_bytes,
+        spool_batches: view.spooled_batches,
+        spool_bytes: view.spooled_bytes,
+    }
+}
+
+/// The same command for a second subscription that does what the first one does.
+fn for_shadow(command: &Command<u64>) -> Option<Command<u64>> {
+    let shadow = |name: &SubscriptionName| SubscriptionName::new(&format!("shadow of {name}")).expect("a valid name");
+    Some(match command {
+        Command::Subscribe { subscription, start } => Command::Subscribe { subscription: shadow(subscription), start: *start },
+        Command::Unsubscribe { subscription } => Command::Unsubscribe { subscription: shadow(subscription) },
+        Command::Ack { subscription, offsets } => Command::Ack { subscription: shadow(subscription), offsets: offsets.clone() },
+        Command::Plan { subscription, offsets } => Command::Plan { subscription: shadow(subscription), offsets: offsets.clone() },
+        Command::Seek { subscription, offsets } => Command::Seek { subscription: shadow(subscription), offsets: offsets.clone() },
+        _ => return None,
+    })
+}
