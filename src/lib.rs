@@ -1,5 +1,7 @@
 //! bowstring: the bridge between Spark Structured Streaming and everything that is not Spark.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod engine;

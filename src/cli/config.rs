@@ -1,0 +1,217 @@
+//! Settings from flags, environment, a TOML file and defaults: the earlier wins.
+//!
+//! The file has the server's settings at its top, the clients' in `[client]` and the log's in `[log]`.
+//! clap reads flags and `BOWSTRING_*` variables into the same structs that the file is read into; figment lays one over the
+//! other and says for a bad value where it came from.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use figment::Figment;
+use figment::providers::{Format as _, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+use super::error::CliError;
+use super::log::LogSettings;
+use super::quantity::{Size, Span};
+use crate::client::{Client, ClientOptions};
+
+/// Where clients look for a coordinator unless told otherwise: where `bowstring serve` listens by default.
+const URL_DEFAULT: &str = "grpc://127.0.0.1:8815";
+/// How long clients try to connect. Shorter than the library's, since somebody sits before the terminal.
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct GlobalArgs {
+    /// TOML file with settings; flags and environment go before it
+    #[arg(long, global = true, value_name = "FILE", env = "BOWSTRING_CONFIG", help_heading = "Global options")]
+    pub(super) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) log: LogSettings,
+}
+
+/// How to reach the coordinator.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ClientSettings {
+    /// The coordinator [default: grpc://127.0.0.1:8815]
+    #[arg(long, short, env = "BOWSTRING_URL", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<String>,
+    /// How long to try to connect [default: 5s]
+    #[arg(long, value_name = "DURATION", env = "BOWSTRING_CONNECT_TIMEOUT", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connect_timeout: Option<Span>,
+    /// How long to go on while the coordinator is away, once connected [default: 1m]
+    #[arg(long, value_name = "DURATION", env = "BOWSTRING_RETRY_FOR", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_for: Option<Span>,
+}
+
+/// What `bowstring serve` can be told; None is the server's default.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ServeSettings {
+    /// Address for producers and consumers; port 0 picks a free one [default: 127.0.0.1:8815]
+    #[arg(long, value_name = "ADDRESS", env = "BOWSTRING_LISTEN", help_heading = "Addresses")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listen: Option<String>,
+    /// Address of /metrics, /healthz and /readyz, or "off" [default: 127.0.0.1:8816]
+    #[arg(long, value_name = "ADDRESS", env = "BOWSTRING_HTTP", help_heading = "Addresses")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) http: Option<String>,
+    /// Host that clients are told to connect to, where it is not the address that is listened on
+    #[arg(long, value_name = "HOST", env = "BOWSTRING_ADVERTISE_HOST", help_heading = "Addresses")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) advertise_host: Option<String>,
+    /// Most batches of a stream in memory [default: 64]
+    #[arg(long, value_name = "COUNT", env = "BOWSTRING_MAX_BUFFERED_BATCHES", help_heading = "Limits of new streams")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_buffered_batches: Option<u64>,
+    /// Most bytes of a stream in memory [default: 2GiB]
+    #[arg(long, value_name = "SIZE", env = "BOWSTRING_MAX_BUFFERED_BYTES", help_heading = "Limits of new streams")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_buffered_bytes: Option<Size>,
+    /// Most bytes of a stream on disk, for epochs larger than memory takes [default: 16GiB]
+    #[arg(long, value_name = "SIZE", env = "BOWSTRING_MAX_SPOOL_BYTES", help_heading = "Limits of new streams")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_spool_bytes: Option<Size>,
+    /// Partitions of a stream that does not say how many [default: 1]
+    #[arg(long, value_name = "COUNT", env = "BOWSTRING_DEFAULT_PARTITIONS", help_heading = "Limits of new streams")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) default_partitions: Option<u32>,
+    /// Whether appending to a stream that does not exist creates it [default: true]
+    #[arg(long, value_name = "BOOL", env = "BOWSTRING_CREATE_ON_PUT", help_heading = "Limits of new streams")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) create_on_put: Option<bool>,
+    /// Folder of the spool's temporary files [default: the system's]
+    #[arg(long, value_name = "DIR", env = "BOWSTRING_SPOOL_DIR", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) spool_dir: Option<PathBuf>,
+    /// Space on its disk that is always left free [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "BOWSTRING_SPOOL_RESERVE_BYTES", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) spool_reserve_bytes: Option<Size>,
+    /// Connections that are open at once [default: 10000]
+    #[arg(long, value_name = "COUNT", env = "BOWSTRING_CONNECTIONS_MAX", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connections_max: Option<usize>,
+    /// Largest message that is taken, at most 1GiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "BOWSTRING_MESSAGE_BYTES_MAX", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message_bytes_max: Option<Size>,
+    /// How long an append may wait for room before it fails [default: for ever]
+    #[arg(long, value_name = "DURATION", env = "BOWSTRING_APPEND_TIMEOUT", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) append_timeout: Option<Span>,
+    /// How long a shutdown lets calls under way end by themselves [default: 5s]
+    #[arg(long, value_name = "DURATION", env = "BOWSTRING_SHUTDOWN_GRACE", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shutdown_grace: Option<Span>,
+    /// Only in the file, whose other settings are the server's.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    client: ClientSettings,
+    /// Only in the file.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    log: LogSettings,
+}
+
+/// The settings of all sources, laid over each other.
+#[derive(Debug)]
+pub(super) struct Settings {
+    file: Figment,
+}
+
+impl Settings {
+    /// Reads the file, if there is one, and refuses what is not known in it, whichever command is to run.
+    pub(super) fn read(path: Option<&Path>) -> Result<Self, CliError> {
+        let Some(path) = path else {
+            return Ok(Self { file: Figment::new() });
+        };
+        if !path.exists() {
+            return Err(CliError::FileNotFound { path: path.to_path_buf() });
+        }
+        let settings = Self { file: Figment::from(Toml::file_exact(path)) };
+        settings.serve(&ServeSettings::default())?;
+        Ok(settings)
+    }
+
+    /// The server's settings, with `flags` over those of the file.
+    pub(super) fn serve(&self, flags: &ServeSettings) -> Result<ServeSettings, CliError> {
+        self.file.clone().merge(Serialized::defaults(flags)).extract().map_err(unusable)
+    }
+
+    /// The log's settings, with `flags` over those of the file.
+    pub(super) fn log(&self, flags: &LogSettings) -> Result<LogSettings, CliError> {
+        self.section("log", flags)
+    }
+
+    /// Connects as `flags`, or else the file, or else the defaults say.
+    pub(super) async fn connect(&self, flags: &ClientSettings) -> Result<Client, CliError> {
+        let settings = self.section("client", flags)?;
+        let defaults = ClientOptions::default();
+        let options = ClientOptions {
+            connect_timeout: settings.connect_timeout.map_or(CONNECT_TIMEOUT_DEFAULT, |timeout| timeout.0),
+            retry_deadline: settings.retry_for.map_or(defaults.retry_deadline, |duration| duration.0),
+            ..defaults
+        };
+        Ok(Client::connect(settings.url.as_deref().unwrap_or(URL_DEFAULT), options).await?)
+    }
+
+    fn section<T: Serialize + for<'de> Deserialize<'de>>(&self, name: &str, flags: &T) -> Result<T, CliError> {
+        self.file.focus(name).merge(Serialized::defaults(flags)).extract().map_err(unusable)
+    }
+}
+
+fn unusable(error: figment::Error) -> CliError {
+    // One line per fault; figment chains them.
+    CliError::Config { reason: error.into_iter().map(|fault| fault.to_string()).collect::<Vec<_>>().join("; ") }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        Settings { file: Figment::from(Toml::string(text)) }
+    }
+
+    #[test]
+    fn flags_go_before_the_file() {
+        let file = settings("listen = \"a:1\"\nmax_buffered_bytes = \"1GiB\"\nappend_timeout = \"30s\"");
+        let flags = ServeSettings { listen: Some("b:2".into()), ..ServeSettings::default() };
+        let merged = file.serve(&flags).unwrap();
+        assert_eq!(merged.listen.as_deref(), Some("b:2"));
+        assert_eq!(merged.max_buffered_bytes, Some(Size(1 << 30)));
+        assert_eq!(merged.append_timeout, Some(Span(Duration::from_secs(30))));
+        assert_eq!(merged.http, None);
+    }
+
+    #[test]
+    fn clients_have_a_section_of_their_own() {
+        let file = settings("listen = \"a:1\"\n[client]\nurl = \"grpc://x:1\"\nconnect_timeout = \"1s\"\n[log]\nformat = \"json\"");
+        let flags = ClientSettings { connect_timeout: Some(Span(Duration::from_secs(9))), ..ClientSettings::default() };
+        let merged = file.section("client", &flags).unwrap();
+        assert_eq!(merged.url.as_deref(), Some("grpc://x:1"));
+        assert_eq!(merged.connect_timeout, flags.connect_timeout);
+        assert_eq!(file.log(&LogSettings::default()).unwrap().format, Some(super::super::log::LogFormat::Json));
+        assert_eq!(settings("").section("client", &flags).unwrap().url, None);
+    }
+
+    #[test]
+    fn a_bad_file_names_the_key_and_what_is_expected() {
+        let check = |text: &str, words: &[&str]| {
+            let error = settings(text).serve(&ServeSettings::default()).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        };
+        check("lisden = \"a:1\"", &["lisden", "listen"]);
+        check("[client]\nurk = 1", &["urk", "url"]);
+        check("max_buffered_bytes = \"many\"", &["max_buffered_bytes", "many", "512MiB"]);
+        check("append_timeout = 30", &["append_timeout", "30"]);
+    }
+}

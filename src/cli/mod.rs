@@ -1,0 +1,162 @@
+//! The `bowstring` command. One file per command; [`run`] is all of it, so that the Python wheel's script runs the same
+//! command in its own process.
+
+mod config;
+mod error;
+mod format;
+mod get;
+mod input;
+mod log;
+mod output;
+mod progress;
+mod put;
+mod quantity;
+mod rates;
+mod report;
+mod serve;
+mod stats;
+mod stream;
+mod table;
+mod top;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use config::{GlobalArgs, Settings};
+use error::{CliError, exit};
+
+/// The bridge between Spark Structured Streaming and everything that is not Spark.
+#[derive(Debug, Parser)]
+#[command(name = "bowstring", version, max_term_width = 120, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Stream(stream::StreamArgs),
+    Put(put::PutArgs),
+    Get(get::GetArgs),
+    Stats(stats::StatsArgs),
+    Top(top::TopArgs),
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  bowstring serve                                   run a coordinator on this machine
+  bowstring put flights flights.parquet             append a file to the stream \"flights\"
+  bowstring get flights                             look at it
+  bowstring get flights --follow -o flights.csv     write what comes to a file until the stream ends
+  bowstring top                                     watch rates, lag and waiting producers
+
+Settings come from flags, then BOWSTRING_* variables, then the TOML file of --config, then defaults.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 stream, subscription or file not found,
+4 timed out, 5 coordinator not reachable, 130 interrupted.";
+
+/// Runs the command that `args` (with the program's name first) say, and gives its exit code. Prints results to stdout,
+/// everything else to stderr; starts a runtime of its own and, if none is there yet, the log.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::from(exit_code(args))
+}
+
+/// As [`run`], with the exit code as a number: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found, 4 timed
+/// out, 5 coordinator not reachable, 130 interrupted.
+pub fn exit_code(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" for stdout; nobody is left to tell if that is closed.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE } else { exit::OK };
+        }
+    };
+    match start(cli) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            error.print_to_stderr();
+            error.exit_code()
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<(), CliError> {
+    let settings = Settings::read(cli.global.config.as_deref())?;
+    let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
+    log::start(&settings.log(&cli.global.log)?, level)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|reason| CliError::Io { doing: "starting the runtime", reason })?;
+    let result = runtime.block_on(dispatch(cli.command, &settings));
+    // A thread may still be in a read from stdin, which nothing ends.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(command: Command, settings: &Settings) -> Result<(), CliError> {
+    match command {
+        Command::Serve(args) => serve::run(&args, settings).await,
+        Command::Stream(args) => interruptible(stream::run(args, settings)).await,
+        Command::Put(args) => put::run(args, settings).await,
+        Command::Get(args) => get::run(args, settings).await,
+        Command::Stats(args) => interruptible(stats::run(args, settings)).await,
+        Command::Top(args) => top::run(args, settings).await,
+    }
+}
+
+/// Ends `work` at Ctrl-C or SIGTERM.
+async fn interruptible<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::select! {
+        result = work => result,
+        () = interrupted() => Err(CliError::Interrupted),
+    }
+}
+
+/// Ctrl-C or SIGTERM. If neither can be waited for, the system's own way of ending a process stays.
+async fn interrupted() {
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    let pressed = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        () = pressed => {}
+    }
+}
+
+/// Prints results to stdout.
+fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    lines.into_iter().try_for_each(|line| writeln!(stdout, "{line}")).and_then(|()| stdout.flush()).map_err(CliError::print)
+}
+
+/// Prints one line of JSON to stdout.
+fn print_json(value: &serde_json::Value) -> Result<(), CliError> {
+    print_lines([value.to_string()])
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        super::Cli::command().debug_assert();
+    }
+}

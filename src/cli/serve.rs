@@ -1,0 +1,131 @@
+//! `bowstring serve`: a coordinator in this process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::config::{ServeSettings, Settings};
+use super::error::CliError;
+use super::print_lines;
+use crate::server::{Server, ServerConfig};
+
+/// How long a shutdown lets calls under way end by themselves.
+const SHUTDOWN_GRACE_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Run a coordinator
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Once it listens it prints one line of JSON: {\"listen\": \"127.0.0.1:8815\", \"http\": \"127.0.0.1:8816\"}.
+SIGTERM and Ctrl-C end it in good order: consumers are told, producers get an error that says to try again; a second one ends it at once.
+
+Every setting can also stand in the file of --config, with _ for -, and in the environment:
+  listen = \"0.0.0.0:8815\"
+  max_buffered_bytes = \"4GiB\"
+  append_timeout = \"30s\"
+  [log]
+  format = \"json\"
+  [client]                       # for the other commands
+  url = \"grpc://spark-driver:8815\"
+
+Examples:
+  bowstring serve
+  bowstring serve --listen 0.0.0.0:8815 --http off --max-buffered-bytes 4GiB
+  bowstring serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --log-format json
+  BOWSTRING_MAX_BUFFERED_BATCHES=256 bowstring serve --config bowstring.toml")]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    settings: ServeSettings,
+}
+
+pub(super) async fn run(args: &ServeArgs, settings: &Settings) -> Result<(), CliError> {
+    let settings = settings.serve(&args.settings)?;
+    let grace = settings.shutdown_grace.map_or(SHUTDOWN_GRACE_DEFAULT, |grace| grace.0);
+    let config = config(settings).await?;
+    // Waited for from here on: a signal must not meet a server that is up but not listening for it.
+    let mut stop = Signals::listen()?;
+    let server = Server::start(config).await?;
+    let http = server.http_addr().map_or(Value::Null, |address| address.to_string().into());
+    print_lines([format!("{{\"listen\": \"{}\", \"http\": {http}}}", server.listen_addr())])?;
+    let signal = stop.next().await;
+    tracing::info!(signal, grace = %super::quantity::span(grace), "shutting down; the same signal again ends at once");
+    tokio::select! {
+        () = server.shutdown(grace) => tracing::info!("ended in good order"),
+        signal = stop.next() => tracing::warn!(signal, "ended at once"),
+    }
+    Ok(())
+}
+
+/// The settings as the server takes them.
+async fn config(settings: ServeSettings) -> Result<ServerConfig, CliError> {
+    let defaults = ServerConfig::default();
+    let listen = match &settings.listen {
+        Some(address) => resolve("listen", address).await?,
+        None => defaults.listen,
+    };
+    let http = match settings.http.as_deref() {
+        Some("off") => None,
+        Some(address) => Some(resolve("http", address).await?),
+        None => defaults.http,
+    };
+    Ok(ServerConfig {
+        listen,
+        http,
+        advertise_host: settings.advertise_host,
+        max_buffered_batches: settings.max_buffered_batches.unwrap_or(defaults.max_buffered_batches),
+        max_buffered_bytes: settings.max_buffered_bytes.map_or(defaults.max_buffered_bytes, |size| size.0),
+        max_spool_bytes: settings.max_spool_bytes.map_or(defaults.max_spool_bytes, |size| size.0),
+        spool_dir: settings.spool_dir,
+        spool_reserve_bytes: settings.spool_reserve_bytes.map_or(defaults.spool_reserve_bytes, |size| size.0),
+        default_partitions: settings.default_partitions.unwrap_or(defaults.default_partitions),
+        create_on_put: settings.create_on_put.unwrap_or(defaults.create_on_put),
+        message_bytes_max: settings.message_bytes_max.map_or(defaults.message_bytes_max, |size| size.0),
+        append_timeout_ms: settings.append_timeout.map(|timeout| u64::try_from(timeout.0.as_millis()).unwrap_or(u64::MAX)),
+        connections_max: settings.connections_max.unwrap_or(defaults.connections_max),
+    })
+}
+
+/// An address to listen on: numbers, or a name of this machine.
+async fn resolve(setting: &str, address: &str) -> Result<SocketAddr, CliError> {
+    let unusable =
+        |reason: String| CliError::usage(format!("{setting} is {address:?}, {reason}; write host:port, for instance 0.0.0.0:8815"));
+    let mut found = tokio::net::lookup_host(address).await.map_err(|error| unusable(format!("which cannot be resolved ({error})")))?;
+    found.next().ok_or_else(|| unusable("which is no address of any machine".to_owned()))
+}
+
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> Result<Self, CliError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(|reason| CliError::Io { doing: "listening for signals", reason });
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> Result<Self, CliError> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> &'static str {
+        super::interrupted().await;
+        "Ctrl-C"
+    }
+}

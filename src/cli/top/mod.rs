@@ -1,0 +1,46 @@
+//! `bowstring top`: a live view of streams, rates, lag and waiting producers.
+
+mod screen;
+mod view;
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::config::{ClientSettings, Settings};
+use super::error::CliError;
+use super::quantity::Span;
+use super::{interruptible, stats};
+use crate::engine::StreamName;
+
+/// Watch streams live: rates, buffers, lag, waiting producers. Keys: q quits, up and down scroll
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Where stdout is no terminal, it prints the same as `bowstring stats --interval`.
+
+Examples:
+  bowstring top
+  bowstring top flights -i 500ms")]
+pub(super) struct TopArgs {
+    /// Name of the stream [default: all]
+    stream: Option<String>,
+    /// Time between two looks
+    #[arg(long, short, value_name = "DURATION", default_value = "1s")]
+    interval: Span,
+    #[command(flatten)]
+    client: ClientSettings,
+}
+
+pub(super) async fn run(args: TopArgs, settings: &Settings) -> Result<(), CliError> {
+    let stream = args.stream.as_deref().map(StreamName::new).transpose()?;
+    let name = stream.as_ref().map(StreamName::as_str);
+    let client = settings.connect(&args.client).await?;
+    let interval: Duration = args.interval.0;
+    if io::stdout().is_terminal() && io::stdin().is_terminal() {
+        // Asked once before the screen is taken over, so that a wrong name is an error and not a blank screen.
+        client.stats(name).await?;
+        return screen::run(&client, name, interval).await;
+    }
+    interruptible(stats::repeat(&client, name, interval, false)).await
+}

@@ -1,0 +1,100 @@
+//! A coordinator of a test's own: `bowstring serve` on free ports.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Finished, bowstring, finish};
+
+/// A running `bowstring serve`; killed when dropped.
+pub(super) struct Coordinator {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    pub(super) listen: String,
+    pub(super) http: Option<String>,
+}
+
+impl Coordinator {
+    pub(super) fn start() -> Self {
+        Self::start_with(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"], &[])
+    }
+
+    /// Starts it with these flags and environment, and reads the line that says where it listens.
+    pub(super) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = bowstring(&[&["serve"], flags].concat());
+        command.envs(environment.iter().copied()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (mut stdout, stderr) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else {
+            let mut log = String::new();
+            stderr.unwrap().read_to_string(&mut log).unwrap();
+            panic!("serve said {line:?} and logged {log}");
+        };
+        let text = |key: &str| said[key].as_str().map(String::from);
+        Self { child, stdout, stderr, listen: text("listen").unwrap(), http: text("http") }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("grpc://{}", self.listen)
+    }
+
+    /// Runs a client command against it.
+    pub(super) fn run(&self, args: &[&str]) -> Finished {
+        self.run_with(args, None)
+    }
+
+    /// As [`Coordinator::run`], with something on stdin.
+    pub(super) fn run_with(&self, args: &[&str], stdin: Option<&[u8]>) -> Finished {
+        finish(self.command(args), stdin)
+    }
+
+    /// A client command against it, to be started by the test.
+    pub(super) fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = bowstring(args);
+        command.env("BOWSTRING_URL", self.url());
+        command
+    }
+
+    /// Sends a signal to it.
+    pub(super) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Waits for its end; gives the exit code, what else it printed, and its log.
+    pub(super) fn wait(mut self, at_most: Duration) -> Finished {
+        let code = wait(&mut self.child, at_most);
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        Finished { code, stdout, stderr }
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process that the test started.
+pub(super) fn signal(child: &Child, name: &str) {
+    let sent = std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Waits for the end of a process, and fails if that takes longer than `at_most`.
+#[expect(clippy::disallowed_methods, reason = "a real process ends in real time")]
+pub(super) fn wait(child: &mut Child, at_most: Duration) -> i32 {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().unwrap_or(-1);
+        }
+        assert!(started.elapsed() < at_most, "still running after {at_most:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
