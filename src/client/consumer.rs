@@ -38,7 +38,7 @@ pub struct Delivered {
 ///
 /// How reading ends, four ways that cannot be mixed up: end of stream (`None`), the stream failed or cannot be
 /// read (an error), the deadline passed (`timeout`, and the next call goes on), or a producer is lost
-/// (`producer_lost`; the next call waits for its return). What was there before an end is delivered first.
+/// (`producer_lost`; the next call looks whether it is back). What was there before an end is delivered first.
 ///
 /// Dropping it ends its connection and tasks. Acks that were not flushed may get lost: the batches come again.
 #[derive(Debug)]

@@ -211,6 +211,8 @@ impl Error {
             "unknown" => StoredState::Unknown,
             _ => code.stored(),
         };
+        // The server puts the code in front for stock clients; here it has a field of its own.
+        let text = text.strip_prefix(&format!("[{}] ", code.as_str())).unwrap_or(text);
         Self::Refused { code, retry, stored, text: text.into() }
     }
 
@@ -280,7 +282,7 @@ mod tests {
     fn the_trailers_say_code_retry_and_stored() {
         let all = trailers(&[
             ("grpc-status", "8"),
-            ("grpc-message", "no%20room"),
+            ("grpc-message", "[buffer_full]%20no%20room"),
             (CODE_TRAILER, "buffer_full"),
             (RETRY_TRAILER, "now"),
             (STORED_TRAILER, "unknown"),

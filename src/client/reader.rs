@@ -44,10 +44,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
     let mut ends = options.end.unwrap_or_default();
     if !options.follow {
         for partition in &description.partitions {
-            let id = PartitionId(partition.partition);
-            // Acks by others since the description was made can be ahead of it.
-            let end = Offset(partition.end).max(starts.get(&id).copied().unwrap_or_default());
-            ends.entry(id).or_insert(end);
+            ends.entry(PartitionId(partition.partition)).or_insert(Offset(partition.end));
         }
     }
     ends.retain(|partition, _| partitions.contains(partition));
@@ -82,6 +79,8 @@ async fn find_stream(client: &Client, stream: &str, options: &ConsumerOptions) -
     }
 }
 
+/// The offsets that are given to the coordinator: explicit ones. Where a subscription stands is left to it, since acks
+/// of an earlier consumer may still be on their way.
 async fn starts(
     client: &Client,
     description: &StreamDescription,
@@ -95,8 +94,7 @@ async fn starts(
     };
     let mut starts = Offsets::new();
     if let Some(subscription) = subscription {
-        let cursors = client.subscribe(&description.stream, subscription, new).await?.partitions;
-        starts.extend(cursors.iter().map(|cursor| (PartitionId(cursor.partition), Offset(cursor.acked))));
+        client.subscribe(&description.stream, subscription, new).await?;
     } else if new == Start::Latest {
         starts.extend(description.partitions.iter().map(|partition| (PartitionId(partition.partition), Offset(partition.end))));
     }

@@ -45,9 +45,10 @@ where
     coordinator.check_running()?;
     let mut writing = Writing::open(coordinator, &first, deadline)?;
     writing.report(progress);
-    writing.take(&mut input, first, progress).await?;
-    while let Some(head) = writing.next(&mut input, progress).await? {
-        writing.take(&mut input, head, progress).await?;
+    if let Err(error) = writing.take_all(&mut input, first, progress).await {
+        // What is stored is said before the refusal: the client takes the rest for not stored.
+        writing.report(progress);
+        return Err(error);
     }
     writing.finish(progress)
 }
@@ -193,6 +194,24 @@ impl Writing {
         if self.reports_each {
             progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt: None }));
         }
+    }
+
+    /// Takes the first message and all that follow, to the end of the request.
+    async fn take_all<B>(
+        &mut self,
+        input: &mut Input<B>,
+        first: FlightHead,
+        progress: &watch::Sender<Option<AppendResult>>,
+    ) -> Result<(), Error>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        self.take(input, first, progress).await?;
+        while let Some(head) = self.next(input, progress).await? {
+            self.take(input, head, progress).await?;
+        }
+        Ok(())
     }
 
     async fn take<B>(&mut self, input: &mut Input<B>, head: FlightHead, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error>
