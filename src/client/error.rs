@@ -241,6 +241,14 @@ impl Error {
     }
 }
 
+/// What the coordinator would say, found out here.
+impl From<crate::engine::Error> for Error {
+    fn from(error: crate::engine::Error) -> Self {
+        let code = error.code();
+        Self::Refused { code, retry: code.retry(), stored: code.stored(), text: error.to_string().into() }
+    }
+}
+
 impl From<WireError> for Error {
     fn from(error: WireError) -> Self {
         Self::protocol(error.to_string())

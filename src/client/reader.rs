@@ -40,6 +40,10 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
     let description = find_stream(client, stream, &options).await?;
     let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
     let partitions = options.partitions.unwrap_or_else(|| all.collect());
+    let count = u32::try_from(description.partitions.len()).unwrap_or(u32::MAX);
+    if let Some(partition) = partitions.iter().copied().find(|partition| partition.0 >= count) {
+        return Err(crate::engine::Error::PartitionOutOfRange { partition, partitions: count }.into());
+    }
     let starts = starts(client, &description, options.subscription.as_deref(), &options.start, &partitions).await?;
     let mut ends = options.end.unwrap_or_default();
     if !options.follow {
@@ -177,7 +181,7 @@ impl Connection<'_> {
     async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
         loop {
             let result = self.messages().await;
-            if self.publish() {
+            if self.hand_over() {
                 backoff.reset();
             }
             result?;
@@ -196,7 +200,7 @@ impl Connection<'_> {
                 if let Some(body) = self.frames.body()? {
                     break body;
                 }
-                self.publish();
+                self.hand_over();
                 let chunk = self.answers.chunk().await?.ok_or_else(|| Error::protocol("the answer ended within a message"))?;
                 self.frames.push(chunk);
             };
@@ -210,7 +214,7 @@ impl Connection<'_> {
         if self.prefetch.with(|prefetch| prefetch.has_room(batches, sum, bytes)) {
             return;
         }
-        self.publish();
+        self.hand_over();
         self.prefetch.wait(|prefetch| prefetch.has_room(0, 0, bytes).then_some(())).await;
     }
 
@@ -253,7 +257,7 @@ impl Connection<'_> {
     }
 
     /// Puts what is pending into the prefetch; whether there was anything.
-    fn publish(&mut self) -> bool {
+    fn hand_over(&mut self) -> bool {
         if self.pending.is_empty() {
             return false;
         }

@@ -3,6 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cli;
+mod client_append;
+mod client_blocking;
+mod client_read;
+mod client_resume;
+mod client_support;
+mod client_types;
 mod codegen;
 mod data_plane;
 mod tidy;
