@@ -152,8 +152,11 @@ async fn a_stream_that_is_made_anew_is_not_mistaken_for_the_former_one() {
     create(&direct, "s", partitions(1)).await;
     proxy.restore(&server);
     assert_eq!(soon(consumer.next(None)).await.expect_err("another stream").code(), Code::StreamReplaced);
-    producer.append(&numbered(1, 1), None, Bytes::new()).await.expect("room");
-    let error = soon(producer.flush()).await.expect_err("another stream");
+    let append = async {
+        producer.append(&numbered(1, 1), None, Bytes::new()).await?;
+        producer.flush().await
+    };
+    let error = soon(append).await.expect_err("another stream");
     assert_eq!(error.code(), Code::StreamReplaced);
     assert_ne!(error.stored(), StoredState::Yes);
     let description = direct.describe_stream("s").await.expect("the new one");
