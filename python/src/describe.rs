@@ -1,0 +1,91 @@
+//! Descriptions and stats as dictionaries, with the names of `proto/`.
+
+use bowstring::wire::proto;
+use bowstring::wire::schema::StreamSchema;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::arrow_ffi::SchemaCapsule;
+use crate::errors::internal;
+
+type Dict<'py> = PyResult<Bound<'py, PyDict>>;
+
+macro_rules! dict {
+    ($py:expr, $from:expr, { $($field:ident),* $(,)? }) => {{
+        let dict = PyDict::new($py);
+        $(dict.set_item(stringify!($field), $from.$field.clone())?;)*
+        dict
+    }};
+}
+
+fn list<'py, T>(py: Python<'py>, items: &[T], item: impl Fn(Python<'py>, &T) -> Dict<'py>) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, items.iter().map(|one| item(py, one)).collect::<PyResult<Vec<_>>>()?)
+}
+
+fn lower(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase()
+}
+
+pub(crate) fn description<'py>(py: Python<'py>, description: &proto::StreamDescription) -> Dict<'py> {
+    let dict = dict!(py, description, {
+        stream, stream_id, reason, buffered_batches, buffered_bytes, spooled_batches, spooled_bytes, epochs_committed, epochs_aborted,
+        epochs_replayed,
+    });
+    dict.set_item("state", lower(description.state().as_str_name(), "STREAM_STATE_"))?;
+    let options = description.options.unwrap_or_default();
+    let shown = dict!(py, options, { partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes });
+    shown.set_item("visibility", lower(options.visibility().as_str_name(), "VISIBILITY_"))?;
+    shown.set_item("full_policy", lower(options.full_policy().as_str_name(), "FULL_POLICY_"))?;
+    dict.set_item("options", shown)?;
+    let schema = match description.schema.is_empty() {
+        true => None,
+        false => Some(SchemaCapsule(StreamSchema::parse(description.schema.clone()).map_err(internal)?.arrow().clone())),
+    };
+    dict.set_item("schema", schema.map(|schema| Py::new(py, schema)).transpose()?)?;
+    dict.set_item("partitions", list(py, &description.partitions, partition)?)?;
+    dict.set_item("subscriptions", list(py, &description.subscriptions, subscription)?)?;
+    dict.set_item("producers", list(py, &description.producers, producer)?)?;
+    dict.set_item("waiting", list(py, &description.waiting, |py, wait| Ok(dict!(py, wait, { producer, bytes, waiting_micros })))?)?;
+    Ok(dict)
+}
+
+fn partition<'py>(py: Python<'py>, partition: &proto::PartitionDescription) -> Dict<'py> {
+    Ok(dict!(py, partition, { partition, start, end, buffered_batches, buffered_bytes, rows_total, bytes_total }))
+}
+
+pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::SubscriptionDescription) -> Dict<'py> {
+    let dict = dict!(py, subscription, { subscription, created_at_micros });
+    let place = |py: Python<'py>, place: &proto::SubscriptionPartition| {
+        Ok(dict!(py, place, { partition, acked, planned, skipped, lag_batches, lag_rows, lag_bytes, lag_age_micros }))
+    };
+    dict.set_item("partitions", list(py, &subscription.partitions, place)?)?;
+    Ok(dict)
+}
+
+fn producer<'py>(py: Python<'py>, producer: &proto::ProducerDescription) -> Dict<'py> {
+    let dict = dict!(py, producer, { producer, run, committed_epoch, lost });
+    let epoch = |py: Python<'py>, epoch: &proto::EpochDescription| {
+        Ok(dict!(py, epoch, { epoch, open_micros, writers, staged_batches, staged_rows, staged_bytes }))
+    };
+    dict.set_item("epochs", list(py, &producer.epochs, epoch)?)?;
+    Ok(dict)
+}
+
+pub(crate) fn stats<'py>(py: Python<'py>, stats: &proto::GetStatsResponse) -> Dict<'py> {
+    let dict = dict!(py, stats, { uptime_micros, version, open_connections });
+    dict.set_item("streams", list(py, &stats.streams, stream_stats)?)?;
+    Ok(dict)
+}
+
+fn stream_stats<'py>(py: Python<'py>, stats: &proto::StreamStats) -> Dict<'py> {
+    let dict = match &stats.description {
+        Some(shown) => description(py, shown)?,
+        None => PyDict::new(py),
+    };
+    let totals = dict!(py, stats, {
+        appended_batches, appended_rows, appended_bytes, delivered_batches, delivered_rows, delivered_bytes, dropped_batches,
+        producer_blocked_seconds, appenders, readers,
+    });
+    dict.update(totals.as_mapping())?;
+    Ok(dict)
+}

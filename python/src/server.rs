@@ -1,0 +1,118 @@
+//! The coordinator inside the Python process.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bowstring::engine::{Code, Retry};
+use bowstring::server::{Server as Running, ServerConfig};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::errors::{duration, internal, invalid, raise};
+
+/// Threads that serve: as many as move data at once on a small machine.
+const WORKER_THREADS_MIN: usize = 2;
+
+/// A running server with threads of its own.
+#[pyclass(module = "bowstring._native", frozen)]
+pub(crate) struct Server {
+    /// A forked child has a copy without threads; it must neither use nor drop it.
+    process: u32,
+    url: String,
+    http_url: Option<String>,
+    running: Mutex<Option<(Running, Runtime)>>,
+}
+
+/// Python's arguments; see `bowstring.StreamCoordinator` for what they mean.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Arguments {
+    listen: String,
+    http: Option<String>,
+    advertise_host: Option<String>,
+    max_buffered_batches: u64,
+    max_buffered_bytes: u64,
+    max_spool_bytes: Option<u64>,
+    spool_dir: Option<PathBuf>,
+    default_partitions: u32,
+    append_timeout: Option<f64>,
+}
+
+impl Arguments {
+    fn config(self) -> PyResult<ServerConfig> {
+        let address =
+            |what: &str, text: &str| text.parse().map_err(|error| invalid(&format!("{what} is {text:?}: {error}; write 127.0.0.1:0")));
+        let defaults = ServerConfig::default();
+        let append_timeout = self.append_timeout.map(|seconds| duration("append_timeout", seconds)).transpose()?;
+        Ok(ServerConfig {
+            listen: address("listen", &self.listen)?,
+            http: self.http.as_deref().map(|http| address("http", http)).transpose()?,
+            advertise_host: self.advertise_host,
+            max_buffered_batches: self.max_buffered_batches,
+            max_buffered_bytes: self.max_buffered_bytes,
+            max_spool_bytes: self.max_spool_bytes.unwrap_or(defaults.max_spool_bytes),
+            spool_dir: self.spool_dir,
+            default_partitions: self.default_partitions,
+            append_timeout_ms: append_timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            ..defaults
+        })
+    }
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    fn new(py: Python<'_>, arguments: Arguments) -> PyResult<Self> {
+        let config = arguments.config()?;
+        py.detach(|| {
+            let threads = std::thread::available_parallelism().map_or(WORKER_THREADS_MIN, usize::from).max(WORKER_THREADS_MIN);
+            let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("bowstring-server").enable_all().build();
+            let runtime = runtime.map_err(internal)?;
+            let started = runtime.block_on(Running::start(config));
+            let running = started.map_err(|error| raise(Code::InvalidArgument, Retry::Never, &error.to_string()))?;
+            let http_url = running.http_addr().map(|address| format!("http://{address}"));
+            Ok(Self { process: std::process::id(), url: running.url(), http_url, running: Mutex::new(Some((running, runtime))) })
+        })
+    }
+
+    /// What clients connect to.
+    #[getter]
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where `/metrics` is, if anywhere.
+    #[getter]
+    fn http_url(&self) -> Option<&str> {
+        self.http_url.as_deref()
+    }
+
+    /// Stops in good order within `grace` seconds. A second call does nothing.
+    fn stop(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        let grace = duration("grace", grace)?;
+        if self.process != std::process::id() {
+            return Ok(());
+        }
+        py.detach(|| {
+            if let Some((running, runtime)) = self.running.lock().take() {
+                runtime.block_on(running.shutdown(grace));
+                drop(running);
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let running = self.running.lock().take();
+        if self.process != std::process::id() {
+            std::mem::forget(running);
+        } else if let Some((running, runtime)) = running {
+            drop(running);
+            runtime.shutdown_background();
+        }
+    }
+}
