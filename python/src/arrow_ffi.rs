@@ -3,13 +3,13 @@
 
 use std::ffi::CStr;
 
-use arrow::array::{RecordBatch, RecordBatchIterator, RecordBatchReader, StructArray};
+use arrow::array::{Array as _, RecordBatch, RecordBatchIterator, RecordBatchReader, StructArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
-use arrow::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
+use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyTuple};
+use pyo3::types::PyCapsule;
 
 use crate::errors::{internal, invalid};
 
@@ -66,7 +66,7 @@ pub(crate) fn input(object: &Bound<'_, PyAny>) -> PyResult<Input> {
         let pointer = capsule.pointer_checked(Some(STREAM))?.as_ptr().cast::<FFI_ArrowArrayStream>();
         // SAFETY: the capsule's name says that it holds an ArrowArrayStream, which `from_raw` moves out, leaving a
         // released one for the capsule's destructor.
-        let reader = unsafe { ArrowArrayStreamReader::from_raw(pointer) }.map_err(internal)?;
+        let reader = unsafe { RecordBatchStreamReader::from_raw(pointer) }.map_err(internal)?;
         return Ok(Input::Many(Box::new(reader)));
     }
     if object.hasattr("__arrow_c_array__")? {
@@ -103,10 +103,3 @@ pub(crate) fn schema(object: &Bound<'_, PyAny>) -> PyResult<Schema> {
     // SAFETY: the capsule's name says that it holds an ArrowSchema; it is only read here.
     Schema::try_from(unsafe { &*pointer }).map_err(internal)
 }
-
-/// A pair for Python.
-pub(crate) fn pair<'py>(first: Bound<'py, PyAny>, second: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-    PyTuple::new(first.py(), [first.clone(), second])
-}
-
-use arrow::array::Array as _;

@@ -132,6 +132,7 @@ impl Client {
         wait(py, None, |wait| self.0.open_epoch(stream, &run, Epoch(epoch), wait)).map(state_name)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "Python's bytes are copied on their way in")]
     fn commit_epoch(
         &self,
         py: Python<'_>,

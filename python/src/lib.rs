@@ -18,8 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Runs the command line `bowstring` with these arguments (the first is the program's name); returns its exit code.
 #[pyfunction]
 fn run_cli(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> u8 {
-    let _ = (py, arguments);
-    0
+    py.detach(|| bowstring::cli::exit_code(arguments))
 }
 
 #[pymodule]

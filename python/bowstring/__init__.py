@@ -1,0 +1,62 @@
+"""bowstring: the bridge between Spark Structured Streaming and everything that is not Spark.
+
+>>> import bowstring
+>>> with bowstring.StreamCoordinator() as coordinator:
+...     client = coordinator.client()
+...     with client.producer("numbers") as producer:
+...         producer.append(table)
+...         producer.complete()
+...     for batch in client.iterator("numbers"):
+...         print(batch.num_rows)
+"""
+
+from bowstring.client import Client, EpochWriter, Producer, connect
+from bowstring.coordinator import StreamCoordinator
+from bowstring.errors import (
+    BowstringError,
+    BufferFull,
+    Cancelled,
+    EpochError,
+    Fenced,
+    InvalidArgument,
+    OffsetError,
+    ProducerLost,
+    SchemaMismatch,
+    SpoolFull,
+    StreamEnded,
+    StreamExists,
+    StreamFailed,
+    StreamNotFound,
+    StreamReplaced,
+    Timeout,
+    TooLarge,
+    Unavailable,
+)
+from bowstring.iterator import StreamingIterator
+
+__all__ = [
+    "BowstringError",
+    "BufferFull",
+    "Cancelled",
+    "Client",
+    "EpochError",
+    "EpochWriter",
+    "Fenced",
+    "InvalidArgument",
+    "OffsetError",
+    "Producer",
+    "ProducerLost",
+    "SchemaMismatch",
+    "SpoolFull",
+    "StreamCoordinator",
+    "StreamEnded",
+    "StreamExists",
+    "StreamFailed",
+    "StreamNotFound",
+    "StreamReplaced",
+    "StreamingIterator",
+    "Timeout",
+    "TooLarge",
+    "Unavailable",
+    "connect",
+]

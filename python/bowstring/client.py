@@ -1,0 +1,331 @@
+"""A connection to a coordinator: control verbs, producers, writers, readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from bowstring import _native
+
+if TYPE_CHECKING:
+    from bowstring.iterator import StreamingIterator
+
+
+def connect(url: str, *, timeout: float = 10.0, retry_deadline: float = 60.0) -> Client:
+    """Connects to the coordinator at `url` (`grpc://host:port`).
+
+    Keeps trying for `timeout` seconds. Later, calls keep trying for `retry_deadline` seconds while the coordinator
+    cannot be reached. Raises `Unavailable` or `InvalidArgument`.
+    """
+    return Client(url, timeout=timeout, retry_deadline=retry_deadline)
+
+
+def with_schema(description: dict[str, Any]) -> dict[str, Any]:
+    """The description with its schema, if it has one, as a `pyarrow.Schema`."""
+    if description["schema"] is not None:
+        description["schema"] = pa.schema(description["schema"])
+    return description
+
+
+class Client:
+    """A connection to a coordinator. Pickles by its URL. Every method may raise `Unavailable`."""
+
+    def __init__(self, url: str, *, timeout: float = 10.0, retry_deadline: float = 60.0) -> None:
+        self._options = (timeout, retry_deadline)
+        self._native = _native.Client(url, timeout, retry_deadline)
+
+    @property
+    def url(self) -> str:
+        """The coordinator's URL."""
+        return self._native.url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reconnect, (self.url, *self._options)
+
+    def __repr__(self) -> str:
+        return f"bowstring.connect({self.url!r})"
+
+    def create_stream(
+        self,
+        stream: str,
+        *,
+        schema: pa.Schema | None = None,
+        partitions: int | None = None,
+        max_buffered_batches: int | None = None,
+        max_buffered_bytes: int | None = None,
+        max_spool_bytes: int | None = None,
+        visibility: str | None = None,
+        full_policy: str | None = None,
+        if_not_exists: bool = False,
+    ) -> dict[str, Any]:
+        """Creates a stream and describes it; what is left out takes the coordinator's defaults.
+
+        `schema` defaults to the first producer's. `visibility` is "committed" or "immediate", `full_policy` "wait",
+        "reject" or "drop_oldest". Raises `StreamExists` unless `if_not_exists` and the options are the same.
+        """
+        arguments = {
+            "schema": schema,
+            "partitions": partitions,
+            "max_buffered_batches": max_buffered_batches,
+            "max_buffered_bytes": max_buffered_bytes,
+            "max_spool_bytes": max_spool_bytes,
+            "visibility": visibility,
+            "full_policy": full_policy,
+            "if_not_exists": if_not_exists,
+        }
+        return with_schema(self._native.create_stream(stream, arguments))
+
+    def describe_stream(self, stream: str) -> dict[str, Any]:
+        """The stream's options, state, partitions, subscriptions with their lag, producers and who waits.
+
+        Names are those of StreamDescription in proto/bowstring/v1/control.proto. Raises `StreamNotFound`.
+        """
+        return with_schema(self._native.describe_stream(stream))
+
+    def list_streams(self) -> list[dict[str, Any]]:
+        """All streams' descriptions, by name."""
+        return [with_schema(description) for description in self._native.list_streams()]
+
+    def delete_stream(self, stream: str) -> None:
+        """Deletes the stream with everything in it. Raises `StreamNotFound`."""
+        self._native.delete_stream(stream)
+
+    def complete_stream(self, stream: str) -> None:
+        """Ends the stream in good order: readers get what is there, then the end. Raises `StreamFailed`."""
+        self._native.complete_stream(stream)
+
+    def fail_stream(self, stream: str, reason: str) -> None:
+        """Ends the stream with an error: readers get what is there, then `StreamFailed`."""
+        self._native.fail_stream(stream, reason)
+
+    def open_epoch(self, stream: str, producer: str, run: str, epoch: int) -> str:
+        """Opens an epoch: "open", or "already_committed" if nothing has to be sent. Raises `Fenced`."""
+        return self._native.open_epoch(stream, producer, run, epoch)
+
+    def commit_epoch(self, stream: str, producer: str, run: str, epoch: int, receipts: Sequence[bytes]) -> str:
+        """Makes what the receipts name visible, all at once: "committed", or "already_committed" for a replay.
+
+        Raises `EpochError` if a receipt is unknown, `Fenced`.
+        """
+        return self._native.commit_epoch(stream, producer, run, epoch, list(receipts))
+
+    def abort_epoch(self, stream: str, producer: str, run: str, epoch: int) -> str:
+        """Drops what was staged for the epoch: "aborted", or "already_committed". Raises `Fenced`."""
+        return self._native.abort_epoch(stream, producer, run, epoch)
+
+    def keep_producer(self, stream: str, producer: str, run: str, lease: float) -> None:
+        """A sign of life, good for `lease` seconds (at most 3600); 0 says goodbye. Raises `Fenced`."""
+        self._native.keep_producer(stream, producer, run, lease)
+
+    def subscribe(self, stream: str, subscription: str, start: str = "earliest") -> dict[str, Any]:
+        """Creates the subscription at "earliest" or "latest", or takes the one that exists; describes it."""
+        return self._native.subscribe(stream, subscription, start)
+
+    def unsubscribe(self, stream: str, subscription: str) -> None:
+        """Removes the subscription; what only it held back is dropped."""
+        self._native.unsubscribe(stream, subscription)
+
+    def ack(
+        self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None
+    ) -> None:
+        """Done with all batches before these offsets, by partition. Raises `OffsetError` beyond the end."""
+        self._native.ack(stream, subscription, dict(offsets), stream_id)
+
+    def plan(
+        self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None
+    ) -> None:
+        """What lies before these offsets will be acked, but only later: it no longer holds back producers."""
+        self._native.plan(stream, subscription, dict(offsets), stream_id)
+
+    def seek(
+        self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None
+    ) -> None:
+        """Puts the subscription's cursor on these offsets, which must still be kept. Raises `OffsetError`."""
+        self._native.seek(stream, subscription, dict(offsets), stream_id)
+
+    def get_stats(self, stream: str | None = None) -> dict[str, Any]:
+        """`streams` (each a description with totals), `uptime_micros`, `version`, `open_connections`."""
+        stats = self._native.get_stats(stream)
+        stats["streams"] = [with_schema(one) for one in stats["streams"]]
+        return stats
+
+    def producer(
+        self,
+        stream: str,
+        *,
+        producer_id: str | None = None,
+        partition: int | None = None,
+        append_timeout: float | None = None,
+        keep_alive: float | None = None,
+        schema: pa.Schema | None = None,
+    ) -> Producer:
+        """A producer whose batches are visible as soon as they are stored.
+
+        `partition` is that of batches which name none; without it they take turns. An append waits for room at most
+        `append_timeout` seconds. With `keep_alive`, readers learn of the producer's loss within so many seconds.
+        """
+        return Producer(self._native.producer(stream, producer_id, partition, append_timeout, keep_alive, schema))
+
+    def writer(
+        self,
+        stream: str,
+        *,
+        producer: str,
+        run: str,
+        epoch: int,
+        task: int,
+        attempt: int,
+        append_timeout: float | None = None,
+    ) -> EpochWriter:
+        """One task attempt of an epoch. Its batches are seen once a commit names its receipt."""
+        return EpochWriter(self._native.writer(stream, producer, run, epoch, task, attempt, append_timeout))
+
+    def read(
+        self, stream: str, partition: int, start: int, end: int, *, stream_id: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Exactly the batches [start, end) of a partition, without a subscription.
+
+        Raises `OffsetError` if they are not all there, `StreamReplaced`.
+        """
+        arguments = consumer_arguments(
+            partitions=[partition], follow=False, offsets={partition: start}, end={partition: end}, stream_id=stream_id
+        )
+        consumer = self._native.consumer(stream, arguments)
+        try:
+            while (taken := consumer.take()) is not None:
+                yield from pa.RecordBatchReader.from_stream(taken[0])
+        finally:
+            consumer.close()
+
+    def iterator(self, stream: str, **options: Any) -> StreamingIterator:
+        """A `StreamingIterator` over the stream; `options` are its keyword arguments."""
+        from bowstring.iterator import StreamingIterator
+
+        return StreamingIterator(self.url, stream, **options)
+
+
+def _reconnect(url: str, timeout: float, retry_deadline: float) -> Client:
+    return Client(url, timeout=timeout, retry_deadline=retry_deadline)
+
+
+def consumer_arguments(
+    *,
+    subscription: str | None = None,
+    partitions: Sequence[int] | None = None,
+    follow: bool = True,
+    start: str = "earliest",
+    offsets: Mapping[int, int] | None = None,
+    end: Mapping[int, int] | None = None,
+    stream_id: int | None = None,
+    prefetch_batches: int = 8,
+    prefetch_bytes: int = 64 << 20,
+    stream_wait: float = 0.0,
+) -> dict[str, Any]:
+    """What the native consumer takes."""
+    return {
+        "subscription": subscription,
+        "partitions": None if partitions is None else list(partitions),
+        "follow": follow,
+        "start": start,
+        "offsets": None if offsets is None else dict(offsets),
+        "end": None if end is None else dict(end),
+        "stream_id": stream_id,
+        "prefetch_batches": prefetch_batches,
+        "prefetch_bytes": prefetch_bytes,
+        "stream_wait": stream_wait,
+    }
+
+
+def importable(value: Any) -> Any:
+    """The value, or for a pandas frame without the Arrow interface its table."""
+    if hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__"):
+        return value
+    if type(value).__module__.partition(".")[0] == "pandas":
+        return pa.Table.from_pandas(value, preserve_index=False)
+    return value
+
+
+class Producer:
+    """Appends to a stream. A context manager: leaving it closes the producer, an exception does not fail the stream.
+
+    Appends return once the batch is on its way; `flush`, `close` and `complete` wait until all is stored. An append
+    that raises is not stored.
+    """
+
+    def __init__(self, native: _native.Producer) -> None:
+        self._native = native
+
+    @property
+    def producer_id(self) -> str:
+        """The producer's identity."""
+        return self._native.producer_id
+
+    @property
+    def stored(self) -> int:
+        """Batches known to be stored."""
+        return self._native.stored
+
+    def append(self, value: Any, partition: int | None = None, *, timeout: float | None = None) -> None:
+        """Appends the batches of any object with `__arrow_c_stream__` or `__arrow_c_array__`.
+
+        Raises `Timeout` after `timeout` seconds without room, `SchemaMismatch`, `TooLarge`, `BufferFull`,
+        `StreamEnded`, `Fenced`, and `TypeError` for other objects.
+        """
+        self._native.append(importable(value), partition, timeout)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until all batches so far are stored."""
+        self._native.flush(timeout)
+
+    def complete(self, timeout: float | None = None) -> None:
+        """Waits until all is stored, then completes the stream."""
+        self._native.complete(timeout)
+
+    def fail(self, reason: str, timeout: float | None = None) -> None:
+        """Ends the stream with an error: readers get what is stored, then `StreamFailed`."""
+        self._native.fail(reason, timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Waits until all is stored and says goodbye; the stream goes on."""
+        self._native.close(timeout)
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        # Where something has gone wrong already, waiting for room could last for ever.
+        if kind is None:
+            self.close()
+
+
+class EpochWriter:
+    """One task attempt of an epoch: append, then `finish` for the receipt that the commit names."""
+
+    def __init__(self, native: _native.EpochWriter) -> None:
+        self._native = native
+
+    @property
+    def is_unneeded(self) -> bool:
+        """Whether the epoch turned out to be committed already."""
+        return self._native.is_unneeded
+
+    def append(self, value: Any, partition: int | None = None, *, timeout: float | None = None) -> None:
+        """Stages the batches of any Arrow object. Raises as `Producer.append`, and `EpochError`, `SpoolFull`."""
+        self._native.append(importable(value), partition, timeout)
+
+    def finish(self, timeout: float | None = None) -> bytes | None:
+        """Waits until all is staged. The receipt, or None if there is nothing to name."""
+        return self._native.finish(timeout)
+
+
+def consumer_cursors(description: Mapping[str, Any]) -> dict[str, dict[int, int]]:
+    """Acked offsets by subscription and partition."""
+    return {
+        one["subscription"]: {place["partition"]: place["acked"] for place in one["partitions"]}
+        for one in description["subscriptions"]
+    }
+
+

@@ -1,0 +1,141 @@
+"""The coordinator inside this process, and DRLS's view of a stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from bowstring import _native
+from bowstring.client import Client, consumer_cursors
+from bowstring.errors import Timeout
+
+
+class StreamCoordinator:
+    """A whole coordinator on threads of its own: buffers, routes, serves Arrow Flight, control calls and metrics.
+
+    Nothing of it survives the process. A context manager: leaving it stops it.
+
+    Args:
+        listen: address of the data and control plane; port 0 picks a free one. Listen on 0.0.0.0 only on a network
+            that you trust.
+        http: address of /metrics, /healthz and /readyz; None for none.
+        advertise_host: host that `url` names, where `listen` is not what others can reach.
+        max_buffered_batches, max_buffered_bytes, max_spool_bytes: defaults of streams that are created without.
+        spool_dir: folder for what does not fit in memory; the system's folder for temporary files by default.
+        default_partitions: of streams that are created without saying.
+        append_timeout: seconds that an append waits for room unless its producer says otherwise.
+
+    Raises:
+        InvalidArgument: an address or number that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: str = "127.0.0.1:0",
+        http: str | None = "127.0.0.1:0",
+        advertise_host: str | None = None,
+        max_buffered_batches: int = 64,
+        max_buffered_bytes: int = 2 * 1024**3,
+        max_spool_bytes: int | None = None,
+        spool_dir: str | None = None,
+        default_partitions: int = 1,
+        append_timeout: float | None = None,
+    ) -> None:
+        self._native = _native.Server(
+            {
+                "listen": listen,
+                "http": http,
+                "advertise_host": advertise_host,
+                "max_buffered_batches": max_buffered_batches,
+                "max_buffered_bytes": max_buffered_bytes,
+                "max_spool_bytes": max_spool_bytes,
+                "spool_dir": spool_dir,
+                "default_partitions": default_partitions,
+                "append_timeout": append_timeout,
+            }
+        )
+        self._client: Client | None = None
+
+    @property
+    def url(self) -> str:
+        """What clients connect to: `grpc://host:port`."""
+        return self._native.url
+
+    @property
+    def http_url(self) -> str | None:
+        """Where /metrics, /healthz and /readyz are."""
+        return self._native.http_url
+
+    def client(self) -> Client:
+        """A connection to this coordinator; the same one at each call."""
+        if self._client is None:
+            self._client = Client(self.url)
+        return self._client
+
+    def stop(self, grace: float = 5.0) -> None:
+        """Stops: consumers and producers are told, calls under way get `grace` seconds. A second call does nothing."""
+        self._native.stop(grace)
+
+    def get_stats(self, stream: str | None = None) -> dict[str, Any]:
+        """A stream's stats with DRLS's keys beside bowstring's; without a name the only stream's, or all by name."""
+        stats = self.client().get_stats(stream)
+        streams = {one["stream"]: with_drls_keys(one) for one in stats["streams"]}
+        if len(streams) == 1:
+            return next(iter(streams.values()))
+        return {"streams": streams, "uptime_micros": stats["uptime_micros"], "open_connections": stats["open_connections"]}
+
+    def wait_for_drain(self, timeout: float, stream: str | None = None) -> None:
+        """Waits until every subscription has acked all that is visible. Raises `Timeout` after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            streams = self.client().get_stats(stream)["streams"]
+            behind = {one["stream"]: lag for one in streams if (lag := lag_batches(one)) > 0}
+            if not behind:
+                return
+            if time.monotonic() > deadline:
+                raise Timeout(f"not drained within {timeout} s: batches not acked are {behind}; wait longer", "timeout", True)
+            time.sleep(0.05)
+
+    def signal_complete(self, stream: str) -> None:
+        """DRLS's name for `Client.complete_stream`."""
+        self.client().complete_stream(stream)
+
+    def signal_error(self, stream: str, reason: str) -> None:
+        """DRLS's name for `Client.fail_stream`."""
+        self.client().fail_stream(stream, reason)
+
+    def __enter__(self) -> StreamCoordinator:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<bowstring.StreamCoordinator at {self.url}>"
+
+
+def lag_batches(stats: Mapping[str, Any]) -> int:
+    """Batches that some subscription has not acked: the most of any subscription, all if there is none."""
+    if not stats["subscriptions"]:
+        return sum(one["end"] - one["start"] for one in stats["partitions"])
+    return max(sum(place["lag_batches"] for place in one["partitions"]) for one in stats["subscriptions"])
+
+
+def with_drls_keys(stats: dict[str, Any]) -> dict[str, Any]:
+    """A stream's stats with the keys that DRLS's users know."""
+    return stats | {
+        "batches_published": stats["appended_batches"],
+        "batches_gc": stats["dropped_batches"],
+        "buffer_size": stats["buffered_batches"],
+        "max_buffered": stats["options"]["max_buffered_batches"],
+        "max_buffered_bytes": stats["options"]["max_buffered_bytes"],
+        "num_consumers": stats["readers"],
+        "consumer_cursors": consumer_cursors(stats),
+        "complete": stats["state"] == "completed",
+        "error": stats["reason"] or None,
+        # Spark gives a sink no watermark in this version's paths.
+        "latest_watermark": None,
+    }

@@ -1,0 +1,250 @@
+"""Reading a stream: batches in order within each partition, acked as you go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from bowstring import _native
+from bowstring.client import Client, consumer_arguments
+from bowstring.errors import InvalidArgument
+
+_STREAM_WAIT = 60.0
+
+
+class Delivered(NamedTuple):
+    """A batch and where it came from."""
+
+    batch: pa.RecordBatch
+    partition: int
+    offset: int
+    epoch: int | None
+    appended_at_micros: int
+
+
+class StreamingIterator:
+    """Iterates over a stream's record batches, read ahead in the background.
+
+    With `auto_ack`, asking for the next batch acks the one before; leaving the `with` block without an exception acks
+    the last one. After an exception the last batch is not acked and will be delivered again to the next iterator of
+    the subscription. Iterators pickle: the copy starts where the subscription's acks have come to.
+
+    It ends in four ways: the end of the stream ends the loop, `StreamFailed` after what was there before the failure,
+    `Timeout` after `timeout` seconds without a batch, and `ProducerLost`. After the last two it may be asked again.
+
+    Args:
+        url: the coordinator's.
+        stream: the stream's name.
+        subscription: the cursor to use, created if it does not exist; None reads without one, and acks nothing.
+        partitions: those to read; all by default.
+        start: where a new subscription starts, "earliest" or "latest".
+        auto_ack: ack a batch when the next one is asked for.
+        timeout: seconds to wait for each batch; for ever by default.
+        prefetch_batches, prefetch_bytes: how far to read ahead.
+        stream_wait: seconds to wait for a stream that does not exist yet.
+        follow: wait for new batches until the stream ends; else end with what is there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        stream: str,
+        *,
+        subscription: str | None = "default",
+        partitions: Sequence[int] | None = None,
+        start: str = "earliest",
+        auto_ack: bool = True,
+        timeout: float | None = None,
+        prefetch_batches: int = 8,
+        prefetch_bytes: int = 64 << 20,
+        stream_wait: float = _STREAM_WAIT,
+        follow: bool = True,
+    ) -> None:
+        self._arguments: dict[str, Any] = {
+            "subscription": subscription,
+            "partitions": None if partitions is None else list(partitions),
+            "start": start,
+            "auto_ack": auto_ack,
+            "timeout": timeout,
+            "prefetch_batches": prefetch_batches,
+            "prefetch_bytes": prefetch_bytes,
+            "stream_wait": stream_wait,
+            "follow": follow,
+        }
+        self.url = url
+        self.stream = stream
+        self._consumer: _native.Consumer | None = None
+        self._ready: deque[Delivered] = deque()
+        self._last: Delivered | None = None
+        self._acked = True
+        self._ended = False
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def subscription(self) -> str | None:
+        """The subscription's name."""
+        name: str | None = self._arguments["subscription"]
+        return name
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions that are read."""
+        return self._open().partitions
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The stream's schema; waits for it. None if the stream ended without one."""
+        schema = self._open().schema(self._arguments["timeout"])
+        return None if schema is None else pa.schema(schema)
+
+    @property
+    def partition(self) -> int | None:
+        """The last batch's partition."""
+        return None if self._last is None else self._last.partition
+
+    @property
+    def offset(self) -> int | None:
+        """The last batch's offset in its partition."""
+        return None if self._last is None else self._last.offset
+
+    @property
+    def epoch(self) -> int | None:
+        """The last batch's epoch, for instance Spark's batch id."""
+        return None if self._last is None else self._last.epoch
+
+    @property
+    def last_batch_id(self) -> int | None:
+        """DRLS's name for `offset`."""
+        return self.offset
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        if self._arguments["auto_ack"]:
+            self.ack()
+        if not self._ready and not self._ended:
+            self._take()
+        if not self._ready:
+            raise StopIteration
+        self._last = self._ready.popleft()
+        self._acked = False
+        return self._last.batch
+
+    def ack(self) -> None:
+        """The subscription is done with the last batch, and all before it in its partition. Returns at once."""
+        if self._acked or self._last is None:
+            return
+        self._acked = True
+        if self._arguments["subscription"] is not None:
+            self._open().ack(self._last.partition, self._last.offset + 1)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until the coordinator has confirmed all acks so far."""
+        if self._consumer is not None:
+            self._consumer.flush_acks(timeout)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The batches as tables, for DRLS's users."""
+        return (pa.Table.from_batches([batch]) for batch in self)
+
+    def batches_with_offsets(self) -> Iterator[Delivered]:
+        """Each batch with its partition, offset, epoch and append time."""
+        for _ in self:
+            assert self._last is not None, "set by every step"
+            yield self._last
+
+    def iter_datasets(self, window_size: int) -> Iterator[pa.Table]:
+        """Tables of `window_size` batches each; the last one may have fewer. Raises `InvalidArgument`."""
+        if window_size < 1:
+            raise InvalidArgument(f"window_size is {window_size}; use a number of batches from 1", "invalid_argument", False)
+        window: list[pa.RecordBatch] = []
+        for batch in self:
+            window.append(batch)
+            if len(window) == window_size:
+                yield pa.Table.from_batches(window)
+                window = []
+        if window:
+            yield pa.Table.from_batches(window)
+
+    def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
+        return self
+
+    async def __anext__(self) -> pa.RecordBatch:
+        """The next batch, without blocking the event loop. A cancelled wait loses nothing: the batch stays ready."""
+        if self._arguments["auto_ack"]:
+            self.ack()
+        if not self._ready and not self._ended:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="bowstring-iterator")
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._fill)
+        if not self._ready:
+            raise StopAsyncIteration
+        self._last = self._ready.popleft()
+        self._acked = False
+        return self._last.batch
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rest of the stream for polars, duckdb, pandas and every other Arrow reader."""
+        schema = self.schema
+        if schema is None:
+            schema = pa.schema([])
+        return pa.RecordBatchReader.from_batches(schema, iter(self)).__arrow_c_stream__(requested_schema)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Confirms the acks so far and ends reading; what was read ahead is left to the next iterator."""
+        self._ended = True
+        self._ready.clear()
+        consumer, self._consumer = self._consumer, None
+        executor, self._executor = self._executor, None
+        if consumer is not None:
+            consumer.close(timeout)
+        if executor is not None:
+            executor.shutdown(wait=False)
+
+    def __enter__(self) -> StreamingIterator:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None and self._arguments["auto_ack"]:
+            self.ack()
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.url, self.stream, self._arguments)
+
+    def __repr__(self) -> str:
+        return f"StreamingIterator({self.url!r}, {self.stream!r}, subscription={self.subscription!r})"
+
+    def _open(self) -> _native.Consumer:
+        if self._consumer is None:
+            if self._ended:
+                raise InvalidArgument("the iterator is closed; make a new one", "invalid_argument", False)
+            names = ("subscription", "partitions", "start", "prefetch_batches", "prefetch_bytes", "stream_wait", "follow")
+            arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
+            self._consumer = Client(self.url)._native.consumer(self.stream, arguments)
+        return self._consumer
+
+    def _fill(self) -> None:
+        """Takes unless a wait that was cancelled has done so already."""
+        if not self._ready and not self._ended:
+            self._take()
+
+    def _take(self) -> None:
+        taken = self._open().take(self._arguments["timeout"])
+        if taken is None:
+            self._ended = True
+            self.flush()
+            return
+        batches = pa.RecordBatchReader.from_stream(taken[0])
+        self._ready.extend(Delivered(batch, *facts) for batch, facts in zip(batches, taken[1], strict=True))
+
+
+def _restore(url: str, stream: str, arguments: dict[str, Any]) -> StreamingIterator:
+    return StreamingIterator(url, stream, **arguments)
