@@ -63,9 +63,10 @@ impl fmt::Debug for Appends {
 impl Appends {
     pub(super) fn new(client: Client, mut command: PutCommand, settings: AppendSettings) -> Result<Self, Error> {
         command.append_timeout_ms = settings.append_timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        let window = Window::new(settings.window_batches, settings.window_bytes, command.epoch.is_some());
         let mut appends = Self {
             client,
-            window: Arc::new(Watched::new(Window::new(settings.window_batches, settings.window_bytes))),
+            window: Arc::new(Watched::new(window)),
             command,
             partition: settings.partition,
             compression: settings.compression,

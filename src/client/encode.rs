@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow_buffer::Buffer;
+use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{DictionaryHandling, IpcWriteOptions, StreamEncoder};
-use arrow_ipc::{CompressionType, MessageHeader};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bytes::{Bytes, BytesMut};
 
@@ -81,27 +81,23 @@ impl BatchEncoder {
     fn collect(&mut self, buffers: Vec<Buffer>) -> Result<EncodedBatch, Error> {
         let mut buffers = buffers.into_iter();
         let mut encoded = None;
-        while let Some(message) = next_message(&mut buffers)? {
-            let header = arrow_ipc::root_as_message(&message.header).map_err(|error| own_defect(&error.to_string()))?;
-            match header.header_type() {
-                MessageHeader::Schema => {}
-                MessageHeader::DictionaryBatch => {
-                    let (id, delta) = header
-                        .header_as_dictionary_batch()
-                        .map(|batch| (batch.id(), batch.isDelta()))
-                        .ok_or_else(|| own_defect("no dictionary"))?;
-                    self.dictionaries = self.dictionaries.with(id, delta, message);
-                }
-                MessageHeader::RecordBatch => {
-                    let rows = header.header_as_record_batch().map_or(0, |batch| u64::try_from(batch.length()).unwrap_or(0));
-                    encoded = Some((message, rows));
-                }
-                other => return Err(own_defect(&format!("{other:?}"))),
+        while let Some((content, message)) = next_message(&mut buffers)? {
+            match content {
+                Content::Schema => {}
+                Content::Dictionary { id, delta } => self.dictionaries = self.dictionaries.with(id, delta, message),
+                Content::Batch { rows } => encoded = Some((message, rows)),
             }
         }
         let (message, rows) = encoded.ok_or_else(|| own_defect("no batch"))?;
         Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: Bytes::new(), rows })
     }
+}
+
+/// What a message of the encoder's is.
+enum Content {
+    Schema,
+    Dictionary { id: i64, delta: bool },
+    Batch { rows: u64 },
 }
 
 fn new_encoder(schema: &Schema, options: &IpcWriteOptions) -> Result<StreamEncoder, Error> {
@@ -111,12 +107,14 @@ fn new_encoder(schema: &Schema, options: &IpcWriteOptions) -> Result<StreamEncod
 /// The schema message exactly as the encoder writes it, so that the dictionaries' ids are the same.
 pub(super) fn schema_header(schema: &Schema, options: &IpcWriteOptions) -> Result<Bytes, Error> {
     let buffers = new_encoder(schema, options)?.finish().map_err(|error| encode_error(&error))?;
-    let message = next_message(&mut buffers.into_iter())?.ok_or_else(|| own_defect("no schema"))?;
-    Ok(message.header)
+    match next_message(&mut buffers.into_iter())? {
+        Some((Content::Schema, message)) => Ok(message.header),
+        _ => Err(own_defect("no schema")),
+    }
 }
 
 /// Takes the next message off the buffers of an IPC stream: prefix, header, body.
-fn next_message(buffers: &mut impl Iterator<Item = Buffer>) -> Result<Option<Message>, Error> {
+fn next_message(buffers: &mut impl Iterator<Item = Buffer>) -> Result<Option<(Content, Message)>, Error> {
     let Some(prefix) = take(buffers, PREFIX_BYTES) else {
         return Ok(None);
     };
@@ -126,10 +124,23 @@ fn next_message(buffers: &mut impl Iterator<Item = Buffer>) -> Result<Option<Mes
         return Ok(None);
     };
     let header = joined(&take(buffers, length).ok_or_else(|| own_defect("a header is cut short"))?);
-    let body_bytes = arrow_ipc::root_as_message(&header).map_err(|error| own_defect(&error.to_string()))?.bodyLength();
-    let body_bytes = usize::try_from(body_bytes).map_err(|_| own_defect("a body of negative length"))?;
+    let (content, body_bytes) = look_at(&header)?;
     let pieces = take(buffers, body_bytes).ok_or_else(|| own_defect("a body is cut short"))?;
-    Ok(Some(Message { header, body: body(pieces, body_bytes) }))
+    Ok(Some((content, Message { header, body: body(pieces, body_bytes) })))
+}
+
+/// What a header says of its message, and its body's length.
+fn look_at(header: &[u8]) -> Result<(Content, usize), Error> {
+    let message = arrow_ipc::root_as_message(header).map_err(|error| own_defect(&error.to_string()))?;
+    let body_bytes = usize::try_from(message.bodyLength()).map_err(|_| own_defect("a body of negative length"))?;
+    if message.header_as_schema().is_some() {
+        return Ok((Content::Schema, body_bytes));
+    }
+    if let Some(batch) = message.header_as_dictionary_batch() {
+        return Ok((Content::Dictionary { id: batch.id(), delta: batch.isDelta() }, body_bytes));
+    }
+    let batch = message.header_as_record_batch().ok_or_else(|| own_defect("a message of another kind"))?;
+    Ok((Content::Batch { rows: u64::try_from(batch.length()).unwrap_or(0) }, body_bytes))
 }
 
 /// Buffers of exactly `length` bytes together; none if they end before, or a buffer straddles the end.

@@ -10,6 +10,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause: a coordinator that is back is noticed within this time.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// Longest attempt at a control call; none of them waits for anything at the coordinator.
+const ATTEMPT_MAX: Duration = Duration::from_secs(20);
 /// A connection that held this long was no part of a series of failures.
 pub(super) const STEADY: Duration = Duration::from_secs(5);
 
@@ -73,10 +75,11 @@ impl Backoff {
         Ok(())
     }
 
-    /// Time left for one attempt, at least a second so that the last one has a chance.
+    /// Time for one attempt: what is left, but at least a second so that the last one has a chance, and not so
+    /// much that a coordinator which takes calls and never answers uses all of it up.
     pub(super) fn attempt_timeout(&self) -> Duration {
         let spent = self.failing_since.map_or(Duration::ZERO, |since| now().saturating_duration_since(since));
-        self.limit.saturating_sub(spent).max(Duration::from_secs(1))
+        self.limit.saturating_sub(spent).clamp(Duration::from_secs(1), ATTEMPT_MAX)
     }
 }
 

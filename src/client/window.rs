@@ -69,6 +69,9 @@ pub(super) struct Window {
     pub(super) phase: Phase,
     /// Why the sender's task has ended. Reported once if `retry()` allows another try, else for ever.
     failed: Option<Error>,
+    /// A refusal ends the appends whatever its `retry()` says: a writer whose batches were given up must not get a
+    /// receipt for the rest.
+    refusals_are_final: bool,
     /// The entries were given up after a refusal, so the coordinator alone knows the next ordinal.
     renumber: bool,
     /// Entries were sent whose fate is not known.
@@ -82,7 +85,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(batches_max: usize, bytes_max: u64) -> Self {
+    pub(super) fn new(batches_max: usize, bytes_max: u64, refusals_are_final: bool) -> Self {
         Self {
             entries: VecDeque::new(),
             first: 0,
@@ -93,6 +96,7 @@ impl Window {
             closing: false,
             phase: Phase::Idle,
             failed: None,
+            refusals_are_final,
             renumber: false,
             in_doubt: false,
             stream_id: None,
@@ -141,6 +145,7 @@ impl Window {
     pub(super) fn take_failure(&mut self) -> Option<Error> {
         match &self.failed {
             Some(error) if error.retry() == Retry::Never => Some(error.clone()),
+            Some(error) if self.refusals_are_final && !is_unreached(error) => Some(error.clone()),
             Some(_) => self.failed.take(),
             None => None,
         }
@@ -261,8 +266,7 @@ impl Window {
                 self.phase = Phase::Unneeded;
                 self.clear();
             }
-            Code::Unavailable | Code::ShuttingDown if self.in_doubt => self.failed = Some(error.in_doubt()),
-            Code::Unavailable | Code::ShuttingDown => self.failed = Some(error),
+            _ if is_unreached(&error) => self.failed = Some(if self.in_doubt { error.in_doubt() } else { error }),
             _ => {
                 self.clear();
                 self.renumber = true;
@@ -278,6 +282,11 @@ impl Window {
     }
 }
 
+/// Whether the coordinator was not there to refuse anything.
+fn is_unreached(error: &Error) -> bool {
+    matches!(error.code(), Code::Unavailable | Code::ShuttingDown)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -288,6 +297,10 @@ mod tests {
     use crate::wire::ipc::Message;
 
     const STREAM: &str = "s";
+
+    fn window(batches_max: usize, bytes_max: u64) -> Window {
+        Window::new(batches_max, bytes_max, false)
+    }
 
     fn entry(bytes: u64) -> Entry {
         let message = Message { header: bytes::Bytes::new(), body: crate::wire::body::Body::new() };
@@ -322,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_window_holds_its_limits_but_lets_one_large_batch_in_alone() {
-        let mut window = Window::new(2, 10);
+        let mut window = window(2, 10);
         assert!(push(&mut window, 11), "the first comes in however large");
         assert!(!push(&mut window, 0));
         window.open_lane();
@@ -334,7 +347,7 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_before_the_coordinator_says_where_to_resume() {
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         push(&mut window, 1);
         let lane = window.open_lane();
         assert!(ordinals(&mut window, lane).is_empty());
@@ -344,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_new_connection_sends_again_what_is_not_acked_and_nothing_else() {
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         let lane = window.open_lane();
         window.resume(0, STREAM).expect("a fresh start");
         for _ in 0..4 {
@@ -361,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_coordinator_that_has_forgotten_acked_batches_holds_another_stream() {
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         window.open_lane();
         push(&mut window, 1);
         window.resume(1, STREAM).expect("stored");
@@ -371,7 +384,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_given_up_and_the_next_takes_the_ordinal_that_the_coordinator_names() {
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         window.open_lane();
         window.resume(0, STREAM).expect("a fresh start");
         push(&mut window, 1);
@@ -386,8 +399,20 @@ mod tests {
     }
 
     #[test]
+    fn a_writer_that_was_refused_never_gets_a_receipt_for_the_rest() {
+        let mut window = Window::new(10, 100, true);
+        push(&mut window, 1);
+        window.fail(refused(Code::Timeout));
+        window.close();
+        for _ in 0..2 {
+            assert_eq!(window.finished().expect("known").expect_err("refused").code(), Code::Timeout);
+            assert!(!window.start(), "it is over");
+        }
+    }
+
+    #[test]
     fn what_could_not_be_sent_stays_and_a_later_call_goes_on_with_it() {
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         push(&mut window, 1);
         window.fail(lost());
         assert_eq!(window.settled().expect("known").expect_err("not reached").code(), Code::Unavailable);
@@ -401,7 +426,7 @@ mod tests {
             window.fail(unreachable());
             window.take_failure().expect("just failed").stored()
         };
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         push(&mut window, 1);
         assert_eq!(stored(&mut window), StoredState::No, "never sent");
         let lane = window.open_lane();
@@ -415,7 +440,7 @@ mod tests {
 
     #[test]
     fn an_error_that_nothing_mends_is_reported_every_time() {
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         window.fail(refused(Code::Fenced));
         for _ in 0..2 {
             assert_eq!(window.settled().expect("known").expect_err("fenced").code(), Code::Fenced);
@@ -425,7 +450,7 @@ mod tests {
 
     #[test]
     fn a_writer_of_a_committed_epoch_has_nothing_to_send() {
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         push(&mut window, 1);
         window.fail(refused(Code::EpochCommitted));
         assert!(push(&mut window, 1), "more is taken, and dropped");
@@ -435,7 +460,7 @@ mod tests {
 
     #[test]
     fn half_close_comes_after_the_last_batch() {
-        let mut window = Window::new(10, 100);
+        let mut window = window(10, 100);
         let lane = window.open_lane();
         window.resume(0, STREAM).expect("a fresh start");
         push(&mut window, 1);

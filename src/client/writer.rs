@@ -13,6 +13,8 @@ use crate::wire::schema::StreamSchema;
 
 /// Appends a task attempt's batches to an epoch. Resumes after a break without loss or duplicates.
 ///
+/// What the coordinator refuses ends the writer for good: only a new attempt of the task can go on.
+///
 /// Dropping it without [`EpochWriter::finish`] leaves what was staged to the epoch's end: no commit can name it.
 #[derive(Debug)]
 pub struct EpochWriter {
