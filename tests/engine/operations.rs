@@ -66,25 +66,91 @@ pub(crate) enum Winners {
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
     OpenAnonymous,
-    OpenDirect { producer: u8, run: Run },
-    OpenWriter { producer: u8, run: Run, epoch: Number, task: u32, attempt: u64 },
-    Reserve { appender: u16, bytes: u64 },
-    Append { appender: u16, ordinal: Ordinal, partition: u32, rows: u64, size: Size },
-    Put { appender: u16, partition: u32, bytes: u64 },
-    Finish { appender: u16 },
-    Close { appender: u16 },
-    OpenEpoch { producer: u8, run: Run, epoch: Number },
-    Commit { producer: u8, run: Run, epoch: Number, winners: Winners },
-    Abort { producer: u8, run: Run, epoch: Number },
-    Keep { producer: u8, run: Run, seconds: u64 },
-    Subscribe { subscription: u8, start: Start },
-    Unsubscribe { subscription: u8 },
-    Ack { subscription: u8, offsets: Vec<(u32, Where)> },
-    Plan { subscription: u8, offsets: Vec<(u32, Where)> },
-    Seek { subscription: u8, offsets: Vec<(u32, Where)> },
+    OpenDirect {
+        producer: u8,
+        run: Run,
+    },
+    OpenWriter {
+        producer: u8,
+        run: Run,
+        epoch: Number,
+        task: u32,
+        attempt: u64,
+    },
+    /// A whole attempt: opens, puts batches of these sizes, finishes.
+    Attempt {
+        producer: u8,
+        task: u32,
+        attempt: u64,
+        sizes: Vec<u64>,
+    },
+    Reserve {
+        appender: u16,
+        bytes: u64,
+    },
+    Append {
+        appender: u16,
+        ordinal: Ordinal,
+        partition: u32,
+        rows: u64,
+        size: Size,
+    },
+    Put {
+        appender: u16,
+        partition: u32,
+        bytes: u64,
+    },
+    Finish {
+        appender: u16,
+    },
+    Close {
+        appender: u16,
+    },
+    OpenEpoch {
+        producer: u8,
+        run: Run,
+        epoch: Number,
+    },
+    Commit {
+        producer: u8,
+        run: Run,
+        epoch: Number,
+        winners: Winners,
+    },
+    Abort {
+        producer: u8,
+        run: Run,
+        epoch: Number,
+    },
+    Keep {
+        producer: u8,
+        run: Run,
+        seconds: u64,
+    },
+    Subscribe {
+        subscription: u8,
+        start: Start,
+    },
+    Unsubscribe {
+        subscription: u8,
+    },
+    Ack {
+        subscription: u8,
+        offsets: Vec<(u32, Where)>,
+    },
+    Plan {
+        subscription: u8,
+        offsets: Vec<(u32, Where)>,
+    },
+    Seek {
+        subscription: u8,
+        offsets: Vec<(u32, Where)>,
+    },
     Complete,
     Fail,
-    Tick { seconds: u64 },
+    Tick {
+        seconds: u64,
+    },
 }
 
 /// Streams with tiny limits, of every policy and visibility.
@@ -100,8 +166,8 @@ pub(crate) fn options_of(policy: FullPolicy) -> impl Strategy<Value = StreamOpti
 
 fn options_with(policy: BoxedStrategy<FullPolicy>) -> impl Strategy<Value = StreamOptions> {
     let visibility = prop_oneof![3 => Just(Visibility::Committed), 1 => Just(Visibility::Immediate)];
-    let spool = prop_oneof![1 => Just(0_u64), 3 => 0_u64..40];
-    (1_u32..4, 1_u64..6, 1_u64..25, spool, visibility, policy).prop_map(
+    let spool = prop_oneof![1 => Just(0_u64), 3 => 0_u64..60];
+    (1_u32..4, 1_u64..6, 4_u64..40, spool, visibility, policy).prop_map(
         |(partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, visibility, full_policy)| StreamOptions {
             partitions,
             limits: Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes },
@@ -111,13 +177,19 @@ fn options_with(policy: BoxedStrategy<FullPolicy>) -> impl Strategy<Value = Stre
     )
 }
 
-/// Up to 120 operations.
+/// Up to 120 operations. Most streams have a subscription from the start, and few end before the last ones.
 pub(crate) fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    prop::collection::vec(operation(), 1..120)
+    let start = Operation::Subscribe { subscription: 0, start: Start::Earliest };
+    let first = prop::option::weighted(0.8, Just(start));
+    let end = prop::option::weighted(0.1, (ending(), prop::collection::vec(operation(), 0..20)));
+    (first, prop::collection::vec(operation(), 1..100), end).prop_map(|(first, middle, end)| {
+        let end = end.into_iter().flat_map(|(ending, after)| std::iter::once(ending).chain(after));
+        first.into_iter().chain(middle).chain(end).collect()
+    })
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
-    prop_oneof![12 => opening(), 34 => appending(), 16 => epochs(), 22 => consuming(), 1 => ending()]
+    prop_oneof![16 => opening(), 34 => appending(), 16 => epochs(), 22 => consuming()]
 }
 
 fn opening() -> impl Strategy<Value = Operation> {
@@ -126,15 +198,17 @@ fn opening() -> impl Strategy<Value = Operation> {
         2 => (producer(), run()).prop_map(|(producer, run)| Operation::OpenDirect { producer, run }),
         5 => (producer(), run(), number(), 0_u32..3, 0_u64..2)
             .prop_map(|(producer, run, epoch, task, attempt)| Operation::OpenWriter { producer, run, epoch, task, attempt }),
+        10 => (producer(), 0_u32..3, 0_u64..3, prop::collection::vec(bytes(), 0..6))
+            .prop_map(|(producer, task, attempt, sizes)| Operation::Attempt { producer, task, attempt, sizes }),
     ]
 }
 
 fn appending() -> impl Strategy<Value = Operation> {
     let ordinal =
-        prop_oneof![20 => Just(Ordinal::Expected), 2 => Just(Ordinal::Resend), 1 => Just(Ordinal::Gap), 1 => Just(Ordinal::Largest)];
+        prop_oneof![20 => Just(Ordinal::Expected), 5 => Just(Ordinal::Resend), 1 => Just(Ordinal::Gap), 1 => Just(Ordinal::Largest)];
     let size = prop_oneof![10 => Just(Size::Reserved), 2 => Just(Size::OneLess), 1 => Just(Size::OneMore)];
     prop_oneof![
-        8 => (any::<u16>(), bytes()).prop_map(|(appender, bytes)| Operation::Reserve { appender, bytes }),
+        14 => (any::<u16>(), bytes()).prop_map(|(appender, bytes)| Operation::Reserve { appender, bytes }),
         10 => (any::<u16>(), ordinal, partition(), rows(), size)
             .prop_map(|(appender, ordinal, partition, rows, size)| Operation::Append { appender, ordinal, partition, rows, size }),
         14 => (any::<u16>(), partition(), bytes()).prop_map(|(appender, partition, bytes)| Operation::Put { appender, partition, bytes }),
@@ -145,14 +219,14 @@ fn appending() -> impl Strategy<Value = Operation> {
 
 fn epochs() -> impl Strategy<Value = Operation> {
     let winners = prop_oneof![
-        12 => (0_u8..2).prop_map(Winners::Finished),
+        16 => (0_u8..2).prop_map(Winners::Finished),
         3 => Just(Winners::AllButOne),
         1 => Just(Winners::Unknown),
         1 => Just(Winners::Twice),
     ];
     prop_oneof![
         2 => (producer(), run(), number()).prop_map(|(producer, run, epoch)| Operation::OpenEpoch { producer, run, epoch }),
-        8 => (producer(), run(), number(), winners)
+        6 => (producer(), run(), number(), winners)
             .prop_map(|(producer, run, epoch, winners)| Operation::Commit { producer, run, epoch, winners }),
         1 => (producer(), run(), number()).prop_map(|(producer, run, epoch)| Operation::Abort { producer, run, epoch }),
         1 => (producer(), run(), 0_u64..5).prop_map(|(producer, run, seconds)| Operation::Keep { producer, run, seconds }),
@@ -163,9 +237,9 @@ fn epochs() -> impl Strategy<Value = Operation> {
 fn consuming() -> impl Strategy<Value = Operation> {
     let start = prop_oneof![Just(Start::Earliest), Just(Start::Latest)];
     prop_oneof![
-        3 => (subscription(), start).prop_map(|(subscription, start)| Operation::Subscribe { subscription, start }),
+        4 => (subscription(), start).prop_map(|(subscription, start)| Operation::Subscribe { subscription, start }),
         1 => subscription().prop_map(|subscription| Operation::Unsubscribe { subscription }),
-        10 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Ack { subscription, offsets }),
+        14 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Ack { subscription, offsets }),
         5 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Plan { subscription, offsets }),
         2 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Seek { subscription, offsets }),
     ]
@@ -184,7 +258,7 @@ fn run() -> impl Strategy<Value = Run> {
 }
 
 fn number() -> impl Strategy<Value = Number> {
-    prop_oneof![20 => Just(Number::Ahead(1)), 3 => Just(Number::Ahead(2)), 3 => Just(Number::Committed), 1 => Just(Number::Largest)]
+    prop_oneof![50 => Just(Number::Ahead(1)), 4 => Just(Number::Ahead(2)), 5 => Just(Number::Committed), 1 => Just(Number::Largest)]
 }
 
 /// Small enough to fit, mostly, and now and then hostile.
@@ -196,13 +270,13 @@ fn rows() -> impl Strategy<Value = u64> {
     prop_oneof![20 => 0_u64..9, 1 => Just(u64::MAX)]
 }
 
-/// Streams have at most three: the fourth does not exist.
+/// Among the stream's, but for the largest two, which it does not have.
 fn partition() -> impl Strategy<Value = u32> {
     prop_oneof![20 => 0_u32..3, 1 => Just(3), 1 => Just(u32::MAX)]
 }
 
 fn subscription() -> impl Strategy<Value = u8> {
-    0_u8..3
+    prop_oneof![8 => Just(0_u8), 2 => Just(1_u8), 1 => Just(2_u8)]
 }
 
 fn offsets() -> impl Strategy<Value = Vec<(u32, Where)>> {
@@ -213,6 +287,5 @@ fn offsets() -> impl Strategy<Value = Vec<(u32, Where)>> {
         1 => Just(Where::Ahead),
         1 => Just(Where::Largest),
     ];
-    let known = prop_oneof![30 => 0_u32..3, 1 => Just(3)];
-    prop::collection::vec((known, offset), 1..4)
+    prop::collection::vec((partition(), offset), 1..4)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring::engine::{
-    AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, Offset, Outcome, PartitionId, ProducerId, RunId, Stream, StreamId,
+    AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, Error, Offset, Outcome, PartitionId, ProducerId, RunId, Stream, StreamId,
     StreamName, StreamOptions, SubscriptionName, Task, Timestamp,
 };
 
@@ -54,16 +54,43 @@ impl World {
         world
     }
 
-    pub(crate) fn run(&mut self, operation: &Operation, check: &mut impl FnMut(&World, &Step)) {
-        if let Operation::Put { appender, partition, bytes } = *operation {
-            self.run(&Operation::Reserve { appender, bytes }, check);
-            let (ordinal, size) = (Ordinal::Expected, Size::Reserved);
-            self.run(&Operation::Append { appender, ordinal, partition, rows: bytes % 4, size }, check);
-            return;
+    fn run(&mut self, operation: &Operation, check: &mut impl FnMut(&World, &Step)) {
+        match operation {
+            Operation::Put { appender, partition, bytes } => {
+                if let Some(id) = self.appender(*appender, |model, id| model.doing(id) == Doing::Nothing) {
+                    self.put(id, self.partition(*partition), *bytes, check);
+                }
+            }
+            Operation::Attempt { producer, task, attempt, sizes } => {
+                let (run, epoch) = (Run::Current, Number::Ahead(1));
+                let open = Operation::OpenWriter { producer: *producer, run, epoch, task: *task, attempt: *attempt };
+                let Some(open) = self.command(&open) else { return };
+                let Ok(Outcome::Opened { appender, .. }) = self.step(open, check) else { return };
+                for (number, bytes) in (0..).zip(sizes) {
+                    self.put(appender, self.partition(number % 3), *bytes, check);
+                }
+                let _ = self.step(Command::FinishWriter { appender }, check);
+            }
+            simple => {
+                if let Some(command) = self.command(simple) {
+                    let _ = self.step(command, check);
+                }
+            }
         }
-        if let Some(command) = self.command(operation) {
-            let step = self.apply(command);
-            check(self, &step);
+    }
+
+    fn step(&mut self, command: Command<u64>, check: &mut impl FnMut(&World, &Step)) -> Result<Outcome, Error> {
+        let step = self.apply(command);
+        check(self, &step);
+        step.effects.outcome
+    }
+
+    /// Reserves, and appends if there is room at once.
+    fn put(&mut self, appender: AppenderId, partition: PartitionId, bytes: u64, check: &mut impl FnMut(&World, &Step)) {
+        if let Ok(Outcome::Reserved { .. }) = self.step(Command::Reserve { appender, bytes }, check) {
+            self.next_data += 1;
+            let (ordinal, data) = (self.ordinal(appender, Ordinal::Expected), self.next_data);
+            let _ = self.step(Command::Append { appender, ordinal, partition, rows: bytes % 4, bytes, data }, check);
         }
     }
 
@@ -121,16 +148,21 @@ impl World {
                 let (producer, task, attempt) = (producer_id(*producer), Task(*task), Attempt(*attempt));
                 Command::OpenAppender { kind: AppenderKind::Writer { producer, run, epoch, task, attempt } }
             }
-            Operation::Reserve { appender, bytes } => Command::Reserve { appender: self.appender(*appender)?, bytes: *bytes },
+            Operation::Reserve { appender, bytes } => {
+                let appender = self.appender(*appender, |model, id| model.doing(id) == Doing::Nothing)?;
+                Command::Reserve { appender, bytes: *bytes }
+            }
             Operation::Append { appender, ordinal, partition, rows, size } => {
-                let appender = self.appender(*appender)?;
+                let appender = self.appender(*appender, |model, id| matches!(model.doing(id), Doing::Reserved(..)))?;
                 self.next_data += 1;
                 let (ordinal, bytes) = (self.ordinal(appender, *ordinal), self.size(appender, *size));
-                Command::Append { appender, ordinal, partition: PartitionId(*partition), rows: *rows, bytes, data: self.next_data }
+                Command::Append { appender, ordinal, partition: self.partition(*partition), rows: *rows, bytes, data: self.next_data }
             }
-            Operation::Put { .. } => unreachable!("`run` takes it apart"),
-            Operation::Finish { appender } => Command::FinishWriter { appender: self.appender(*appender)? },
-            Operation::Close { appender } => Command::CloseAppender { appender: self.appender(*appender)? },
+            Operation::Put { .. } | Operation::Attempt { .. } => unreachable!("`run` takes them apart"),
+            Operation::Finish { appender } => {
+                Command::FinishWriter { appender: self.appender(*appender, |model, id| model.appenders[&id].kind.epoch().is_some())? }
+            }
+            Operation::Close { appender } => Command::CloseAppender { appender: self.appender(*appender, |_, _| true)? },
             Operation::OpenEpoch { producer, run, epoch } => {
                 let (run, epoch) = (self.resolve_run(*producer, *run), self.epoch(*producer, *epoch));
                 Command::OpenEpoch { producer: producer_id(*producer), run, epoch }
@@ -170,11 +202,16 @@ impl World {
         })
     }
 
-    /// Mostly one that is open; now and then any that ever was.
-    fn appender(&self, pick: u16) -> Option<AppenderId> {
-        let open: Vec<_> = self.model.appenders.keys().filter(|id| self.model.may_go_on(**id)).copied().collect();
-        let among = if pick.is_multiple_of(16) || open.is_empty() { &self.opened } else { &open };
+    /// Mostly one that may go on and is `fit`; now and then any that ever was.
+    fn appender(&self, pick: u16, fit: impl Fn(&Model, AppenderId) -> bool) -> Option<AppenderId> {
+        let open = self.model.appenders.keys().copied().filter(|id| self.model.may_go_on(*id));
+        let fit: Vec<_> = open.filter(|id| fit(&self.model, *id)).collect();
+        let among = if pick.is_multiple_of(16) { &self.opened } else { &fit };
         (!among.is_empty()).then(|| among[usize::from(pick / 16) % among.len()])
+    }
+
+    fn partition(&self, number: u32) -> PartitionId {
+        PartitionId(if number < 3 { number % self.model.options.partitions } else { number })
     }
 
     fn resolve_run(&mut self, producer: u8, run: Run) -> RunId {
@@ -238,7 +275,7 @@ impl World {
 
     fn offsets(&self, offsets: &[(u32, Where)]) -> Vec<(PartitionId, Offset)> {
         let resolve = |(partition, place): &(u32, Where)| {
-            let partition = PartitionId(*partition);
+            let partition = self.partition(*partition);
             let (start, end) = self.stream.range(partition).unwrap_or_default();
             let offset = match place {
                 Where::Within(hundredths) => start.plus(end.since(start) * hundredths / 100),
@@ -249,9 +286,7 @@ impl World {
             };
             (partition, offset)
         };
-        // A partition that the stream does not have is refused; keep that rare on streams of one partition.
-        let known = offsets.iter().filter(|(partition, _)| *partition >= 3 || self.stream.range(PartitionId(*partition)).is_ok());
-        known.map(resolve).collect()
+        offsets.iter().map(resolve).collect()
     }
 }
 

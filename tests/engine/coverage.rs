@@ -1,0 +1,114 @@
+//! Whether the random operations get anywhere: properties of runs in which nothing happens say nothing.
+
+use std::collections::BTreeMap;
+
+use bowstring::engine::{Code, Command, EpochState, Outcome, Place};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+
+use crate::operations::{operations, options};
+use crate::world::{Step, World};
+
+/// What has to happen how often in 400 runs.
+const NEEDED: &[(&str, usize)] = &[
+    ("appended visibly", 400),
+    ("staged", 800),
+    ("resent", 15),
+    ("in memory", 1000),
+    ("in the spool", 500),
+    ("waiting", 800),
+    ("granted", 80),
+    ("granted in the spool", 15),
+    ("refused a wait", 120),
+    ("committed two winners", 20),
+    ("committed and left out an attempt", 60),
+    ("replayed", 100),
+    ("aborted", 100),
+    ("took over with batches staged", 25),
+    ("dropped acked batches", 100),
+    ("dropped the oldest", 150),
+    ("receipt", 1000),
+    ("changed", 30),
+];
+
+#[test]
+fn the_operations_reach_what_the_properties_speak_of() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeMap::new();
+    let mut codes = BTreeMap::new();
+    for _ in 0..400 {
+        let (options, operations) = (options(), operations()).new_tree(&mut runner).expect("nothing is filtered out").current();
+        World::drive(options, &operations, |_, step| {
+            if let Err(error) = &step.effects.outcome {
+                *codes.entry(error.code()).or_insert(0_usize) += 1;
+            }
+            for name in happenings(step) {
+                *seen.entry(name).or_insert(0_usize) += 1;
+            }
+        });
+    }
+    for (name, needed) in NEEDED {
+        let times = seen.get(name).copied().unwrap_or_default();
+        assert!(times >= *needed, "{name} {times} times of {needed}: {seen:?} {codes:?}");
+    }
+    assert_eq!(seen.len(), NEEDED.len(), "{seen:?}");
+    for code in [
+        Code::Fenced,
+        Code::BatchTooLarge,
+        Code::BufferFull,
+        Code::SpoolFull,
+        Code::OrdinalGap,
+        Code::EpochCommitted,
+        Code::EpochNotOpen,
+        Code::ReceiptUnknown,
+        Code::OffsetGone,
+        Code::OffsetAhead,
+    ] {
+        assert!(codes.contains_key(&code), "{code:?}: {codes:?}");
+    }
+}
+
+fn happenings(step: &Step) -> Vec<&'static str> {
+    let Step { command, effects, before } = step;
+    let mut names = match &effects.outcome {
+        Ok(Outcome::Appended { offset: Some(_) }) => vec!["appended visibly"],
+        Ok(Outcome::Appended { offset: None }) if is_resend(step) => vec!["resent"],
+        Ok(Outcome::Appended { offset: None }) => vec!["staged"],
+        Ok(Outcome::Reserved { place: Place::Memory }) => vec!["in memory"],
+        Ok(Outcome::Reserved { place: Place::Spool }) => vec!["in the spool"],
+        Ok(Outcome::Waiting) => vec!["waiting"],
+        Ok(Outcome::Receipt(_)) => vec!["receipt"],
+        Ok(Outcome::Epoch(EpochState::Committed)) => committed(step),
+        Ok(Outcome::Epoch(EpochState::AlreadyCommitted)) => vec!["replayed"],
+        Ok(Outcome::Epoch(EpochState::Aborted)) => vec!["aborted"],
+        Ok(Outcome::Done | Outcome::Opened { .. } | Outcome::Epoch(EpochState::Open)) | Err(_) => Vec::new(),
+    };
+    let named = crate::model::named_run(command).and_then(|(producer, run)| Some((before.producers.get(producer)?, run)));
+    let takes_over = named.is_some_and(|(state, run)| state.run != *run && !state.fenced.contains(run));
+    let told = [
+        ("granted", !effects.granted.is_empty()),
+        ("granted in the spool", effects.granted.iter().any(|(_, place)| *place == Place::Spool)),
+        ("refused a wait", !effects.refused.is_empty()),
+        ("changed", effects.changed),
+        ("took over with batches staged", takes_over && effects.dropped_batches > 0),
+        ("dropped the oldest", matches!(command, Command::Reserve { .. }) && effects.dropped_batches > 0),
+        ("dropped acked batches", matches!(command, Command::Ack { .. }) && effects.dropped_batches > 0),
+    ];
+    names.extend(told.into_iter().filter(|(_, happened)| *happened).map(|(name, _)| name));
+    names
+}
+
+fn is_resend(step: &Step) -> bool {
+    let Command::Append { appender, ordinal, .. } = step.command else { return false };
+    step.before.next_ordinal(appender).is_some_and(|expected| ordinal < expected)
+}
+
+fn committed(step: &Step) -> Vec<&'static str> {
+    let Command::CommitEpoch { producer, epoch, receipts, .. } = &step.command else { return Vec::new() };
+    let writers = step.before.producers.get(producer).and_then(|state| state.epochs.get(epoch));
+    let staged = || writers.into_iter().flatten().filter(|(_, writer)| !writer.staged.is_empty());
+    let winners = staged().filter(|(key, _)| receipts.contains(key)).count();
+    let two = (winners >= 2).then_some("committed two winners");
+    let left_out = (winners < staged().count()).then_some("committed and left out an attempt");
+    two.into_iter().chain(left_out).collect()
+}
