@@ -1,8 +1,12 @@
 //! The engine against a plain model: random operations, both sides of every limit, every error.
 
 mod coverage;
+mod errors;
+mod limits;
 mod model;
 mod operations;
 mod properties;
 mod regressions;
+mod reverse_path;
+mod story;
 mod world;

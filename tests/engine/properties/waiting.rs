@@ -112,7 +112,7 @@ proptest! {
         let mut world = World::drive(options, &operations, |_, _| ());
         prop_assume!(!world.model.ended);
         ack_all(&mut world);
-        let kind = crate::regressions::writer("a producer of its own", "run", 0, 0, 0);
+        let kind = crate::story::writer_of("a producer of its own", "run", 0, 0, 0);
         let opened = world.apply(Command::OpenAppender { kind });
         let Ok(Outcome::Opened { appender, .. }) = opened.effects.outcome else { panic!("{:?}", opened.effects) };
         for (ordinal, bytes) in (0..).zip(sizes) {

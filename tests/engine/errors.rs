@@ -1,0 +1,178 @@
+//! Every error of the engine, produced by what a caller can do.
+
+use std::collections::BTreeSet;
+
+use bowstring::engine::{
+    AppenderId, Command, Epoch, Error, Offset, PartitionId, Start, Stream, StreamId, StreamName, StreamOptions, Timestamp,
+};
+
+use crate::story::{Story, direct, producer, reject, run, subscription, writer};
+
+/// Names every variant once, with what produces it: a new one does not compile until it is here.
+macro_rules! every_error {
+    ($($variant:ident: $produce:expr;)*) => {
+        fn is_listed(error: &Error) {
+            match error {
+                $(Error::$variant { .. } => (),)*
+            }
+        }
+
+        #[test]
+        fn every_error_is_produced_and_says_what_to_do() {
+            let mut texts = BTreeSet::new();
+            $(
+                let error: Error = $produce;
+                assert!(matches!(error, Error::$variant { .. }), "{error:?} in place of {}", stringify!($variant));
+                is_listed(&error);
+                check_text(&error.to_string());
+                assert!(texts.insert(error.to_string()));
+            )*
+        }
+    };
+}
+
+every_error! {
+    PartitionCount: partition_count();
+    PartitionOutOfRange: append(&mut story(), 0, PartitionId(1));
+    StreamCompleted: after(Command::Complete, Command::Complete, Command::Fail { reason: "late".into() });
+    StreamFailed: after(Command::Tick, Command::Fail { reason: "the source broke".into() }, Command::Complete);
+    BatchTooLarge: refused(&mut story(), Command::Reserve { appender: AppenderId(0), bytes: 11 });
+    BufferFull: buffer_full();
+    SpoolFull: spool_full();
+    Fenced: after(Command::OpenAppender { kind: direct("p", "newer") }, Command::Tick, reserve());
+    AppenderSuperseded: after(Command::OpenAppender { kind: direct("p", "r") }, Command::Tick, reserve());
+    EpochCommitted: after(open_writer(), commit(Vec::new()), open_writer());
+    EpochNotOpen: after(open_writer(), abort(), Command::Reserve { appender: AppenderId(1), bytes: 1 });
+    ReceiptUnknown: after(open_writer(), Command::Tick, commit(vec![0]));
+    WriterFinished: writer_finished();
+    TaskNamedTwice: after(open_writer(), Command::FinishWriter { appender: AppenderId(1) }, commit(vec![0, 0]));
+    SubscriptionNotFound: refused(&mut story(), Command::Unsubscribe { subscription: subscription("nobody") });
+    OffsetGone: offset_gone();
+    OffsetAhead: after(subscribe(), Command::Tick, ack(1));
+    OrdinalGap: append(&mut story(), 1, PartitionId(0));
+    AppenderNotReady: append(&mut story(), 0, PartitionId(0));
+    ProducerUnknown: producer_unknown();
+    TooMany: too_many();
+}
+
+/// A stream of 2 batches and 10 bytes; appender 0 is a direct one of run `r` of producer `p`.
+fn story() -> Story {
+    let mut story = Story::with(reject(2, 10, 0));
+    assert_eq!(story.open(direct("p", "r")), AppenderId(0));
+    story
+}
+
+fn refused(story: &mut Story, command: Command<u64>) -> Error {
+    story.ask(command).expect_err("it is to be refused")
+}
+
+/// What the third command is refused with, after two that are not.
+fn after(first: Command<u64>, second: Command<u64>, third: Command<u64>) -> Error {
+    let mut story = story();
+    for command in [first, second] {
+        assert!(story.ask(command.clone()).is_ok(), "{command:?}");
+    }
+    refused(&mut story, third)
+}
+
+fn append(story: &mut Story, ordinal: u64, partition: PartitionId) -> Error {
+    refused(story, Command::Append { appender: AppenderId(0), ordinal, partition, rows: 1, bytes: 1, data: 0 })
+}
+
+fn reserve() -> Command<u64> {
+    Command::Reserve { appender: AppenderId(0), bytes: 1 }
+}
+
+fn open_writer() -> Command<u64> {
+    Command::OpenAppender { kind: writer(0, 0, 0) }
+}
+
+fn commit(tasks: Vec<u32>) -> Command<u64> {
+    let receipts = tasks.into_iter().map(|task| (bowstring::engine::Task(task), bowstring::engine::Attempt(0))).collect();
+    Command::CommitEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(0), receipts }
+}
+
+fn abort() -> Command<u64> {
+    Command::AbortEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(0) }
+}
+
+fn subscribe() -> Command<u64> {
+    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest }
+}
+
+fn ack(offset: u64) -> Command<u64> {
+    Command::Ack { subscription: subscription("s"), offsets: vec![(PartitionId(0), Offset(offset))] }
+}
+
+fn partition_count() -> Error {
+    let options = StreamOptions { partitions: 0, ..StreamOptions::default() };
+    Stream::<u64>::new(name(), StreamId(0), options).expect_err("a stream has partitions")
+}
+
+fn buffer_full() -> Error {
+    let mut story = story();
+    for ordinal in 0..2 {
+        story.put(AppenderId(0), ordinal, 1);
+    }
+    refused(&mut story, reserve())
+}
+
+fn spool_full() -> Error {
+    let mut story = story();
+    let appender = story.open(writer(0, 0, 0));
+    for ordinal in 0..2 {
+        story.put(appender, ordinal, 1);
+    }
+    refused(&mut story, Command::Reserve { appender, bytes: 1 })
+}
+
+fn writer_finished() -> Error {
+    let mut story = story();
+    let appender = story.attempt(writer(0, 0, 0), 0);
+    assert!(story.reserve(appender, 1).is_ok());
+    refused(&mut story, Command::Append { appender, ordinal: 0, partition: PartitionId(0), rows: 1, bytes: 1, data: 0 })
+}
+
+fn offset_gone() -> Error {
+    let mut story = story();
+    story.put(AppenderId(0), 0, 1);
+    assert!(story.ask(subscribe()).is_ok());
+    assert!(story.ask(ack(1)).is_ok());
+    assert!(story.world.stream.read(PartitionId(0), Offset(0), 1, 1).is_err());
+    refused(&mut story, Command::Seek { subscription: subscription("s"), offsets: vec![(PartitionId(0), Offset(0))] })
+}
+
+/// A producer whose last epoch was aborted is forgotten when 16,384 others come; its writer's appender is not.
+fn producer_unknown() -> Error {
+    let mut stream: Stream<u64> = Stream::new(name(), StreamId(0), StreamOptions::default()).expect("one partition");
+    let mut apply = |command| stream.apply(command, Timestamp(0)).outcome;
+    assert!(apply(open_writer()).is_ok());
+    assert!(apply(abort()).is_ok());
+    for number in 0..16_384 {
+        let other = producer(&format!("other {number}"));
+        assert!(apply(Command::OpenEpoch { producer: other, run: run("r"), epoch: Epoch(0) }).is_ok());
+    }
+    apply(reserve()).expect_err("it is to be refused")
+}
+
+fn too_many() -> Error {
+    let mut stream: Stream<u64> = Stream::new(name(), StreamId(0), StreamOptions::default()).expect("one partition");
+    let mut open = |number| {
+        let open = Command::OpenEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(number) };
+        stream.apply(open, Timestamp(0)).outcome
+    };
+    (0..1024).for_each(|number| assert!(open(number).is_ok()));
+    open(1024).expect_err("it is to be refused")
+}
+
+/// What was asked or is the case, then what to do: one line without a capital or a full stop.
+fn check_text(text: &str) {
+    let first = text.chars().next().expect("a text");
+    assert!(!first.is_uppercase(), "{text}");
+    assert!(!text.ends_with('.') && !text.contains('\n'), "{text}");
+    assert!(text.contains("; ") || text.contains(": "), "it does not say what to do: {text}");
+}
+
+fn name() -> StreamName {
+    StreamName::new("s").expect("a valid name")
+}
