@@ -46,6 +46,8 @@ pub(super) enum CliError {
     NoSchema { stream: String, format: &'static str },
     #[error("no batch came for {waited}")]
     NoBatch { waited: String },
+    #[error("the acks of what is written were not confirmed within {waited}; what is not acked comes again")]
+    AcksUnconfirmed { waited: String },
     #[error("interrupted")]
     Interrupted,
     /// The reader of our output has gone, for instance `head`: nobody is left to tell.
@@ -89,7 +91,7 @@ impl CliError {
             Self::Malformed { .. } => "malformed_file",
             Self::Unwritable { .. } => "unwritable",
             Self::NoSchema { .. } => "no_schema",
-            Self::NoBatch { .. } => Code::Timeout.as_str(),
+            Self::NoBatch { .. } | Self::AcksUnconfirmed { .. } => Code::Timeout.as_str(),
             Self::Interrupted => "interrupted",
         }
     }
@@ -109,6 +111,7 @@ impl CliError {
             | Self::File { .. }
             | Self::Io { .. }
             | Self::OutputClosed
+            | Self::AcksUnconfirmed { .. }
             | Self::Interrupted => None,
         }
     }
@@ -119,7 +122,7 @@ impl CliError {
             Self::Client(error) => exit_code_of(error.code()),
             Self::Name(_) | Self::Usage { .. } | Self::Config { .. } | Self::FormatUnknown { .. } => exit::USAGE,
             Self::FileNotFound { .. } => exit::NOT_FOUND,
-            Self::NoBatch { .. } => exit::TIMEOUT,
+            Self::NoBatch { .. } | Self::AcksUnconfirmed { .. } => exit::TIMEOUT,
             Self::Interrupted => exit::INTERRUPTED,
             Self::OutputClosed => exit::OK,
             Self::Start(StartError::Config(_)) => exit::USAGE,

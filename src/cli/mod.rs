@@ -14,13 +14,13 @@ mod quantity;
 mod rates;
 mod report;
 mod serve;
+mod signals;
 mod stats;
 mod stream;
 mod table;
 mod top;
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -28,6 +28,7 @@ use clap::{Parser, Subcommand};
 
 use config::{GlobalArgs, Settings};
 use error::{CliError, exit};
+use signals::Signals;
 
 /// The bridge between Spark Structured Streaming and everything that is not Spark.
 #[derive(Debug, Parser)]
@@ -100,43 +101,14 @@ fn start(cli: Cli) -> Result<(), CliError> {
 }
 
 async fn dispatch(command: Command, settings: &Settings) -> Result<(), CliError> {
+    let mut signals = Signals::listen()?;
     match command {
-        Command::Serve(args) => serve::run(&args, settings).await,
-        Command::Stream(args) => interruptible(stream::run(args, settings)).await,
-        Command::Put(args) => put::run(args, settings).await,
-        Command::Get(args) => get::run(args, settings).await,
-        Command::Stats(args) => interruptible(stats::run(args, settings)).await,
-        Command::Top(args) => top::run(args, settings).await,
-    }
-}
-
-/// Ends `work` at Ctrl-C or SIGTERM.
-async fn interruptible<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
-    tokio::select! {
-        result = work => result,
-        () = interrupted() => Err(CliError::Interrupted),
-    }
-}
-
-/// Ctrl-C or SIGTERM. If neither can be waited for, the system's own way of ending a process stays.
-async fn interrupted() {
-    #[cfg(unix)]
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    let pressed = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        () = terminated => {}
-        () = pressed => {}
+        Command::Serve(args) => serve::run(&args, settings, &mut signals).await,
+        Command::Stream(args) => signals.interrupt(stream::run(args, settings)).await,
+        Command::Put(args) => put::run(args, settings, &mut signals).await,
+        Command::Get(args) => get::run(args, settings, &mut signals).await,
+        Command::Stats(args) => signals.interrupt(stats::run(args, settings)).await,
+        Command::Top(args) => top::run(args, settings, &mut signals).await,
     }
 }
 

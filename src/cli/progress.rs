@@ -10,8 +10,21 @@ use tokio::time::Instant;
 use super::input::Extent;
 use super::quantity::{batches, bytes, float, per_second, rows, span};
 
-/// How long something may take without a word.
+/// How long something may take without a word on the terminal.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a wait is logged where there is no terminal, in turns of patience.
+const LOG_EVERY: u32 = 5;
+
+/// What a command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// More to read from its input.
+    Input,
+    /// Room in the stream, which consumers have to make.
+    Room,
+    /// The next batch of the stream.
+    Batch,
+}
 
 /// A progress bar with counts.
 pub(super) struct Progress {
@@ -53,11 +66,12 @@ impl Progress {
     }
 
     /// Awaits `work`; where that takes long, says what for.
-    pub(super) async fn watch<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+    pub(super) async fn watch<T>(&self, wait: Wait, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         let started = Instant::now();
         let mut patience = tokio::time::interval(PATIENCE);
         patience.tick().await;
+        let mut turns = 0;
         loop {
             tokio::select! {
                 biased;
@@ -65,7 +79,10 @@ impl Progress {
                     self.say_counts();
                     return result;
                 }
-                _ = patience.tick() => self.bar.set_message(format!("{}; {what} for {}", self.counts(), span(started.elapsed()))),
+                _ = patience.tick() => {
+                    turns += 1;
+                    self.say_wait(wait, &span(started.elapsed()), turns);
+                }
             }
         }
     }
@@ -86,8 +103,26 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
+    fn say_wait(&self, wait: Wait, waited: &str, turns: u32) {
+        self.bar.set_message(format!("{}; waiting for {} for {waited}", self.counts(), wait.text()));
+        // Where nobody sees the bar, a wait that others cause must still be found in the log.
+        if self.bar.is_hidden() && wait == Wait::Room && turns.is_multiple_of(LOG_EVERY) {
+            tracing::warn!(waited, "waiting for {}; `bowstring stats` shows which subscription lags", wait.text());
+        }
+    }
+
     fn say_counts(&self) {
         self.bar.set_message(self.counts());
+    }
+}
+
+impl Wait {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Room => "room at the coordinator",
+            Self::Batch => "the next batch",
+        }
     }
 }
 

@@ -14,9 +14,10 @@ use super::config::{ClientSettings, Settings};
 use super::error::CliError;
 use super::format::{Format, Place};
 use super::input::{self, Batches, INFER_ROWS_DEFAULT, Input, InputOptions};
-use super::progress::Progress;
+use super::progress::{Progress, Wait};
 use super::quantity::{Span, batches};
-use super::{interruptible, print_lines, report};
+use super::signals::Signals;
+use super::{print_lines, report};
 use crate::client::{Client, Compression, Producer, ProducerOptions};
 use crate::engine::{Code, PartitionId, StreamName};
 
@@ -88,16 +89,19 @@ enum CompressionArg {
     Zstd,
 }
 
-pub(super) async fn run(args: PutArgs, settings: &Settings) -> Result<(), CliError> {
+pub(super) async fn run(args: PutArgs, settings: &Settings, signals: &mut Signals) -> Result<(), CliError> {
     let stream = StreamName::new(&args.stream)?;
     let place = Place::new(Some(&args.file), args.format, args.text.delimiter, None)?;
     place.check_readable()?;
-    let client = settings.connect(&args.client).await?;
-    let schema = stream_schema(&client, &stream).await?;
-    let input = open(place, args.input_options(schema)).await?;
+    let open = async {
+        let client = settings.connect(&args.client).await?;
+        let schema = stream_schema(&client, &stream).await?;
+        Ok((client, open(place, args.input_options(schema)).await?))
+    };
+    let (client, input) = signals.interrupt(open).await?;
     let mut progress = Progress::new(input.extent.clone());
     let mut producer = client.producer(stream.as_str(), args.producer_options(input.schema.clone()))?;
-    let outcome = append_all(&mut producer, input.batches, &mut progress, args.complete).await;
+    let outcome = append_all(&mut producer, input.batches, &mut progress, args.complete, signals).await;
     progress.clear();
     match outcome {
         Ok(()) => print_lines([summary(&stream, &progress, args.complete)]),
@@ -127,27 +131,32 @@ async fn stream_schema(client: &Client, stream: &StreamName) -> Result<Option<Sc
 
 /// Opens the input on a thread where it may block: stdin may have nothing to say yet.
 async fn open(place: Place, options: InputOptions) -> Result<Input, CliError> {
-    let opened = tokio::task::spawn_blocking(move || input::open(&place, &options));
-    interruptible(async { opened.await.map_err(|panic| reader_failed(&panic))? }).await
+    tokio::task::spawn_blocking(move || input::open(&place, &options)).await.map_err(|panic| reader_failed(&panic))?
 }
 
-async fn append_all(producer: &mut Producer, batches: Batches, progress: &mut Progress, complete: bool) -> Result<(), CliError> {
-    let appended = interruptible(append_batches(producer, batches, progress)).await;
+async fn append_all(
+    producer: &mut Producer,
+    batches: Batches,
+    progress: &mut Progress,
+    complete: bool,
+    signals: &mut Signals,
+) -> Result<(), CliError> {
+    let appended = signals.interrupt(append_batches(producer, batches, progress)).await;
     if matches!(appended, Err(CliError::Interrupted)) {
         // What was handed over is not torn away; what the coordinator has no room for is given up.
         let _ = tokio::time::timeout(INTERRUPT_GRACE, producer.close()).await;
     }
     appended?;
     let end = async { if complete { producer.complete().await } else { producer.close().await } };
-    interruptible(async { Ok(progress.watch("waiting for room at the coordinator", end).await?) }).await
+    signals.interrupt(async { Ok(progress.watch(Wait::Room, end).await?) }).await
 }
 
 async fn append_batches(producer: &mut Producer, batches: Batches, progress: &mut Progress) -> Result<(), CliError> {
     let mut ahead = read_ahead(batches);
-    while let Some(batch) = progress.watch("waiting for input", ahead.recv()).await {
+    while let Some(batch) = progress.watch(Wait::Input, ahead.recv()).await {
         let batch = batch?;
         let append = producer.append(&batch, None, Bytes::new());
-        progress.watch("waiting for room at the coordinator", append).await?;
+        progress.watch(Wait::Room, append).await?;
         progress.add(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
     }
     Ok(())

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::config::{ServeSettings, Settings};
 use super::error::CliError;
 use super::print_lines;
+use super::signals::Signals;
 use crate::server::{Server, ServerConfig};
 
 /// How long a shutdown lets calls under way end by themselves.
@@ -39,20 +40,18 @@ pub(super) struct ServeArgs {
     settings: ServeSettings,
 }
 
-pub(super) async fn run(args: &ServeArgs, settings: &Settings) -> Result<(), CliError> {
+pub(super) async fn run(args: &ServeArgs, settings: &Settings, signals: &mut Signals) -> Result<(), CliError> {
     let settings = settings.serve(&args.settings)?;
     let grace = settings.shutdown_grace.map_or(SHUTDOWN_GRACE_DEFAULT, |grace| grace.0);
     let config = config(settings).await?;
-    // Waited for from here on: a signal must not meet a server that is up but not listening for it.
-    let mut stop = Signals::listen()?;
     let server = Server::start(config).await?;
     let http = server.http_addr().map_or(Value::Null, |address| address.to_string().into());
     print_lines([format!("{{\"listen\": \"{}\", \"http\": {http}}}", server.listen_addr())])?;
-    let signal = stop.next().await;
+    let signal = signals.next().await;
     tracing::info!(signal, grace = %super::quantity::span(grace), "shutting down; the same signal again ends at once");
     tokio::select! {
         () = server.shutdown(grace) => tracing::info!("ended in good order"),
-        signal = stop.next() => tracing::warn!(signal, "ended at once"),
+        signal = signals.next() => tracing::warn!(signal, "ended at once"),
     }
     Ok(())
 }
@@ -92,40 +91,4 @@ async fn resolve(setting: &str, address: &str) -> Result<SocketAddr, CliError> {
         |reason: String| CliError::usage(format!("{setting} is {address:?}, {reason}; write host:port, for instance 0.0.0.0:8815"));
     let mut found = tokio::net::lookup_host(address).await.map_err(|error| unusable(format!("which cannot be resolved ({error})")))?;
     found.next().ok_or_else(|| unusable("which is no address of any machine".to_owned()))
-}
-
-/// SIGTERM and Ctrl-C.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn listen() -> Result<Self, CliError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|reason| CliError::Io { doing: "listening for signals", reason });
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn listen() -> Result<Self, CliError> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) -> &'static str {
-        super::interrupted().await;
-        "Ctrl-C"
-    }
 }

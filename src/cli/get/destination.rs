@@ -54,7 +54,7 @@ impl Destination {
         }
     }
 
-    /// Lets go of what can be let go of, before it is acked.
+    /// Lets go of what can be let go of, so that it is seen, and before it is acked.
     pub(super) fn flush(&mut self) -> Result<(), CliError> {
         match self {
             Self::File(output) => output.flush(),

@@ -14,9 +14,9 @@ use super::config::{ClientSettings, Settings};
 use super::error::CliError;
 use super::format::{Format, Place};
 use super::input::Extent;
-use super::progress::Progress;
+use super::progress::{Progress, Wait};
 use super::quantity::{Span, span};
-use super::{interrupted, interruptible};
+use super::signals::Signals;
 use crate::client::{Consumer, ConsumerOptions, Delivered, Error, ReadStart};
 use crate::engine::{Code, PartitionId, Start, StreamName};
 
@@ -31,7 +31,8 @@ const ACK_GRACE: Duration = Duration::from_secs(10);
 Without --follow it reads what is there now and ends; with it, until the stream is complete, or Ctrl-C.
 Without --subscription nothing is remembered: the next get reads the same again. With one, reading starts after what
 it has acked, and --ack acks each batch once it is written. A batch that --limit cuts is not acked.
-Parquet and Arrow files can be read once get has ended, by itself or by Ctrl-C.
+A table shows 50 rows, with --follow or --ack of each batch. Parquet and Arrow files can be read once get has ended,
+by itself or by Ctrl-C.
 
 Examples:
   bowstring get flights                                    the first rows as a table
@@ -82,7 +83,7 @@ pub(super) struct GetArgs {
     client: ClientSettings,
 }
 
-pub(super) async fn run(args: GetArgs, settings: &Settings) -> Result<(), CliError> {
+pub(super) async fn run(args: GetArgs, settings: &Settings, signals: &mut Signals) -> Result<(), CliError> {
     let stream = StreamName::new(&args.stream)?;
     let otherwise = if args.output.is_none() && io::stdout().is_terminal() { Format::Table } else { Format::Json };
     let implied = args.output.is_none().then_some(otherwise);
@@ -92,8 +93,8 @@ pub(super) async fn run(args: GetArgs, settings: &Settings) -> Result<(), CliErr
         let client = settings.connect(&args.client).await?;
         Ok(client.consumer(stream.as_str(), options).await?)
     };
-    let consumer = interruptible(open).await?;
-    Reading { args, place, consumer, progress: Progress::new(Extent::Unknown), taken: 0 }.run().await
+    let consumer = signals.interrupt(open).await?;
+    Reading { args, place, consumer, progress: Progress::new(Extent::Unknown), taken: 0 }.run(signals).await
 }
 
 /// A get under way.
@@ -115,17 +116,11 @@ enum End {
 }
 
 impl Reading {
-    async fn run(mut self) -> Result<(), CliError> {
-        let stop = interrupted();
-        tokio::pin!(stop);
-        let destination = tokio::select! {
-            destination = self.destination() => destination?,
-            () = &mut stop => return Err(CliError::Interrupted),
-        };
-        let Some(mut destination) = destination else {
+    async fn run(mut self, signals: &mut Signals) -> Result<(), CliError> {
+        let Some(mut destination) = signals.interrupt(self.destination()).await? else {
             return Ok(());
         };
-        let end = self.copy(&mut destination, stop.as_mut()).await;
+        let end = self.copy(&mut destination, signals).await;
         // Whatever ended it: what is written gets its end, so that it can be read, and its acks.
         self.progress.clear();
         let finished = destination.finish(self.cut_by_default(&end));
@@ -134,7 +129,7 @@ impl Reading {
         finished?;
         match acked {
             Ok(acked) => acked?,
-            Err(_) => return Err(CliError::NoBatch { waited: span(ACK_GRACE) }),
+            Err(_) => return Err(CliError::AcksUnconfirmed { waited: span(ACK_GRACE) }),
         }
         // Following ends by Ctrl-C: that is its end, not a failure.
         if end == End::Interrupted && !self.args.follow { Err(CliError::Interrupted) } else { Ok(()) }
@@ -152,18 +147,14 @@ impl Reading {
         Destination::open(&self.place, &schema, self.args.follow || self.args.ack).map(Some)
     }
 
-    async fn copy(
-        &mut self,
-        destination: &mut Destination,
-        mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<End, CliError> {
+    async fn copy(&mut self, destination: &mut Destination, signals: &mut Signals) -> Result<End, CliError> {
         let limit = self.limit();
         while self.taken < limit {
             let deadline = self.deadline();
-            let next = self.progress.watch("waiting for the next batch", self.consumer.next(deadline));
+            let next = self.progress.watch(Wait::Batch, self.consumer.next(deadline));
             let delivered = tokio::select! {
                 biased;
-                () = stop.as_mut() => return Ok(End::Interrupted),
+                _ = signals.next() => return Ok(End::Interrupted),
                 delivered = next => delivered.map_err(|error| self.failed(error))?,
             };
             let Some(delivered) = delivered else {
@@ -181,8 +172,10 @@ impl Reading {
         destination.write(&batch.slice(0, rows), delivered)?;
         self.taken += rows as u64;
         self.progress.add(rows as u64, batch.get_array_memory_size() as u64);
-        if self.args.ack && rows == all {
+        if self.args.ack || self.args.follow {
             destination.flush()?;
+        }
+        if self.args.ack && rows == all {
             self.consumer.ack(delivered.partition, delivered.offset.plus(1))?;
         }
         Ok(())

@@ -11,7 +11,8 @@ use clap::Args;
 use super::config::{ClientSettings, Settings};
 use super::error::CliError;
 use super::quantity::Span;
-use super::{interruptible, stats};
+use super::signals::Signals;
+use super::stats;
 use crate::engine::StreamName;
 
 /// Watch streams live: rates, buffers, lag, waiting producers. Keys: q quits, up and down scroll
@@ -32,15 +33,15 @@ pub(super) struct TopArgs {
     client: ClientSettings,
 }
 
-pub(super) async fn run(args: TopArgs, settings: &Settings) -> Result<(), CliError> {
+pub(super) async fn run(args: TopArgs, settings: &Settings, signals: &mut Signals) -> Result<(), CliError> {
     let stream = args.stream.as_deref().map(StreamName::new).transpose()?;
     let name = stream.as_ref().map(StreamName::as_str);
-    let client = settings.connect(&args.client).await?;
+    let client = signals.interrupt(settings.connect(&args.client)).await?;
     let interval: Duration = args.interval.0;
     if io::stdout().is_terminal() && io::stdin().is_terminal() {
         // Asked once before the screen is taken over, so that a wrong name is an error and not a blank screen.
         client.stats(name).await?;
-        return screen::run(&client, name, interval).await;
+        return screen::run(&client, name, interval, signals).await;
     }
-    interruptible(stats::repeat(&client, name, interval, false)).await
+    signals.interrupt(stats::repeat(&client, name, interval, false)).await
 }

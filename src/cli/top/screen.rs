@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::view;
 use crate::cli::error::CliError;
 use crate::cli::rates::Rates;
+use crate::cli::signals::Signals;
 use crate::cli::stats::ticks;
 use crate::client::Client;
 
@@ -27,7 +28,7 @@ enum Asked {
 }
 
 /// Draws at every interval until q, Esc or Ctrl-C is pressed, or the coordinator has gone for good.
-pub(super) async fn run(client: &Client, stream: Option<&str>, interval: Duration) -> Result<(), CliError> {
+pub(super) async fn run(client: &Client, stream: Option<&str>, interval: Duration, signals: &mut Signals) -> Result<(), CliError> {
     let screen = Screen::enter()?;
     let mut keys = keys();
     let mut rates = Rates::default();
@@ -46,7 +47,7 @@ pub(super) async fn run(client: &Client, stream: Option<&str>, interval: Duratio
                 Some(Asked::Scroll(by)) => offset = offset.saturating_add_signed(by),
                 Some(Asked::Redraw) => {}
             },
-            () = crate::cli::interrupted() => return Ok(()),
+            _ = signals.next() => return Ok(()),
         }
         offset = screen.draw(&lines, offset)?;
     }

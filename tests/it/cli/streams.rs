@@ -1,6 +1,7 @@
 //! Streams from their creation to their end, and what `stats` and `top` tell of them.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::coordinator::{Coordinator, signal, wait};
@@ -54,12 +55,12 @@ fn a_subscription_goes_on_after_what_was_acked() {
 #[test]
 fn following_ends_with_the_stream_and_not_before() {
     let coordinator = Coordinator::start();
-    let mut follower = coordinator.command(&["get", "s", "--follow", "--wait", "30s", "--format", "csv"]).spawn().unwrap();
+    let mut follower = coordinator.command(&["get", "s", "--follow", "--wait", "30s"]).spawn().unwrap();
     coordinator.run_with(&["put", "s", "-", "--format", "csv"], Some(b"n\n1\n")).done();
     let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert_eq!(lines.by_ref().take(2).collect::<Vec<_>>(), ["n", "1"], "each batch is written as it comes");
+    assert_eq!(lines.next().unwrap(), "{\"n\":1}", "each batch is written as it comes");
     coordinator.run_with(&["put", "s", "-", "--format", "csv", "--complete"], Some(b"n\n2\n")).done();
-    assert_eq!(lines.collect::<Vec<_>>(), ["2"]);
+    assert_eq!(lines.collect::<Vec<_>>(), ["{\"n\":2}"]);
     assert_eq!(wait(&mut follower, SOON), 0);
 }
 
@@ -77,6 +78,21 @@ fn an_interrupted_follower_leaves_a_file_that_can_be_read() {
     assert_eq!(wait(&mut follower, SOON), 0);
     coordinator.run(&["put", "again", super::arg(&file)]).done();
     assert_eq!(coordinator.run(&["get", "again", "--format", "csv"]).done(), "n\n1\n2\n");
+}
+
+#[test]
+fn an_interrupted_put_keeps_what_it_has_read() {
+    let coordinator = Coordinator::start();
+    let args = ["put", "s", "-", "--format", "json", "--batch-rows", "1", "--infer-rows", "1"];
+    let mut put = coordinator.command(&args).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = put.stdin.take().unwrap();
+    stdin.write_all(b"{\"n\":1}\n{\"n\":2}\n").unwrap();
+    let rows = || coordinator.run(&["stream", "list", "--json"]).json()[0]["partitions"][0]["rows_total"].as_u64();
+    while rows() != Some(2) {}
+    signal(&put, "INT");
+    assert_eq!(wait(&mut put, SOON), 130);
+    drop(stdin);
+    assert_eq!(coordinator.run(&["get", "s"]).done(), "{\"n\":1}\n{\"n\":2}\n");
 }
 
 #[test]
