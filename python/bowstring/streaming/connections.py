@@ -1,0 +1,113 @@
+"""Connections to coordinators: one per process and address, and who owns an embedded one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import bowstring
+
+from .options import StreamLimits
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_clients: dict[tuple[int, str], bowstring.Client] = {}
+_lock = threading.Lock()
+
+
+def client_of(url: str, timeout: float = 10.0) -> bowstring.Client:
+    """The process's client for the coordinator at `url`; Spark reuses its Python workers, so this pays."""
+    key = (os.getpid(), url)
+    with _lock:
+        if key not in _clients:
+            _clients[key] = bowstring.connect(url, timeout=timeout)
+        return _clients[key]
+
+
+def ensure_stream(client: bowstring.Client, stream: str, limits: StreamLimits, schema: Any = None) -> dict[str, Any]:
+    """The stream's description; it is created if it does not exist.
+
+    Raises ValueError if it exists with another number of partitions than asked for.
+    """
+    try:
+        found = client.describe_stream(stream)
+    except bowstring.StreamNotFound:
+        found = client.create_stream(
+            stream,
+            schema=schema,
+            partitions=limits.partitions,
+            max_buffered_batches=limits.max_buffered_batches,
+            max_buffered_bytes=limits.max_buffered_bytes,
+            max_spool_bytes=limits.max_spool_bytes,
+            if_not_exists=True,
+        )
+    there = partition_count(found)
+    if limits.partitions not in (None, there):
+        raise ValueError(
+            f"stream {stream!r} has {there} partitions, but {limits.partitions} were asked for; "
+            "leave the option out, or use another stream"
+        )
+    return found
+
+
+def partition_count(description: dict[str, Any]) -> int:
+    """The number of partitions in a stream's description."""
+    return int(description["options"]["partitions"])
+
+
+@dataclass
+class Attached:
+    """A coordinator that a query or a source uses."""
+
+    client: bowstring.Client
+    #: The embedded coordinator that was started for it, if none was given.
+    owned: bowstring.StreamCoordinator | None
+
+    @property
+    def url(self) -> str:
+        """Where executors and consumers find it."""
+        return self.client.url
+
+    def close(self) -> None:
+        """Stops the coordinator if it was started for this use."""
+        if self.owned is not None:
+            self.owned.stop()
+
+
+def attach(coordinator: Any, spark: SparkSession, limits: StreamLimits) -> Attached:
+    """The coordinator that was given (embedded one, client or URL), or a new one in this process."""
+    if isinstance(coordinator, str):
+        return Attached(bowstring.connect(coordinator), None)
+    if isinstance(coordinator, bowstring.Client):
+        return Attached(coordinator, None)
+    if coordinator is not None:
+        return Attached(coordinator.client(), None)
+    owned = bowstring.StreamCoordinator(**_reachable_from_executors(spark), **_given(limits))
+    return Attached(owned.client(), owned)
+
+
+def _given(limits: StreamLimits) -> dict[str, int]:
+    names = ("max_buffered_batches", "max_buffered_bytes", "max_spool_bytes")
+    return {name: value for name in names if (value := getattr(limits, name)) is not None}
+
+
+def _reachable_from_executors(spark: SparkSession) -> dict[str, Any]:
+    """Loopback serves local mode; a cluster's executors come to the host that Spark tells them for its driver."""
+    if is_connect(spark):
+        raise ValueError(
+            "with Spark Connect the executors cannot reach a coordinator inside this process; "
+            "start one where they can (bowstring serve) and pass coordinator='grpc://host:port'"
+        )
+    context = spark.sparkContext
+    if context.master.startswith("local") and not context.master.startswith("local-cluster"):
+        return {}
+    host = context.getConf().get("spark.driver.host")
+    return {"listen": "0.0.0.0:0", "advertise_host": host}
+
+
+def is_connect(spark: SparkSession) -> bool:
+    """Whether this is a Spark Connect session, which has no JVM in this process."""
+    return type(spark).__module__.startswith("pyspark.sql.connect")

@@ -1,0 +1,85 @@
+"""Static routing: which consumer reads which partitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bowstring
+
+from .connections import partition_count
+
+
+def partitions_of(consumer: int, num_consumers: int, num_partitions: int) -> list[int]:
+    """Consumer i of n reads the partitions p with p mod n = i; the consumers together read them all."""
+    return list(range(consumer, num_partitions, num_consumers))
+
+
+def create_partitioned_iterators(
+    coordinator: Any,
+    num_consumers: int,
+    num_partitions: int | None = None,
+    *,
+    stream: str | None = None,
+    subscription: str = "default",
+    **iterator_options: Any,
+) -> list[bowstring.StreamingIterator]:
+    """One iterator per consumer, to be sent to its process or Ray worker: they pickle.
+
+    No partition is left out, whatever the numbers: an existing stream's own number of partitions is what counts, and
+    `num_partitions` that says otherwise is refused. With more consumers than partitions the last ones get nothing but
+    the end of the stream.
+
+    Args:
+        coordinator: a ``StreamCoordinator``, a ``Client``, a URL, or what from_spark_streaming returned.
+        num_consumers: how many iterators to make.
+        num_partitions: the stream's partitions; needed only if the stream does not exist yet.
+        stream: the stream's name; may be left out if the coordinator has one stream only.
+        subscription: the cursor that the consumers share.
+        iterator_options: further arguments of ``StreamingIterator``.
+    """
+    if num_consumers < 1:
+        raise ValueError(f"num_consumers is {num_consumers}; there has to be at least one")
+    client, stream = _locate(coordinator, stream)
+    count = _count(client, stream, num_partitions)
+    return [
+        client.iterator(
+            stream, subscription=subscription, partitions=partitions_of(i, num_consumers, count), **iterator_options
+        )
+        for i in range(num_consumers)
+    ]
+
+
+def _locate(coordinator: Any, stream: str | None) -> tuple[bowstring.Client, str]:
+    """The client and the stream's name."""
+    if isinstance(coordinator, str):
+        client = bowstring.connect(coordinator)
+    elif isinstance(coordinator, bowstring.Client):
+        client = coordinator
+    elif callable(getattr(coordinator, "client", None)):
+        client = coordinator.client()
+    else:
+        client = bowstring.connect(coordinator.url)
+    stream = stream or getattr(coordinator, "stream", None)
+    if stream is None:
+        names = sorted(found["stream"] for found in client.list_streams())
+        if len(names) != 1:
+            raise ValueError(
+                f"the coordinator has {len(names)} streams ({', '.join(names) or 'none'}); name one with stream="
+            )
+        (stream,) = names
+    return client, stream
+
+
+def _count(client: bowstring.Client, stream: str, asked: int | None) -> int:
+    try:
+        there = partition_count(client.describe_stream(stream))
+    except bowstring.StreamNotFound:
+        if asked is None:
+            raise
+        return asked
+    if asked not in (None, there):
+        raise ValueError(
+            f"stream {stream!r} has {there} partitions, not {asked}; "
+            "leave num_partitions out, or give the stream's number"
+        )
+    return there

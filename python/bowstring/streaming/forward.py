@@ -1,0 +1,170 @@
+"""Spark to everybody else: ``from_spark_streaming``."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import bowstring
+
+from .connections import Attached, attach, ensure_stream
+from .datasource import register
+from .options import StreamLimits, sink_options
+from .query import StreamingQueryWrapper
+from .sink import foreach_batch_writer, schema_or_none
+from .types import check_writable
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+    from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+#: Spark 4.3 counts bytes row by row when it cuts Arrow batches by size, which costs half of its time; this
+#: limit, the largest, turns the counting off. Batches are still cut at maxRecordsPerBatch (10,000 rows).
+_ARROW_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
+_ARROW_BYTES_MAX = str((1 << 31) - 1)
+_conf_lock = threading.Lock()
+
+
+def from_spark_streaming(
+    streaming_df: DataFrame,
+    stream_id: str | None = None,
+    max_buffered_batches: int = 64,
+    max_buffered_bytes: int = 2 * 1024**3,
+    trigger: dict[str, Any] | str | None = None,
+    checkpoint_location: str | None = None,
+    *,
+    coordinator: Any = None,
+    num_partitions: int | None = None,
+    routing: str = "spark",
+    sink: str = "datasource",
+    use_jvm_sink: bool = False,
+    max_spool_bytes: int | None = None,
+    append_timeout: float | None = None,
+    query_name: str | None = None,
+    subscription: str = "default",
+    timeout: float | None = None,
+    keep_stream: bool = False,
+) -> tuple[bowstring.StreamingIterator, StreamingQueryWrapper]:
+    """Starts a query that pushes `streaming_df` from the executors into a stream.
+
+    Each micro-batch becomes visible as a whole when the driver commits it, exactly once, also after a restart from
+    the checkpoint. When the query ends, is stopped or fails, consumers get what is buffered and then the end, or
+    the reason.
+
+    Args:
+        streaming_df: a streaming DataFrame.
+        stream_id: the stream's name; a new one if None.
+        max_buffered_batches: batches that the coordinator holds in memory before the query waits.
+        max_buffered_bytes: bytes, likewise. A micro-batch larger than the limits spools to disk.
+        trigger: as ``DataStreamWriter.trigger`` takes it, a dict like ``{"availableNow": True}``; a string is a
+            processing time like ``"2 seconds"``.
+        checkpoint_location: Spark's checkpoint; needed to restart exactly once. None takes the session's, or a
+            temporary one that goes with the query.
+        coordinator: a ``StreamCoordinator``, a ``Client`` or a URL; None starts one in this process.
+        num_partitions: the stream's partitions; None takes those of an existing stream, or 1.
+        routing: ``"spark"`` (Spark's partition modulo the stream's), ``"round_robin"``, ``"hash(a, b)"`` (equal keys
+            meet in one partition) or ``"column:p"`` (column p holds the partition's number).
+        sink: ``"datasource"``, or ``"foreach_batch"`` for Spark features that only foreachBatch offers.
+        use_jvm_sink: not available yet.
+        max_spool_bytes: disk that an open epoch may use beyond memory.
+        append_timeout: seconds that an append may wait for room before the query fails; None waits.
+        query_name: Spark's name for the query.
+        subscription: the cursor that the returned iterator reads with.
+        timeout: seconds that the iterator waits for a batch before it raises; None waits.
+        keep_stream: leave the stream open when the query ends, so that the query can be started again on it.
+
+    Returns:
+        An iterator of record batches, which pickles, and the query.
+    """
+    if use_jvm_sink:
+        raise NotImplementedError("the JVM sink is not available yet; leave use_jvm_sink out to use the Python sink")
+    if sink not in ("datasource", "foreach_batch"):
+        raise ValueError(f"sink is {sink!r}; use 'datasource' or 'foreach_batch'")
+    if not streaming_df.isStreaming:
+        raise ValueError(
+            "from_spark_streaming needs a streaming DataFrame (spark.readStream...); "
+            "write others with df.write.format('bowstring')"
+        )
+    spark = streaming_df.sparkSession
+    stream = stream_id or f"spark-{uuid.uuid4()}"
+    limits = StreamLimits(num_partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes)
+    attached = attach(coordinator, spark, limits)
+    try:
+        options = {"url": attached.url, "stream": stream, "routing": routing}
+        if append_timeout is not None:
+            options["appendTimeout"] = str(append_timeout)
+        sink_options(options).routing.check(streaming_df.columns)
+        check_writable(streaming_df.schema)
+        ensure_stream(attached.client, stream, limits, schema_or_none(streaming_df.schema))
+        attached.client.subscribe(stream, subscription)
+        temporary = None if checkpoint_location else temporary_checkpoint(spark)
+        writer = _writer(streaming_df, sink, options, trigger, checkpoint_location or temporary, query_name)
+        with quick_arrow(spark):
+            query = writer.start()
+    except BaseException:
+        attached.close()
+        raise
+    iterator = attached.client.iterator(stream, subscription=subscription, timeout=timeout)
+    return iterator, StreamingQueryWrapper(query, stream, attached, keep_stream=keep_stream, temporary=temporary)
+
+
+def watch_query(
+    query: StreamingQuery, coordinator: Any, stream: str, *, keep_stream: bool = False
+) -> StreamingQueryWrapper:
+    """Ties a query that you started with ``format("bowstring")`` to its stream, as from_spark_streaming does.
+
+    Without it the stream stays open when the query ends: Spark gives a sink no word of that.
+    """
+    client = bowstring.connect(coordinator) if isinstance(coordinator, str) else coordinator
+    client = client if isinstance(client, bowstring.Client) else client.client()
+    return StreamingQueryWrapper(query, stream, Attached(client, None), keep_stream=keep_stream)
+
+
+def _writer(
+    frame: DataFrame,
+    sink: str,
+    options: dict[str, str],
+    trigger: dict[str, Any] | str | None,
+    checkpoint: str | None,
+    name: str | None,
+) -> DataStreamWriter:
+    register(frame.sparkSession)
+    writer = frame.writeStream
+    if sink == "datasource":
+        writer = writer.format("bowstring").options(**options)
+    else:
+        writer = writer.foreachBatch(foreach_batch_writer(**options))
+    if trigger is not None:
+        writer = writer.trigger(**({"processingTime": trigger} if isinstance(trigger, str) else trigger))
+    if checkpoint is not None:
+        writer = writer.option("checkpointLocation", checkpoint)
+    return writer if name is None else writer.queryName(name)
+
+
+def temporary_checkpoint(spark: SparkSession) -> str | None:
+    """A directory for a query without a checkpoint, which Spark insists on; None if the session has one for all."""
+    if spark.conf.get("spark.sql.streaming.checkpointLocation", None):
+        return None
+    return tempfile.mkdtemp(prefix="bowstring-checkpoint-")
+
+
+@contextmanager
+def quick_arrow(spark: SparkSession) -> Iterator[None]:
+    """Turns off Spark's counting of Arrow bytes for a query that is started inside, unless the user has set a limit.
+
+    A query takes a copy of its session's configuration when it starts, so that this is undone right after.
+    """
+    with _conf_lock:
+        if spark.conf.get(_ARROW_BYTES, None) is not None:
+            yield
+            return
+        spark.conf.set(_ARROW_BYTES, _ARROW_BYTES_MAX)
+        try:
+            yield
+        finally:
+            spark.conf.unset(_ARROW_BYTES)

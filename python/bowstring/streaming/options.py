@@ -1,0 +1,188 @@
+"""Options of ``format("bowstring")``: names, defaults and checks. Spark hands all values over as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .routing import Routing
+
+#: What Spark itself adds to the options of a sink or source; nothing for us to look at.
+_OF_SPARK = {"checkpointlocation", "queryname", "outputmode", "truncate", "numrows"}
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """Options of a stream that does not exist yet; None takes the coordinator's default."""
+
+    partitions: int | None = None
+    max_buffered_batches: int | None = None
+    max_buffered_bytes: int | None = None
+    max_spool_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """``df.writeStream.format("bowstring")`` and ``df.write.format("bowstring")``."""
+
+    url: str
+    stream: str
+    limits: StreamLimits
+    routing: Routing
+    #: Seconds that an append may wait for room; None waits as long as it takes.
+    append_timeout: float | None
+    connect_timeout: float
+    #: Who writes, if it is not Spark's streaming query: for batch writes that may be repeated.
+    producer: str | None
+    run: str | None
+    epoch: int | None
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """``spark.readStream.format("bowstring")``."""
+
+    url: str
+    stream: str
+    #: A cursor to share or resume; None gives each query one of its own, kept in its checkpoint.
+    subscription: str | None
+    #: "earliest", "latest", or partition -> offset.
+    start: str | dict[int, int]
+    max_batches: int | None
+    max_bytes: int | None
+    connect_timeout: float
+    #: Whether the query fails when the producer is lost and all of its data has been read.
+    fail_on_producer_lost: bool
+
+
+_COMMON = ("url", "stream", "path", "connectTimeout")
+SINK_NAMES = (
+    *_COMMON, "partitions", "routing", "maxBufferedBatches", "maxBufferedBytes", "maxSpoolBytes", "appendTimeout",
+    "producer", "run", "epoch",
+)  # fmt: skip
+SOURCE_NAMES = (
+    *_COMMON, "subscription", "startingOffsets", "maxBatchesPerTrigger", "maxBytesPerTrigger", "failOnProducerLost",
+)  # fmt: skip
+
+
+def sink_options(given: Mapping[str, Any]) -> SinkOptions:
+    """Reads a sink's options.
+
+    Raises ValueError that names what is wrong and what is known.
+    """
+    read = _Reader(given, SINK_NAMES)
+    if read.number("epoch", least=0) is not None and not read.text("producer"):
+        raise ValueError("option 'epoch' needs option 'producer' too: an epoch is a number among one producer's")
+    return SinkOptions(
+        url=read.url(),
+        stream=read.stream(),
+        limits=StreamLimits(
+            partitions=read.number("partitions", least=1),
+            max_buffered_batches=read.number("maxBufferedBatches", least=1),
+            max_buffered_bytes=read.number("maxBufferedBytes", least=1),
+            max_spool_bytes=read.number("maxSpoolBytes", least=0),
+        ),
+        routing=Routing.parse(read.text("routing") or "spark"),
+        append_timeout=read.seconds("appendTimeout"),
+        connect_timeout=read.seconds("connectTimeout") or 10.0,
+        producer=read.text("producer"),
+        run=read.text("run"),
+        epoch=read.number("epoch", least=0),
+    )
+
+
+def source_options(given: Mapping[str, Any]) -> SourceOptions:
+    """Reads a source's options.
+
+    Raises ValueError that names what is wrong and what is known.
+    """
+    read = _Reader(given, SOURCE_NAMES)
+    return SourceOptions(
+        url=read.url(),
+        stream=read.stream(),
+        subscription=read.text("subscription"),
+        start=_start(read.text("startingOffsets") or "earliest"),
+        max_batches=read.number("maxBatchesPerTrigger", least=1),
+        max_bytes=read.number("maxBytesPerTrigger", least=1),
+        connect_timeout=read.seconds("connectTimeout") or 10.0,
+        fail_on_producer_lost=read.truth("failOnProducerLost", default=True),
+    )
+
+
+def _start(text: str) -> str | dict[int, int]:
+    if text in ("earliest", "latest"):
+        return text
+    try:
+        offsets = {int(partition): int(offset) for partition, offset in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        offsets = {-1: -1}
+    if any(number < 0 for entry in offsets.items() for number in entry):
+        raise ValueError(
+            f'option \'startingOffsets\' is {text!r}; use earliest, latest, or JSON like {{"0": 12, "1": 7}}'
+        )
+    return offsets
+
+
+class _Reader:
+    """Looks names up whatever their case, as Spark does, and refuses those that mean nothing."""
+
+    def __init__(self, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        self._given = {str(name).lower(): str(value).strip() for name, value in dict(given).items()}
+        unknown = sorted(set(self._given) - {name.lower() for name in known} - _OF_SPARK)
+        if unknown:
+            raise ValueError(
+                f'format("bowstring") does not know the option {", ".join(map(repr, unknown))}; '
+                f"it knows: {', '.join(known)}"
+            )
+
+    def text(self, name: str) -> str | None:
+        return self._given.get(name.lower()) or None
+
+    def url(self) -> str:
+        url = self.text("url")
+        if url is None:
+            raise ValueError(
+                "format(\"bowstring\") needs option 'url', for instance grpc://127.0.0.1:8815: "
+                "where the coordinator listens"
+            )
+        return url
+
+    def stream(self) -> str:
+        stream = self.text("stream") or self.text("path")
+        if stream is None:
+            raise ValueError("format(\"bowstring\") needs option 'stream': the stream's name on the coordinator")
+        return stream
+
+    def number(self, name: str, *, least: int) -> int | None:
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise ValueError(f"option {name!r} is {text!r}; it has to be a whole number of at least {least}")
+        return value
+
+    def seconds(self, name: str) -> float | None:
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            value = float(text.removesuffix("s"))
+        except ValueError:
+            value = 0.0
+        if not 0.0 < value < float("inf"):
+            raise ValueError(f"option {name!r} is {text!r}; it has to be a number of seconds above 0")
+        return value
+
+    def truth(self, name: str, *, default: bool) -> bool:
+        text = self.text(name)
+        if text is None:
+            return default
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"option {name!r} is {text!r}; it has to be true or false")
+        return text.lower() == "true"

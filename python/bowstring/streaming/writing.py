@@ -1,0 +1,148 @@
+"""Writing a micro-batch: what a Spark task does on its executor, and what the driver does when all are done.
+
+Both sinks, the Data Source and the one for foreachBatch, are thin shells around this file. A task asks first
+whether its epoch is committed already, then appends its batches as a writer of its own (epoch, task, attempt)
+and comes back with a receipt. The driver commits the epoch with the receipts that Spark says have won: what
+failed, speculative or repeated attempts have staged vanishes with the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import bowstring
+from pyspark import TaskContext
+from pyspark.sql.datasource import WriterCommitMessage
+
+from .connections import client_of
+from .options import SinkOptions
+from .types import Conformer, in_utc
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Local properties that Spark sets in every task of a streaming query. The run id has no name of its own:
+#: it is the job group that query.stop() cancels.
+_QUERY_ID, _BATCH_ID, _RUN_ID = "sql.streaming.queryId", "streaming.sql.batchId", "spark.jobGroup.id"
+
+
+@dataclass(frozen=True)
+class EpochIdentity:
+    """Whose epoch: a Spark query's id, the run's id, the micro-batch's number."""
+
+    producer: str
+    run: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class TaskResult(WriterCommitMessage):
+    """What a task sends to the driver: a few hundred bytes, whatever it has written."""
+
+    identity: EpochIdentity
+    #: None if the task had no rows, or if the epoch was committed before.
+    receipt: bytes | None
+
+
+def identity_in_task(options: SinkOptions, fallback: EpochIdentity | None = None) -> EpochIdentity:
+    """Who writes, as this task sees it: the options' word, else Spark's streaming query's, else `fallback`."""
+    if options.producer is not None and options.epoch is not None:
+        return EpochIdentity(options.producer, options.run or "batch", options.epoch)
+    context = TaskContext.get()
+    batch = context.getLocalProperty(_BATCH_ID) if context else None
+    query = context.getLocalProperty(_QUERY_ID) if context else None
+    if context is not None and batch is not None and query is not None:
+        return EpochIdentity(options.producer or query, context.getLocalProperty(_RUN_ID) or query, int(batch))
+    if fallback is None:
+        raise RuntimeError(
+            "no streaming query found around this task: bowstring's stream sink runs inside Spark's micro-batches only"
+        )
+    return fallback
+
+
+def write_task(
+    options: SinkOptions, partitions: int, identity: EpochIdentity, batches: Iterable[pa.RecordBatch]
+) -> TaskResult:
+    """Appends a task's batches; runs on the executor.
+
+    An append waits while other epochs' data fills the buffer. Spark ends such a wait by killing the Python
+    worker (two seconds after query.stop(), see spark.python.task.killTimeout), and the driver's wrapper ends
+    it at once by ending the stream.
+    """
+    client = client_of(options.url, options.connect_timeout)
+    if client.open_epoch(options.stream, identity.producer, identity.run, identity.epoch) == "already_committed":
+        return TaskResult(identity, None)
+    try:
+        return TaskResult(identity, _append_all(client, options, partitions, identity, batches))
+    except bowstring.BowstringError as error:
+        if error.code == "epoch_committed":
+            return TaskResult(identity, None)
+        raise
+
+
+def _append_all(
+    client: bowstring.Client,
+    options: SinkOptions,
+    partitions: int,
+    identity: EpochIdentity,
+    batches: Iterable[pa.RecordBatch],
+) -> bytes | None:
+    """The receipt, or None if there were no rows. The writer opens with the first batch that has some."""
+    context = TaskContext.get()
+    assert context is not None, "runs inside a Spark task"
+    task, attempt = context.partitionId(), context.taskAttemptId()
+    filled = (batch for batch in batches if batch.num_rows)
+    first = next(filled, None)
+    if first is None:
+        return None
+    options.routing.check(first.schema.names)
+    conform = Conformer(in_utc(first.schema))
+    writer = client.writer(
+        options.stream,
+        producer=identity.producer,
+        run=identity.run,
+        epoch=identity.epoch,
+        task=task,
+        attempt=attempt,
+        append_timeout=options.append_timeout,
+    )
+    try:
+        _append_batch(writer, options, conform(first), partitions, task, 0)
+        for index, batch in enumerate(filled, start=1):
+            _append_batch(writer, options, conform(batch), partitions, task, index)
+        return writer.finish()
+    finally:
+        writer.close()
+
+
+def _append_batch(
+    writer: bowstring.EpochWriter, options: SinkOptions, batch: pa.RecordBatch, partitions: int, task: int, index: int
+) -> None:
+    for partition, part in options.routing.split(batch, partitions, task, index):
+        writer.append(part, partition=partition)
+
+
+def commit_epoch(options: SinkOptions, results: Sequence[WriterCommitMessage | None]) -> str:
+    """Makes the winners' batches visible, all at once; runs on the driver. Repeating it changes nothing."""
+    found = [result for result in results if isinstance(result, TaskResult)]
+    if not found:
+        raise RuntimeError("Spark handed over no task's result, so that the epoch to commit is unknown")
+    identity = found[0].identity
+    receipts = [result.receipt for result in found if result.receipt is not None]
+    client = client_of(options.url, options.connect_timeout)
+    return client.commit_epoch(options.stream, identity.producer, identity.run, identity.epoch, receipts)
+
+
+def abort_epoch(options: SinkOptions, results: Sequence[WriterCommitMessage | None]) -> None:
+    """Gives back what a failed micro-batch has staged, where some task came far enough to say which it was.
+
+    Otherwise the stream's end, the query's next run or the next commit does it.
+    """
+    found = [result for result in results if isinstance(result, TaskResult)]
+    if found:
+        identity = found[0].identity
+        client_of(options.url, options.connect_timeout).abort_epoch(
+            options.stream, identity.producer, identity.run, identity.epoch
+        )

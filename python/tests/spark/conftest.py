@@ -1,0 +1,102 @@
+"""One Spark per test process, small and quick; one coordinator per test."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bowstring
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row, SparkSession
+
+SPARK_CONF = {
+    "spark.ui.enabled": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.driver.memory": "2g",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.sql.session.timeZone": "Europe/Berlin",
+    # Off by default in Spark 4.3.
+    "spark.sql.timeType.enabled": "true",
+}
+
+
+def start_spark(master: str = "local[2,4]") -> SparkSession:
+    """A session with 2 cores whose tasks are tried up to 4 times."""
+    from pyspark.sql import SparkSession
+
+    # Spark looks for "python3" otherwise, which need not be the one that has bowstring.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder.master(master)
+    for name, value in SPARK_CONF.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("OFF")
+    return session
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    from bowstring.streaming import register
+
+    session = start_spark()
+    register(session)
+    yield session
+    for query in session.streams.active:
+        query.stop()
+    session.stop()
+
+
+@pytest.fixture
+def coordinator() -> Iterator[bowstring.StreamCoordinator]:
+    with bowstring.StreamCoordinator() as running:
+        yield running
+
+
+@pytest.fixture
+def client(coordinator: bowstring.StreamCoordinator) -> bowstring.Client:
+    return coordinator.client()
+
+
+@pytest.fixture
+def checkpoint() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        yield directory
+
+
+@pytest.fixture
+def numbers(spark: SparkSession, tmp_path: Path) -> Callable[..., DataFrame]:
+    """Streams of numbers 0 to rows - 1, with k = id % 7, from Parquet files: a file per micro-batch task."""
+
+    def make(rows: int = 1000, files: int = 4, per_trigger: int = 2) -> DataFrame:
+        directory = tmp_path / f"numbers-{rows}-{files}"
+        if not directory.exists():
+            frame = spark.range(0, rows, 1, files).selectExpr("id", "id % 7 AS k")
+            frame.write.parquet(str(directory))
+        reader = spark.readStream.schema("id long, k long").option("maxFilesPerTrigger", per_trigger)
+        return reader.parquet(str(directory))
+
+    return make
+
+
+def read_stream(spark: SparkSession, url: str, stream: str, **options: Any) -> DataFrame:
+    """The stream as a streaming DataFrame."""
+    reader = spark.readStream.format("bowstring").option("url", url).option("stream", stream)
+    return reader.options(**options).load()
+
+
+def collect_available(frame: DataFrame, checkpoint: str | None = None) -> list[Row]:
+    """What an AvailableNow query of the frame gives."""
+    rows: list[Row] = []
+    writer = frame.writeStream.foreachBatch(lambda batch, _: rows.extend(batch.collect()))
+    if checkpoint is not None:
+        writer = writer.option("checkpointLocation", checkpoint)
+    query = writer.trigger(availableNow=True).start()
+    query.awaitTermination()
+    return rows
