@@ -42,7 +42,8 @@ class StreamingQueryWrapper:
         self.stream = stream
         self.coordinator = attached.owned
         self._attached = attached
-        self._client = attached.client
+        # One of its own, which gives up early: nothing here may hold up the end.
+        self._client = bowstring.connect(attached.url, retry_deadline=_STOP_SECONDS)
         self._keep_stream = keep_stream
         self._temporary = temporary
         self._stopping = False
@@ -155,12 +156,11 @@ class StreamingQueryWrapper:
         alone_since: float | None = None
         while True:
             try:
-                stats = self._client.get_stats(self.stream)
-                lag = _lag(self._client.describe_stream(self.stream))
+                (found,) = self._client.get_stats(self.stream)["streams"]
             except bowstring.BowstringError:
                 return False
-            now = time.monotonic()
-            alone_since = None if stats.get("readers") else (alone_since or now)
+            now, lag = time.monotonic(), _lag(found)
+            alone_since = None if found["readers"] else (alone_since or now)
             alone = alone_since is not None and now - alone_since > 1.0
             if lag == 0 or alone or now > deadline:
                 return lag == 0

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _BATCH_BYTES_MAX = 64 << 20
 #: How long the source may take to give its first batch, which tells the schema.
 _SCHEMA_SECONDS = 60.0
+#: How long a producer that has ended may take to say goodbye.
+_CLOSE_SECONDS = 5.0
 
 
 @final
@@ -142,7 +144,7 @@ class StreamingSourceHandle:
             close = getattr(self._source, "close", None)
             if close is not None:
                 self._quietly(close)
-            self._quietly(self._producer.close)
+            self._quietly(lambda: self._producer.close(timeout=_CLOSE_SECONDS))
             self._done.set()
 
     def _failed(self, error: BaseException) -> None:
@@ -150,6 +152,7 @@ class StreamingSourceHandle:
             return
         self.producer_error = error
         reason = f"the source raised {type(error).__name__}: {error}"
+        self._quietly(self._producer.flush)
         self._quietly(lambda: self._attached.client.fail_stream(self.stream, reason))
 
     @staticmethod

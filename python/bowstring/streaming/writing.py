@@ -108,13 +108,10 @@ def _append_all(
         attempt=attempt,
         append_timeout=options.append_timeout,
     )
-    try:
-        _append_batch(writer, options, conform(first), partitions, task, 0)
-        for index, batch in enumerate(filled, start=1):
-            _append_batch(writer, options, conform(batch), partitions, task, index)
-        return writer.finish()
-    finally:
-        writer.close()
+    _append_batch(writer, options, conform(first), partitions, task, 0)
+    for index, batch in enumerate(filled, start=1):
+        _append_batch(writer, options, conform(batch), partitions, task, index)
+    return writer.finish()
 
 
 def _append_batch(

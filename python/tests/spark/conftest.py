@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bowstring
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
@@ -33,6 +36,8 @@ def start_spark(master: str = "local[2,4]") -> SparkSession:
 
     # Spark looks for "python3" otherwise, which need not be the one that has bowstring.
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    # Workers import faults.py.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     builder = SparkSession.builder.master(master)
     for name, value in SPARK_CONF.items():
         builder = builder.config(name, value)
@@ -100,3 +105,11 @@ def collect_available(frame: DataFrame, checkpoint: str | None = None) -> list[R
     query = writer.trigger(availableNow=True).start()
     query.awaitTermination()
     return rows
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
+    """Until the condition holds, looked at every 50 ms; fails when the time is up."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
