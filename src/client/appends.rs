@@ -125,7 +125,7 @@ impl Appends {
         let limit = self.client.options().message_bytes_max;
         let user_bytes = u64::try_from(batch.user.len()).unwrap_or(u64::MAX);
         let bytes = batch.bytes().saturating_add(user_bytes);
-        let largest = batch.dictionaries.messages().map(|(_, message)| message.bytes()).fold(bytes, u64::max);
+        let largest = bytes.max(batch.dictionaries.message_bytes_max());
         if largest.saturating_add(ENVELOPE_BYTES) > limit {
             return Err(Error::MessageTooLarge { bytes: largest, limit });
         }

@@ -84,7 +84,7 @@ impl BatchEncoder {
         while let Some((content, message)) = next_message(&mut buffers)? {
             match content {
                 Content::Schema => {}
-                Content::Dictionary { id, delta } => self.dictionaries = self.dictionaries.with(id, delta, message),
+                Content::Dictionary { id, delta } => self.dictionaries = self.dictionaries.with(id, delta, message)?,
                 Content::Batch { rows } => encoded = Some((message, rows)),
             }
         }

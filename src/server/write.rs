@@ -219,21 +219,23 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        match ipc::inspect(&head.header, head.body_len)? {
+        match self.schema.inspect(&head.header, head.body_len)? {
             Kind::Empty => input.body().await.map(drop),
             Kind::Schema => {
                 self.ids = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
                 input.body().await.map(drop)
             }
             Kind::Dictionary { id, delta } => {
+                self.check_dictionary_room(&head)?;
                 let message = Message { header: head.header, body: input.body().await? };
-                ipc::check_compressed(&message.header, &message.body)?;
-                let (id, message) = self.ids.rewrite(id, delta, message)?;
-                self.dictionary_bytes += message.bytes();
-                self.dictionaries = self.dictionaries.with(id, delta, message);
+                for (id, message) in self.ids.rewrite(id, delta, &message)? {
+                    self.schema.check_dictionary(id, &message)?;
+                    self.dictionary_bytes += message.bytes();
+                    self.dictionaries = self.dictionaries.with(id, delta, message)?;
+                }
                 Ok(())
             }
-            Kind::Batch { rows } => self.take_batch(input, head, rows, progress).await,
+            Kind::Batch { rows, compressed } => self.take_batch(input, head, rows, compressed, progress).await,
         }
     }
 
@@ -243,18 +245,21 @@ impl Writing {
         input: &mut Input<B>,
         head: FlightHead,
         rows: u64,
+        compressed: bool,
         progress: &watch::Sender<Option<AppendResult>>,
     ) -> Result<(), Error>
     where
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        self.schema.check_layout(&head.header)?;
+        self.schema.check_dictionaries(&self.dictionaries)?;
         let metadata = self.metadata(&head)?;
-        let bytes = (head.header.len() as u64).saturating_add(head.body_len).saturating_add(self.dictionary_bytes);
+        let bytes = held_bytes(&head).saturating_add(self.dictionary_bytes);
         let place = self.reserve(bytes, progress).await?;
         let message = Message { header: head.header, body: input.body().await? };
-        ipc::check_compressed(&message.header, &message.body)?;
+        if compressed {
+            self.schema.check_compressed(&message.header, &message.body)?;
+        }
         let batch = EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: metadata.user, rows };
         let data = match place {
             Place::Memory => StoredBatch::Memory(Arc::new(batch)),
@@ -278,6 +283,14 @@ impl Writing {
             Route::Metadata if head.metadata.is_empty() => Ok(stock(self.cell.next_partition())),
             Route::Metadata => Ok(AppendMetadata::from_bytes(&head.metadata)?),
         }
+    }
+
+    /// Dictionaries are charged with the batch that follows, so together they must be able to fit: without
+    /// that, dictionaries alone could fill all memory.
+    fn check_dictionary_room(&self, head: &FlightHead) -> Result<(), Error> {
+        let bytes = held_bytes(head).saturating_add(self.dictionary_bytes);
+        let limit = self.cell.options().limits.max_buffered_bytes;
+        if bytes > limit { Err(Error::Engine(crate::engine::Error::BatchTooLarge { bytes, limit })) } else { Ok(()) }
     }
 
     /// Waits for room until the append's own time or the call's deadline is over, or the server shuts down.
@@ -318,6 +331,11 @@ impl Writing {
         progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt }));
         Ok(())
     }
+}
+
+/// What a message holds in memory: its metadata too, which the reader gets back.
+fn held_bytes(head: &FlightHead) -> u64 {
+    ((head.header.len() + head.metadata.len()) as u64).saturating_add(head.body_len)
 }
 
 /// The appender of a client that says nothing of itself.

@@ -3,7 +3,7 @@
 //! A file has no name: it is gone when the last batch in it is dropped, also after `kill -9`.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,12 +16,21 @@ use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::{Body, Message};
 
+/// A writer goes on to a new file when its file has so many bytes: what a long-lived writer's readers are done
+/// with is freed, though the writer still holds its newest file. At most that much per writer is kept longer
+/// than needed.
+const FILE_BYTES_CUT: u64 = 64 << 20;
+
+/// Pieces of a batch in one system call; Linux takes up to 1,024.
+const PIECES_AT_ONCE: usize = 256;
+
 /// Where the spool is, and what it leaves free.
 #[derive(Debug, Clone)]
 pub struct SpoolOptions {
     /// The folder; none: the system's folder for temporary files.
     pub dir: Option<PathBuf>,
-    /// Bytes of the disk that are never used. Default 1 GiB, so that logs and other programs go on.
+    /// Bytes of the disk that are never used. Default 1 GiB, so that logs and other programs go on. Writers
+    /// that look at the same moment may each go below it by one batch.
     pub reserve_bytes: u64,
 }
 
@@ -55,28 +64,50 @@ impl Spool {
         SpoolFile { spool: self.clone(), open: Arc::default() }
     }
 
-    fn check_room(&self, bytes: u64) -> Result<(), StorageError> {
-        let status = rustix::fs::statvfs(&self.dir).map_err(|error| self.error("look at", error.into()))?;
-        let available = status.f_bavail.saturating_mul(status.f_frsize);
+    /// Whether the disk has so many bytes beyond the reserve.
+    ///
+    /// # Errors
+    /// [`StorageError::DiskFull`], or [`StorageError::Io`] if the disk cannot be asked.
+    pub fn check_room(&self, bytes: u64) -> Result<(), StorageError> {
+        let available = self.available()?;
         if available < bytes.saturating_add(self.reserve_bytes) {
-            return Err(StorageError::DiskFull { bytes, dir: self.dir.display().to_string(), available, reserve: self.reserve_bytes });
+            return Err(self.full(bytes, available));
         }
         Ok(())
+    }
+
+    fn available(&self) -> Result<u64, StorageError> {
+        let status = rustix::fs::statvfs(&self.dir).map_err(|error| self.error("look at", error.into()))?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
+    fn full(&self, bytes: u64, available: u64) -> StorageError {
+        StorageError::DiskFull { bytes, dir: self.dir.display().to_string(), available, reserve: self.reserve_bytes }
     }
 
     fn error(&self, what: &'static str, source: io::Error) -> StorageError {
         StorageError::Io { what, dir: self.dir.display().to_string(), source }
     }
+
+    /// A disk may fill up, or a quota be used up, between the look and the write.
+    fn write_error(&self, bytes: u64, source: io::Error) -> StorageError {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                self.full(bytes, self.available().unwrap_or(0))
+            }
+            _ => self.error("write to", source),
+        }
+    }
 }
 
-/// A file of one writer. Clones share it.
+/// Where a writer's batches go. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SpoolFile {
     spool: Spool,
     open: Arc<Mutex<Option<OpenFile>>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct OpenFile {
     file: Arc<File>,
     end: u64,
@@ -88,37 +119,65 @@ impl SpoolFile {
     /// # Errors
     /// [`StorageError::DiskFull`], [`StorageError::Io`]; the batch is not stored then.
     pub fn write(&self, batch: EncodedBatch) -> Result<SpooledBatch, StorageError> {
-        let bytes = batch.bytes();
+        let EncodedBatch { message, dictionaries, user, rows } = batch;
+        let bytes = message.bytes() + user.len() as u64;
         self.spool.check_room(bytes)?;
         let mut open = self.open.lock();
-        let current = match &mut *open {
-            Some(open) => open,
-            none => {
-                let file = tempfile::tempfile_in(&self.spool.dir).map_err(|error| self.spool.error("open", error))?;
-                none.insert(OpenFile { file: Arc::new(file), end: 0 })
-            }
-        };
-        let at = current.end;
-        let mut checksum = crc32fast::Hasher::new();
-        let mut place = at;
-        for piece in std::iter::once(&batch.message.header).chain(batch.message.body.chunks()) {
-            current.file.write_all_at(piece, place).map_err(|error| self.spool.error("write to", error))?;
-            checksum.update(piece);
-            place += piece.len() as u64;
+        let OpenFile { file, end: at } = self.file_with_room(&mut open)?;
+        let pieces: Vec<&[u8]> = [&message.header, &user]
+            .into_iter()
+            .chain(message.body.chunks())
+            .map(AsRef::as_ref)
+            .filter(|piece| !piece.is_empty())
+            .collect();
+        write_pieces(&file, &pieces, at).map_err(|error| self.spool.write_error(bytes, error))?;
+        if let Some(open) = open.as_mut() {
+            open.end = at + bytes;
         }
-        current.end = place;
+        drop(open);
+        let mut checksum = crc32fast::Hasher::new();
+        pieces.iter().for_each(|piece| checksum.update(piece));
         Ok(SpooledBatch {
-            file: current.file.clone(),
+            file,
             dir: self.spool.dir.clone(),
             at,
-            header_bytes: batch.message.header.len(),
             bytes,
+            header_bytes: message.header.len(),
+            user_bytes: user.len(),
             checksum: checksum.finalize(),
-            dictionaries: batch.dictionaries,
-            user: batch.user,
-            rows: batch.rows,
+            dictionaries,
+            rows,
         })
     }
+
+    /// The open file, or a new one if there is none yet or it is long enough.
+    fn file_with_room(&self, open: &mut Option<OpenFile>) -> Result<OpenFile, StorageError> {
+        if let Some(current) = open.as_ref().filter(|current| current.end < FILE_BYTES_CUT) {
+            return Ok(current.clone());
+        }
+        let file = tempfile::tempfile_in(&self.spool.dir).map_err(|error| self.spool.error("open a file of", error))?;
+        Ok(open.insert(OpenFile { file: Arc::new(file), end: 0 }).clone())
+    }
+}
+
+/// Writes pieces one behind the other, many at a time: a body may have come in thousands.
+fn write_pieces(file: &File, pieces: &[&[u8]], at: u64) -> io::Result<()> {
+    let mut at = at;
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        let now = left.len().min(PIECES_AT_ONCE);
+        match rustix::io::pwritev(file, &left[..now], at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// A batch in a spool file.
@@ -127,11 +186,12 @@ pub struct SpooledBatch {
     file: Arc<File>,
     dir: PathBuf,
     at: u64,
-    header_bytes: usize,
+    /// Of header, user's metadata and body, in this order.
     bytes: u64,
+    header_bytes: usize,
+    user_bytes: usize,
     checksum: u32,
     dictionaries: Arc<DictionarySet>,
-    user: Bytes,
     rows: u64,
 }
 
@@ -141,7 +201,7 @@ impl SpooledBatch {
     /// # Errors
     /// [`StorageError::Io`], [`StorageError::Damaged`].
     pub fn read(&self) -> Result<EncodedBatch, StorageError> {
-        let io_error = |source| StorageError::Io { what: "read", dir: self.dir.display().to_string(), source };
+        let io_error = |source| StorageError::Io { what: "read from", dir: self.dir.display().to_string(), source };
         let len = usize::try_from(self.bytes).map_err(|error| io_error(io::Error::other(error)))?;
         let mut bytes = BytesMut::zeroed(len);
         self.file.read_exact_at(&mut bytes, self.at).map_err(io_error)?;
@@ -151,20 +211,22 @@ impl SpooledBatch {
         }
         let mut body = bytes.freeze();
         let header = body.split_to(self.header_bytes);
+        let user: Bytes = body.split_to(self.user_bytes);
         let message = Message { header, body: Body::from(body) };
-        Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: self.user.clone(), rows: self.rows })
+        Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user, rows: self.rows })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Code;
 
-    fn batch(body: &'static [u8]) -> EncodedBatch {
+    fn batch(body: &[u8]) -> EncodedBatch {
         let mut pieces = Body::new();
         let (front, back) = body.split_at(body.len() / 2);
-        pieces.push(Bytes::from_static(front));
-        pieces.push(Bytes::from_static(back));
+        pieces.push(Bytes::copy_from_slice(front));
+        pieces.push(Bytes::copy_from_slice(back));
         let message = Message { header: Bytes::from_static(b"header"), body: pieces };
         EncodedBatch { message, dictionaries: DictionarySet::empty(), user: Bytes::from_static(b"user"), rows: 3 }
     }
@@ -187,19 +249,57 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_thousands_of_pieces_is_written_whole() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut whole = batch(b"");
+        (0..3000u32).for_each(|piece| whole.message.body.push(Bytes::copy_from_slice(&piece.to_le_bytes())));
+        let read = spool(&dir, 0).file().write(whole.clone()).expect("there is room").read().expect("is there");
+        assert_eq!(read.message.body.contiguous(), whole.message.body.contiguous());
+    }
+
+    #[test]
     fn damage_is_noticed() {
         let dir = tempfile::tempdir().expect("a folder");
         let spooled = spool(&dir, 0).file().write(batch(b"body")).expect("there is room");
-        spooled.file.write_all_at(b"X", 8).expect("can be written");
-        assert!(matches!(spooled.read(), Err(StorageError::Damaged { bytes: 10, at: 0, .. })));
+        spooled.file.write_all_at(b"X", 11).expect("can be written");
+        let error = spooled.read().expect_err("is damaged");
+        assert!(matches!(error, StorageError::Damaged { bytes: 14, at: 0, .. }), "{error}");
+        assert_eq!(error.code(), Code::Storage);
+        spooled.file.set_len(10).expect("can be cut");
+        assert!(matches!(spooled.read(), Err(StorageError::Io { .. })));
     }
 
     #[test]
     fn the_disks_reserve_is_not_touched() {
         let dir = tempfile::tempdir().expect("a folder");
-        let refused = spool(&dir, u64::MAX / 2).file().write(batch(b"body"));
-        assert_eq!(refused.expect_err("the reserve is larger than any disk").code(), Code::SpoolFull);
+        let error = spool(&dir, u64::MAX / 2).file().write(batch(b"body")).expect_err("the reserve is larger than any disk");
+        assert_eq!(error.code(), Code::SpoolFull);
+        let text = error.to_string();
+        assert!(text.contains("in reserve") && text.contains("choose another spool_dir"), "{text}");
     }
 
-    use crate::engine::Code;
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let spool = spool(&dir, 0);
+        assert_eq!(spool.write_error(1, io::ErrorKind::StorageFull.into()).code(), Code::SpoolFull);
+        assert_eq!(spool.write_error(1, io::ErrorKind::PermissionDenied.into()).code(), Code::Storage);
+    }
+
+    #[test]
+    fn a_long_file_is_followed_by_another_and_freed_with_its_last_batch() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = spool(&dir, 0).file();
+        let body = vec![7; 24 << 20];
+        let spooled: Vec<_> = (0..4).map(|_| file.write(batch(&body)).expect("there is room")).collect();
+        assert!((1..3).all(|later| Arc::ptr_eq(&spooled[0].file, &spooled[later].file)), "72 MiB, begun below 64 MiB");
+        assert!(!Arc::ptr_eq(&spooled[0].file, &spooled[3].file));
+        let first = Arc::downgrade(&spooled[0].file);
+        let mut spooled = spooled.into_iter();
+        spooled.by_ref().take(2).for_each(drop);
+        assert!(first.upgrade().is_some(), "its third batch still is there");
+        drop(spooled.next());
+        assert!(first.upgrade().is_none());
+        assert_eq!(spooled.next().expect("the fourth").read().expect("is there").message.body.len(), 24 << 20);
+    }
 }

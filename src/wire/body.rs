@@ -56,26 +56,41 @@ impl Body {
         }
     }
 
-    /// The `N` bytes at `at`, wherever the chunks are cut; none if the body ends before.
-    #[must_use]
-    pub fn array_at<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
-        let mut skip = usize::try_from(at).ok()?;
-        let mut found = [0; N];
-        let mut filled = 0;
-        for chunk in &self.chunks {
-            if skip >= chunk.len() {
-                skip -= chunk.len();
-                continue;
-            }
-            let take = (chunk.len() - skip).min(N - filled);
-            found[filled..filled + take].copy_from_slice(&chunk[skip..skip + take]);
-            filled += take;
-            skip = 0;
-            if filled == N {
-                return Some(found);
-            }
+    /// Reads here and there, fastest from front to back.
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        Cursor { chunks: &self.chunks, index: 0, start: 0 }
+    }
+}
+
+/// A place in a body: what lies behind it is found without looking at the chunks before it again.
+pub(super) struct Cursor<'a> {
+    chunks: &'a [Bytes],
+    index: usize,
+    /// Where the chunk at `index` starts.
+    start: u64,
+}
+
+impl Cursor<'_> {
+    /// Fills `into` with the bytes at `at`, wherever the chunks are cut; false if the body ends before.
+    pub(super) fn read(&mut self, at: u64, into: &mut [u8]) -> bool {
+        if at < self.start {
+            (self.index, self.start) = (0, 0);
         }
-        None
+        let mut filled = 0;
+        while let Some(chunk) = self.chunks.get(self.index) {
+            let skip = usize::try_from(at + filled as u64 - self.start).unwrap_or(usize::MAX);
+            if let Some(there) = chunk.get(skip..) {
+                let take = there.len().min(into.len() - filled);
+                into[filled..filled + take].copy_from_slice(&there[..take]);
+                filled += take;
+                if filled == into.len() {
+                    return true;
+                }
+            }
+            self.start += chunk.len() as u64;
+            self.index += 1;
+        }
+        false
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;
 use prost::Message;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
 use crate::engine::{AppenderKind, Attempt, Epoch, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task};
@@ -182,13 +182,13 @@ pub fn path_target(path: &[String]) -> Result<(StreamName, Option<PartitionId>),
         [stream, partition] => {
             let number = partition.parse().map_err(|_| WireError::Invalid {
                 what: "descriptor",
-                reason: format!("the second part of the path is the partition's number, but it is {partition:?}"),
+                reason: format!("the second part of the path is {partition:?}; it is the partition's number, such as \"0\""),
             })?;
             Ok((StreamName::new(stream)?, Some(PartitionId(number))))
         }
         _ => Err(WireError::Invalid {
             what: "descriptor",
-            reason: format!("a path has one or two parts, [stream] or [stream, partition], but this one has {}", path.len()),
+            reason: format!("its path has {} parts; set it to [stream] or [stream, partition]", path.len()),
         }),
     }
 }
@@ -278,16 +278,27 @@ fn to_json(command: &impl Serialize) -> Vec<u8> {
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(what: &'static str, text: &[u8]) -> Result<T, WireError> {
-    serde_json::from_slice(text).map_err(|error| WireError::Invalid {
-        what,
-        reason: format!("{error}; it is a JSON object such as {{\"stream\": \"s\"}} (docs/flight.md lists its fields)"),
-    })
+    let invalid = |reason| WireError::Invalid { what, reason };
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { String::new() } else { format!("field `{path}`: ") };
+        invalid(format!("{field}{}; {HINT}", error.inner()))
+    })?;
+    json.end().map_err(|error| invalid(format!("{error}; {HINT}")))?;
+    Ok(value)
 }
+
+/// What to do about a text that cannot be used.
+const HINT: &str = "send a JSON object such as {\"stream\": \"s\"} (docs/flight.md lists its fields)";
 
 /// Stream ids use all 64 bits, more than a JSON number carries in most languages: written as text, read as
 /// text or number.
 mod id_text {
-    use super::{Deserialize, Deserializer, Serializer};
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserialize, Deserializer, Serializer};
 
     #[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
     pub(super) fn serialize<S: Serializer>(id: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -298,18 +309,32 @@ mod id_text {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Id {
-            Number(u64),
-            Text(String),
+        Ok(Option::<Id>::deserialize(deserializer)?.map(|Id(id)| id))
+    }
+
+    struct Id(u64);
+
+    impl<'de> Deserialize<'de> for Id {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(NumberOrText).map(Id)
         }
-        match Option::<Id>::deserialize(deserializer)? {
-            None => Ok(None),
-            Some(Id::Number(id)) => Ok(Some(id)),
-            Some(Id::Text(id)) => {
-                id.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("stream_id is a number, but it is {id:?}")))
-            }
+    }
+
+    struct NumberOrText;
+
+    impl Visitor<'_> for NumberOrText {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number from 0 to 18446744073709551615, or its digits as text")
+        }
+
+        fn visit_u64<E: Error>(self, id: u64) -> Result<u64, E> {
+            Ok(id)
+        }
+
+        fn visit_str<E: Error>(self, id: &str) -> Result<u64, E> {
+            id.parse().map_err(|_| E::invalid_value(serde::de::Unexpected::Str(id), &self))
         }
     }
 }

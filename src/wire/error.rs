@@ -21,6 +21,24 @@ pub enum WireError {
         /// The limit.
         limit: u64,
     },
+    /// What comes with a body is larger than the receiver takes.
+    #[error(
+        "the descriptor, schema and metadata of a message have {bytes} bytes, more than the {limit} bytes that are allowed; send fewer columns or less metadata"
+    )]
+    HeadTooLarge {
+        /// Their size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A compressed body would become larger than the receiver takes.
+    #[error("a body becomes {bytes} bytes when it is decompressed, more than the {limit} bytes that are allowed; send smaller batches")]
+    DecompressedTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The batches' schema is not the stream's.
     #[error("the schema does not fit the stream: {difference}; send batches of the stream's schema, or use another stream")]
     SchemaMismatch {
@@ -46,7 +64,7 @@ impl WireError {
     pub fn code(&self) -> Code {
         match self {
             Self::Malformed { .. } => Code::MalformedMessage,
-            Self::MessageTooLarge { .. } => Code::MessageTooLarge,
+            Self::MessageTooLarge { .. } | Self::HeadTooLarge { .. } | Self::DecompressedTooLarge { .. } => Code::MessageTooLarge,
             Self::SchemaMismatch { .. } => Code::SchemaMismatch,
             Self::Invalid { .. } | Self::Name(_) => Code::InvalidArgument,
         }

@@ -1,29 +1,28 @@
 //! Arrow IPC messages, looked at from the header only.
 //!
-//! The guard: a hostile header can make a decoder allocate without bound, panic or abort (the measurements
-//! are in the project's benchmarks). So every number in it is checked against the body that came with it
-//! before anybody else sees the message. Format: <https://arrow.apache.org/docs/format/Columnar.html>.
+//! The guard: a hostile header can make a decoder allocate without bound, panic or abort. So every number in it
+//! is checked against the body that came with it before anybody else sees the message: here what holds for any
+//! schema, in [`StreamSchema::inspect`](super::schema::StreamSchema::inspect) what follows from the stream's.
+//! Format: <https://arrow.apache.org/docs/format/Columnar.html>.
 
-use arrow_ipc::{BodyCompression, CompressionType, MessageHeader, MetadataVersion, RecordBatch};
+use arrow_ipc::{MessageHeader, MetadataVersion, RecordBatch};
 use bytes::Bytes;
 use flatbuffers::VerifierOptions;
 
 pub use super::body::Body;
+use super::compression::Decompressed;
 use super::error::WireError;
+use super::frame::HEAD_BYTES_MAX;
 
-/// Largest header: a schema of a hundred thousand columns fits.
-const HEADER_BYTES_MAX: usize = 64 << 20;
 /// Most rows of a batch: what Arrow's Java and Spark can hold, and what bounds a batch of null columns, which
 /// has no bytes at all.
-const ROWS_MAX: i64 = i32::MAX as i64;
-/// Most values of one array inside a batch, for instance of a list's items.
-const VALUES_MAX: i64 = 1 << 40;
-/// Most bytes that a compressed body may claim to become: as much as the largest message.
-const DECOMPRESSED_BYTES_MAX: u64 = 1 << 30;
-/// LZ4 cannot compress better than this.
-const LZ4_RATIO_MAX: u64 = 256;
-/// ZSTD can, in theory; what real data gives stays far below.
-const ZSTD_RATIO_MAX: u64 = 1 << 16;
+pub const ROWS_MAX: i64 = i32::MAX as i64;
+/// Most values of one array inside a batch, for instance of a list's items: as many as the largest message has
+/// bits.
+const VALUES_MAX: i64 = 8 << 30;
+/// How much larger a header may become when what it shares is counted each time: bounds the time to verify it.
+/// Arrow's own headers stay below 3.
+const APPARENT_RATIO_MAX: usize = 8;
 
 /// One Arrow IPC message: the flatbuffer without its length prefix, and the body.
 #[derive(Clone, Debug)]
@@ -58,6 +57,8 @@ pub enum Kind {
     Batch {
         /// Its number of rows.
         rows: u64,
+        /// Whether its body has still to be looked at, once it is there.
+        compressed: bool,
     },
     /// No header at all: only metadata.
     Empty,
@@ -65,13 +66,13 @@ pub enum Kind {
 
 /// The header, verified.
 pub(super) fn parse(header: &[u8]) -> Result<arrow_ipc::Message<'_>, WireError> {
-    if header.len() > HEADER_BYTES_MAX {
-        return Err(WireError::MessageTooLarge { bytes: header.len() as u64, limit: HEADER_BYTES_MAX as u64 });
+    if header.len() as u64 > HEAD_BYTES_MAX {
+        return Err(WireError::HeadTooLarge { bytes: header.len() as u64, limit: HEAD_BYTES_MAX });
     }
     let options = VerifierOptions {
         max_depth: 128,
         max_tables: 1_000_000,
-        max_apparent_size: 4 * HEADER_BYTES_MAX,
+        max_apparent_size: 4096 + APPARENT_RATIO_MAX * header.len(),
         ignore_missing_null_terminator: false,
     };
     let message =
@@ -86,29 +87,42 @@ pub(super) fn parse(header: &[u8]) -> Result<arrow_ipc::Message<'_>, WireError> 
 /// Allocates nothing.
 ///
 /// # Errors
-/// [`WireError::Malformed`] or [`WireError::MessageTooLarge`].
+/// [`WireError::Malformed`] or [`WireError::HeadTooLarge`].
 pub fn inspect(header: &[u8], body_len: u64) -> Result<Kind, WireError> {
     if header.is_empty() {
         return if body_len == 0 { Ok(Kind::Empty) } else { Err(WireError::malformed("a body without a header")) };
     }
-    let message = parse(header)?;
+    inspect_message(&parse(header)?, body_len)
+}
+
+/// [`inspect`] for a header that is verified already.
+pub(super) fn inspect_message(message: &arrow_ipc::Message<'_>, body_len: u64) -> Result<Kind, WireError> {
     if u64::try_from(message.bodyLength()).ok() != Some(body_len) {
         return Err(WireError::malformed(format!("the header says a body of {} bytes, but {body_len} came", message.bodyLength())));
     }
     match message.header_type() {
-        MessageHeader::Schema if message.header_as_schema().is_some() => Ok(Kind::Schema),
+        MessageHeader::Schema if message.header_as_schema().is_some() && body_len == 0 => Ok(Kind::Schema),
         MessageHeader::DictionaryBatch => {
             let dictionary = message.header_as_dictionary_batch().ok_or_else(|| WireError::malformed("a dictionary without its table"))?;
-            let values = dictionary.data().ok_or_else(|| WireError::malformed("a dictionary without values"))?;
-            check_batch(&values, body_len)?;
+            check_batch(&values(message)?, body_len)?;
             Ok(Kind::Dictionary { id: dictionary.id(), delta: dictionary.isDelta() })
         }
         MessageHeader::RecordBatch => {
-            let batch = message.header_as_record_batch().ok_or_else(|| WireError::malformed("a record batch without its table"))?;
-            Ok(Kind::Batch { rows: check_batch(&batch, body_len)? })
+            let batch = values(message)?;
+            Ok(Kind::Batch { rows: check_batch(&batch, body_len)?, compressed: batch.compression().is_some() })
         }
         other => Err(WireError::malformed(format!("an IPC message of type {other:?}; schema, dictionary and record batch are supported"))),
     }
+}
+
+/// The arrays of a record batch or dictionary.
+pub(super) fn values<'a>(message: &arrow_ipc::Message<'a>) -> Result<RecordBatch<'a>, WireError> {
+    let batch = match message.header_type() {
+        MessageHeader::RecordBatch => message.header_as_record_batch(),
+        MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()),
+        _ => None,
+    };
+    batch.ok_or_else(|| WireError::malformed("the message has no arrays"))
 }
 
 /// Checks row counts, nodes and buffers; returns the number of rows.
@@ -122,13 +136,9 @@ fn check_batch(batch: &RecordBatch<'_>, body_len: u64) -> Result<u64, WireError>
             return Err(WireError::malformed(format!("an array of {} values, {} of them null", node.length(), node.null_count())));
         }
     }
+    let mut free_from = 0;
     for buffer in batch.buffers().iter().flatten() {
-        let range = u64::try_from(buffer.offset()).ok().zip(u64::try_from(buffer.length()).ok());
-        let end = range.and_then(|(offset, length)| offset.checked_add(length));
-        if end.is_none_or(|end| end > body_len) {
-            let (offset, length) = (buffer.offset(), buffer.length());
-            return Err(WireError::malformed(format!("a buffer of {length} bytes at {offset}, but the body has {body_len} bytes")));
-        }
+        free_from = check_buffer(buffer.offset(), buffer.length(), free_from, body_len)?;
     }
     if batch.variadicBufferCounts().iter().flatten().any(|count| count < 0) {
         return Err(WireError::malformed("a negative count of variadic buffers"));
@@ -136,45 +146,35 @@ fn check_batch(batch: &RecordBatch<'_>, body_len: u64) -> Result<u64, WireError>
     u64::try_from(rows).map_err(WireError::malformed)
 }
 
+/// Buffers lie in the body, aligned, one behind the other; returns where the next may begin.
+fn check_buffer(offset: i64, length: i64, free_from: u64, body_len: u64) -> Result<u64, WireError> {
+    let range = u64::try_from(offset).ok().zip(u64::try_from(length).ok());
+    let end = range.and_then(|(offset, length)| offset.checked_add(length)).filter(|end| *end <= body_len);
+    let Some((start, end)) = range.map(|(offset, _)| offset).zip(end) else {
+        return Err(WireError::malformed(format!("a buffer of {length} bytes at {offset}, but the body has {body_len} bytes")));
+    };
+    if length == 0 {
+        return Ok(free_from);
+    }
+    if start % 8 != 0 || start < free_from {
+        return Err(WireError::malformed(format!(
+            "a buffer at {start}, where the one before ends at {free_from}: buffers are aligned to 8 bytes and do not overlap"
+        )));
+    }
+    Ok(end)
+}
+
 /// Checks what a compressed body claims to become; does nothing if it is not compressed.
 ///
 /// # Errors
-/// [`WireError::Malformed`].
+/// [`WireError::Malformed`], [`WireError::DecompressedTooLarge`].
 pub fn check_compressed(header: &[u8], body: &Body) -> Result<(), WireError> {
     let message = parse(header)?;
-    let batch = match message.header_type() {
-        MessageHeader::RecordBatch => message.header_as_record_batch(),
-        MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()),
-        _ => None,
-    };
-    let Some((batch, compression)) = batch.and_then(|batch| Some((batch, batch.compression()?))) else { return Ok(()) };
-    let ratio_max = ratio_max(&compression)?;
-    let mut total: u64 = 0;
-    for buffer in batch.buffers().iter().flatten().filter(|buffer| buffer.length() > 0) {
-        let (offset, length) = (buffer.offset().unsigned_abs(), buffer.length().unsigned_abs());
-        let declared = body.array_at::<8>(offset).filter(|_| length >= 8).map(i64::from_le_bytes);
-        let declared = declared.ok_or_else(|| WireError::malformed(format!("a compressed buffer of {length} bytes has no length")))?;
-        // -1: this buffer is not compressed.
-        let size = if declared == -1 {
-            length - 8
-        } else {
-            u64::try_from(declared).map_err(|_| WireError::malformed(format!("a decompressed length of {declared} bytes")))?
-        };
-        if size > (length - 8).saturating_mul(ratio_max) {
-            return Err(WireError::malformed(format!("a buffer of {length} bytes claims to become {size} bytes")));
-        }
-        total = total.saturating_add(size);
-        if total > DECOMPRESSED_BYTES_MAX {
-            return Err(WireError::MessageTooLarge { bytes: total, limit: DECOMPRESSED_BYTES_MAX });
-        }
+    if message.header_type() == MessageHeader::Schema {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn ratio_max(compression: &BodyCompression<'_>) -> Result<u64, WireError> {
-    match compression.codec() {
-        CompressionType::LZ4_FRAME => Ok(LZ4_RATIO_MAX),
-        CompressionType::ZSTD => Ok(ZSTD_RATIO_MAX),
-        other => Err(WireError::malformed(format!("compression {other:?}; LZ4_FRAME and ZSTD are supported"))),
-    }
+    let batch = values(&message)?;
+    let Some(compression) = batch.compression() else { return Ok(()) };
+    let mut decompressed = Decompressed::new(&compression, body)?;
+    batch.buffers().iter().flatten().try_for_each(|buffer| decompressed.size(buffer).map(drop))
 }

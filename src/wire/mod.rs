@@ -3,10 +3,14 @@
 pub mod batch;
 pub mod body;
 pub mod command;
+mod compare;
+mod compression;
 pub mod dictionary;
+mod dictionary_ids;
 pub mod error;
 pub mod frame;
 pub mod ipc;
+mod layout;
 pub mod metadata;
 pub mod report;
 pub mod schema;

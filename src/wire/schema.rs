@@ -1,15 +1,22 @@
 //! A stream's schema: parsed once, compared with every producer's, and with the layout of every batch.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arrow_schema::{DataType, Field, Schema, SchemaRef, UnionMode};
+use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow_schema::{DataType, Schema, SchemaRef};
 use bytes::Bytes;
 
+use super::compare;
+use super::compression::Decompressed;
+use super::dictionary::DictionarySet;
+pub use super::dictionary_ids::DictionaryIds;
 use super::error::WireError;
-use super::ipc::{self, Message};
+use super::ipc::{self, Body, Kind, Message};
+use super::layout::{DEPTH_MAX, Layout};
 
-/// Deepest nesting of a schema; Arrow's own readers recurse.
-const DEPTH_MAX: usize = 64;
+/// Most fields of a schema, at any depth: each costs readers and writers a few hundred bytes.
+pub const FIELDS_MAX: usize = 65_536;
 
 /// A schema message and what follows from it.
 #[derive(Debug, Clone)]
@@ -17,26 +24,17 @@ pub struct StreamSchema {
     header: Bytes,
     arrow: SchemaRef,
     layout: Layout,
-    /// Dictionary ids in the order of the fields, children after their parent.
+    /// In the order of the fields, children after their parent; an id twice if fields share a dictionary.
     dictionary_ids: Vec<i64>,
-}
-
-/// What every batch of a schema has.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Layout {
-    nodes: usize,
-    buffers: usize,
-    /// Columns, at any depth, whose number of buffers each batch says.
-    views: usize,
-    /// For each column its node's place in the list.
-    column_nodes: Vec<usize>,
+    /// Layout of each dictionary's values.
+    dictionaries: BTreeMap<i64, Layout>,
 }
 
 impl StreamSchema {
     /// Reads a schema message's flatbuffer.
     ///
     /// # Errors
-    /// [`WireError::Malformed`].
+    /// [`WireError::Malformed`], [`WireError::HeadTooLarge`].
     pub fn parse(header: Bytes) -> Result<Self, WireError> {
         let (arrow, dictionary_ids) = {
             let message = ipc::parse(&header)?;
@@ -44,32 +42,26 @@ impl StreamSchema {
             if schema.endianness() != arrow_ipc::Endianness::Little {
                 return Err(WireError::malformed("a big-endian schema; send little-endian batches"));
             }
-            let mut ids = Vec::new();
-            for field in schema.fields().iter().flatten() {
-                dictionary_ids(&field, &mut ids, DEPTH_MAX)?;
-            }
-            // Arrow's conversion is not made for hostile input: it may panic, but it allocates little.
-            let converted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| arrow_ipc::convert::try_fb_to_schema(schema)));
+            let mut seen = Seen::default();
+            schema.fields().iter().flatten().try_for_each(|field| seen.add(&field, DEPTH_MAX))?;
+            // Arrow's conversion is not made for hostile input: should it panic, it has allocated little.
+            let converted = catch_unwind(AssertUnwindSafe(|| arrow_ipc::convert::try_fb_to_schema(schema)));
             let schema = converted.map_err(|_| WireError::malformed("a schema that Arrow cannot read"))?;
-            (schema.map_err(|error| WireError::malformed(format!("the schema: {error}")))?, ids)
+            (schema.map_err(|error| WireError::malformed(format!("the schema: {error}")))?, seen.dictionary_ids)
         };
-        let mut layout = Layout::default();
-        for field in arrow.fields() {
-            layout.column_nodes.push(layout.nodes);
-            layout.add(field.data_type(), DEPTH_MAX)?;
-        }
-        Ok(Self { header, arrow: arrow.into(), layout, dictionary_ids })
+        let layout = Layout::new(arrow.fields().iter().map(|field| field.data_type()))?;
+        let dictionaries = dictionary_layouts(&arrow, &dictionary_ids)?;
+        Ok(Self { header, arrow: arrow.into(), layout, dictionary_ids, dictionaries })
     }
 
     /// The message for an Arrow schema; dictionary ids are given in the order of the fields.
     ///
     /// # Errors
-    /// [`WireError::Malformed`] if Arrow cannot encode it.
+    /// [`WireError::Malformed`] if the schema goes beyond what [`parse`](Self::parse) takes.
     pub fn from_arrow(schema: &Schema) -> Result<Self, WireError> {
-        let options = arrow_ipc::writer::IpcWriteOptions::default();
-        let mut tracker = arrow_ipc::writer::DictionaryTracker::new(false);
-        let encoded =
-            arrow_ipc::writer::IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(schema, &mut tracker, &options);
+        let options = IpcWriteOptions::default();
+        let mut tracker = DictionaryTracker::new(false);
+        let encoded = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(schema, &mut tracker, &options);
         Self::parse(encoded.ipc_message.into())
     }
 
@@ -103,209 +95,121 @@ impl StreamSchema {
     /// # Errors
     /// [`WireError::SchemaMismatch`] names the first difference.
     pub fn accepts(&self, producer: &StreamSchema) -> Result<DictionaryIds, WireError> {
-        let (own, other) = (self.arrow.fields(), producer.arrow.fields());
-        let mismatch = |difference| WireError::SchemaMismatch { difference };
-        if own.len() != other.len() {
-            return Err(mismatch(format!("the stream has {} columns, the batches have {}", own.len(), other.len())));
-        }
-        for (own, other) in own.iter().zip(other) {
-            if own.name() != other.name() {
-                return Err(mismatch(format!("the stream has column {:?} where the batches have {:?}", own.name(), other.name())));
-            }
-            same_field(own, other).map_err(|difference| mismatch(format!("column {:?}: {difference}", own.name())))?;
-        }
+        compare::fields_fit(self.arrow.fields(), producer.arrow.fields()).map_err(|difference| WireError::SchemaMismatch { difference })?;
         DictionaryIds::new(&producer.dictionary_ids, &self.dictionary_ids)
     }
 
-    /// Checks that a batch's header has the arrays and buffers of this schema, each column of the batch's
-    /// length. Allocates nothing.
+    /// [`ipc::inspect`], and whether a batch's header has the arrays and buffers of this schema, long enough
+    /// for its rows. A compressed body's sizes are seen only by [`check_compressed`](Self::check_compressed), a
+    /// dictionary's arrays by [`check_dictionary`](Self::check_dictionary). Allocates nothing.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`], [`WireError::HeadTooLarge`].
+    pub fn inspect(&self, header: &[u8], body_len: u64) -> Result<Kind, WireError> {
+        if header.is_empty() {
+            return ipc::inspect(header, body_len);
+        }
+        let message = ipc::parse(header)?;
+        let kind = ipc::inspect_message(&message, body_len)?;
+        if let Kind::Batch { compressed, .. } = kind {
+            let batch = ipc::values(&message)?;
+            self.layout.check(&batch, message.version(), |buffer| {
+                let length = buffer.length().unsigned_abs();
+                Ok(if compressed && length > 0 { u64::MAX } else { length })
+            })?;
+        }
+        Ok(kind)
+    }
+
+    /// Checks what the buffers of a compressed batch claim to become: possible, within bounds, and long enough
+    /// for its rows.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`], [`WireError::DecompressedTooLarge`].
+    pub fn check_compressed(&self, header: &[u8], body: &Body) -> Result<(), WireError> {
+        check_sizes(&self.layout, header, body)
+    }
+
+    /// Checks a dictionary of the stream's id `id`, compressed or not, against the type of its values.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`], [`WireError::DecompressedTooLarge`].
+    pub fn check_dictionary(&self, id: i64, message: &Message) -> Result<(), WireError> {
+        let layout = self.dictionaries.get(&id).ok_or_else(|| WireError::malformed(format!("a dictionary {id}, which no column has")))?;
+        check_sizes(layout, &message.header, &message.body)
+    }
+
+    /// Checks that a batch's dictionaries are all there: readers fail on a batch that comes before them.
     ///
     /// # Errors
     /// [`WireError::Malformed`].
-    pub fn check_layout(&self, header: &[u8]) -> Result<(), WireError> {
-        let message = ipc::parse(header)?;
-        let batch = message.header_as_record_batch().ok_or_else(|| WireError::malformed("the message is no record batch"))?;
-        let nodes = batch.nodes().map_or(0, |nodes| nodes.len());
-        let variadic = batch.variadicBufferCounts();
-        let views = variadic.map_or(0, |counts| counts.len());
-        let counted = variadic.iter().flatten().try_fold(0usize, |sum, count| sum.checked_add(usize::try_from(count).ok()?));
-        let expected = counted.and_then(|counted| self.layout.buffers.checked_add(counted));
-        let buffers = batch.buffers().map_or(0, |buffers| buffers.len());
-        if nodes != self.layout.nodes || views != self.layout.views || Some(buffers) != expected {
-            return Err(WireError::malformed(format!(
-                "a batch of {nodes} arrays and {buffers} buffers, but the schema has {} arrays and {} buffers",
-                self.layout.nodes, self.layout.buffers
-            )));
-        }
-        let lengths =
-            batch.nodes().into_iter().flat_map(|nodes| self.layout.column_nodes.iter().map(move |index| nodes.get(*index).length()));
-        match lengths.into_iter().find(|length| *length != batch.length()) {
-            Some(length) => Err(WireError::malformed(format!("a column of {length} values in a batch of {} rows", batch.length()))),
+    pub fn check_dictionaries(&self, held: &DictionarySet) -> Result<(), WireError> {
+        match self.dictionary_ids.iter().find(|id| !held.contains(**id)) {
+            Some(_) => Err(WireError::malformed("a batch came before the dictionaries of all its columns")),
             None => Ok(()),
         }
     }
 }
 
-impl Layout {
-    fn add(&mut self, data_type: &DataType, depth: usize) -> Result<(), WireError> {
-        let depth = depth.checked_sub(1).ok_or_else(|| WireError::malformed(format!("a schema nested deeper than {DEPTH_MAX}")))?;
-        self.nodes += 1;
-        let child = |layout: &mut Self, field: &Field| layout.add(field.data_type(), depth);
-        match data_type {
-            DataType::Null => {}
-            DataType::Utf8 | DataType::Binary | DataType::LargeUtf8 | DataType::LargeBinary => self.buffers += 3,
-            DataType::Utf8View | DataType::BinaryView => {
-                self.buffers += 2;
-                self.views += 1;
-            }
-            DataType::List(item) | DataType::LargeList(item) | DataType::Map(item, _) => {
-                self.buffers += 2;
-                child(self, item)?;
-            }
-            DataType::ListView(item) | DataType::LargeListView(item) => {
-                self.buffers += 3;
-                child(self, item)?;
-            }
-            DataType::FixedSizeList(item, _) => {
-                self.buffers += 1;
-                child(self, item)?;
-            }
-            DataType::Struct(fields) => {
-                self.buffers += 1;
-                fields.iter().try_for_each(|field| child(self, field))?;
-            }
-            DataType::Union(fields, mode) => {
-                self.buffers += if *mode == UnionMode::Dense { 2 } else { 1 };
-                fields.iter().try_for_each(|(_, field)| child(self, field))?;
-            }
-            DataType::RunEndEncoded(ends, values) => {
-                child(self, ends)?;
-                child(self, values)?;
-            }
-            // Numbers, times, intervals, decimals, fixed-size binary, and the indices of a dictionary.
-            _ => self.buffers += 2,
-        }
-        Ok(())
-    }
-}
-
-fn dictionary_ids(field: &arrow_ipc::Field<'_>, ids: &mut Vec<i64>, depth: usize) -> Result<(), WireError> {
-    let depth = depth.checked_sub(1).ok_or_else(|| WireError::malformed(format!("a schema nested deeper than {DEPTH_MAX}")))?;
-    ids.extend(field.dictionary().map(|dictionary| dictionary.id()));
-    field.children().iter().flatten().try_for_each(|child| dictionary_ids(&child, ids, depth))
-}
-
-fn same_field(own: &Field, other: &Field) -> Result<(), String> {
-    if other.is_nullable() && !own.is_nullable() {
-        return Err("the batches may have nulls, the stream may not".to_owned());
-    }
-    same_type(own.data_type(), other.data_type())
-}
-
-fn same_type(own: &DataType, other: &DataType) -> Result<(), String> {
-    let fields = |own: &arrow_schema::Fields, other: &arrow_schema::Fields| -> Result<(), String> {
-        if own.len() != other.len() || own.iter().zip(other).any(|(own, other)| own.name() != other.name()) {
-            return Err("the fields of a struct differ".to_owned());
-        }
-        own.iter().zip(other).try_for_each(|(own, other)| same_field(own, other))
-    };
-    match (own, other) {
-        (DataType::List(own), DataType::List(other))
-        | (DataType::LargeList(own), DataType::LargeList(other))
-        | (DataType::ListView(own), DataType::ListView(other))
-        | (DataType::LargeListView(own), DataType::LargeListView(other)) => same_field(own, other),
-        (DataType::FixedSizeList(own, own_size), DataType::FixedSizeList(other, other_size)) if own_size == other_size => {
-            same_field(own, other)
-        }
-        (DataType::Struct(own), DataType::Struct(other)) => fields(own, other),
-        (DataType::Map(own, _), DataType::Map(other, _)) => match (own.data_type(), other.data_type()) {
-            (DataType::Struct(own), DataType::Struct(other)) if own.len() == 2 && other.len() == 2 => {
-                own.iter().zip(other).try_for_each(|(own, other)| same_field(own, other))
-            }
-            _ => Err("the entries of a map differ".to_owned()),
-        },
-        (DataType::Dictionary(own_index, own), DataType::Dictionary(other_index, other)) if own_index == other_index => {
-            same_type(own, other)
-        }
-        _ if own == other => Ok(()),
-        _ => Err(format!("the stream has {own}, the batches have {other}")),
-    }
-}
-
-/// How a producer's dictionary ids become the stream's.
-#[derive(Debug, Clone, Default)]
-pub struct DictionaryIds {
-    /// Only those that differ.
-    changed: BTreeMap<i64, i64>,
-}
-
-impl DictionaryIds {
-    fn new(from: &[i64], to: &[i64]) -> Result<Self, WireError> {
-        let mut all = BTreeMap::new();
-        for (from, to) in from.iter().zip(to) {
-            if all.insert(*from, *to).is_some_and(|former| former != *to) {
-                return Err(WireError::SchemaMismatch {
-                    difference: format!("columns share dictionary {from} in the batches, but not in the stream"),
-                });
-            }
-        }
-        all.retain(|from, to| from != to);
-        Ok(Self { changed: all })
-    }
-
-    /// Whether nothing has to be rewritten.
-    #[must_use]
-    pub fn is_identity(&self) -> bool {
-        self.changed.is_empty()
-    }
-
-    /// A dictionary message under the stream's id. The body is not touched.
-    ///
-    /// # Errors
-    /// [`WireError::Malformed`] if the message is no dictionary.
-    pub fn rewrite(&self, id: i64, delta: bool, message: Message) -> Result<(i64, Message), WireError> {
-        match self.changed.get(&id) {
-            None => Ok((id, message)),
-            Some(to) => Ok((*to, Message { header: with_id(&message.header, *to, delta)?, body: message.body })),
-        }
-    }
-}
-
-/// A copy of a dictionary message's header with another id: ids are optional in a flatbuffer, so that they
-/// cannot be patched in place.
-fn with_id(header: &[u8], id: i64, delta: bool) -> Result<Bytes, WireError> {
+fn check_sizes(layout: &Layout, header: &[u8], body: &Body) -> Result<(), WireError> {
     let message = ipc::parse(header)?;
-    let no_values = || WireError::malformed("a dictionary without values");
-    let values = message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()).ok_or_else(no_values)?;
-    let mut builder = flatbuffers::FlatBufferBuilder::new();
-    let nodes: Vec<_> = values.nodes().iter().flatten().copied().collect();
-    let nodes = builder.create_vector(&nodes);
-    let buffers: Vec<_> = values.buffers().iter().flatten().copied().collect();
-    let buffers = builder.create_vector(&buffers);
-    let variadic =
-        values.variadicBufferCounts().map(|counts| counts.iter().collect::<Vec<i64>>()).map(|counts| builder.create_vector(&counts));
-    let compression = values.compression().map(|compression| {
-        let args = arrow_ipc::BodyCompressionArgs { codec: compression.codec(), method: compression.method() };
-        arrow_ipc::BodyCompression::create(&mut builder, &args)
-    });
-    let batch = arrow_ipc::RecordBatchArgs {
-        length: values.length(),
-        nodes: Some(nodes),
-        buffers: Some(buffers),
-        compression,
-        variadicBufferCounts: variadic,
-    };
-    let batch = arrow_ipc::RecordBatch::create(&mut builder, &batch);
-    let dictionary =
-        arrow_ipc::DictionaryBatch::create(&mut builder, &arrow_ipc::DictionaryBatchArgs { id, data: Some(batch), isDelta: delta });
-    let args = arrow_ipc::MessageArgs {
-        version: message.version(),
-        header_type: arrow_ipc::MessageHeader::DictionaryBatch,
-        header: Some(dictionary.as_union_value()),
-        bodyLength: message.bodyLength(),
-        custom_metadata: None,
-    };
-    let root = arrow_ipc::Message::create(&mut builder, &args);
-    builder.finish(root, None);
-    Ok(Bytes::copy_from_slice(builder.finished_data()))
+    let batch = ipc::values(&message)?;
+    match batch.compression() {
+        None => layout.check(&batch, message.version(), |buffer| Ok(buffer.length().unsigned_abs())),
+        Some(compression) => {
+            let mut decompressed = Decompressed::new(&compression, body)?;
+            layout.check(&batch, message.version(), |buffer| decompressed.size(buffer))
+        }
+    }
+}
+
+/// What the walk over a schema's fields has seen.
+#[derive(Default)]
+struct Seen {
+    fields: usize,
+    dictionary_ids: Vec<i64>,
+}
+
+impl Seen {
+    fn add(&mut self, field: &arrow_ipc::Field<'_>, depth: usize) -> Result<(), WireError> {
+        let depth = depth.checked_sub(1).ok_or_else(|| WireError::malformed(format!("a schema nested deeper than {DEPTH_MAX}")))?;
+        self.fields += 1;
+        if self.fields > FIELDS_MAX {
+            return Err(WireError::malformed(format!("a schema of more than {FIELDS_MAX} fields")));
+        }
+        self.dictionary_ids.extend(field.dictionary().map(|dictionary| dictionary.id()));
+        field.children().iter().flatten().try_for_each(|child| self.add(&child, depth))
+    }
+}
+
+/// The layouts of all dictionaries' values; `ids` in the order of the fields.
+fn dictionary_layouts(schema: &Schema, ids: &[i64]) -> Result<BTreeMap<i64, Layout>, WireError> {
+    let mut values = Vec::new();
+    schema.fields().iter().for_each(|field| dictionary_values(field.data_type(), &mut values));
+    if values.len() != ids.len() {
+        return Err(WireError::malformed("a schema whose dictionaries have no place"));
+    }
+    ids.iter().zip(values).map(|(id, values)| Ok((*id, Layout::new([values])?))).collect()
+}
+
+fn dictionary_values<'a>(data_type: &'a DataType, found: &mut Vec<&'a DataType>) {
+    match data_type {
+        DataType::Dictionary(_, values) => {
+            found.push(values);
+            dictionary_values(values, found);
+        }
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => dictionary_values(item.data_type(), found),
+        DataType::Struct(fields) => fields.iter().for_each(|field| dictionary_values(field.data_type(), found)),
+        DataType::Union(fields, _) => fields.iter().for_each(|(_, field)| dictionary_values(field.data_type(), found)),
+        DataType::RunEndEncoded(ends, values) => {
+            dictionary_values(ends.data_type(), found);
+            dictionary_values(values.data_type(), found);
+        }
+        _ => {}
+    }
 }

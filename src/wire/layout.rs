@@ -1,0 +1,221 @@
+//! The layout of a schema's batches: which arrays there are, how long each is at least, and which buffers it has.
+//!
+//! Made once per schema; checking a batch walks it without recursion and without allocating.
+
+use arrow_ipc::{Buffer, MetadataVersion, RecordBatch};
+use arrow_schema::{DataType, Field, UnionMode};
+
+use super::error::WireError;
+
+/// Deepest nesting of a schema; Arrow's own readers recurse.
+pub(super) const DEPTH_MAX: usize = 64;
+
+/// The arrays in the order in which a message lists them: each before its children.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layout {
+    arrays: Vec<Array>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Array {
+    length: Length,
+    buffers: Buffers,
+}
+
+/// How long an array is.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    /// As long as the batch.
+    Rows,
+    /// As long as the array at that place of the list.
+    SameAs(usize),
+    /// At least so many times as long as that array.
+    Times(usize, i64),
+    /// Its own buffers or its parent's say.
+    Free,
+}
+
+/// Which buffers an array has.
+#[derive(Debug, Clone, Copy)]
+enum Buffers {
+    /// None; all values are null.
+    Null,
+    /// None.
+    None,
+    /// Validity.
+    Validity,
+    /// Validity, and values of so many bits.
+    Fixed { bits: u64 },
+    /// Validity, offsets of so many bytes, and data if the values are not a child.
+    Offsets { bytes: u64, data: bool },
+    /// Validity, offsets and sizes of so many bytes.
+    ListView { bytes: u64 },
+    /// Validity, views, and as many buffers of data as the batch says.
+    View,
+    /// Type ids, and offsets if it is dense; validity in V4.
+    Union { dense: bool },
+}
+
+impl Layout {
+    /// The layout of batches with these columns.
+    pub(super) fn new<'a>(columns: impl IntoIterator<Item = &'a DataType>) -> Result<Self, WireError> {
+        let mut layout = Self::default();
+        columns.into_iter().try_for_each(|column| layout.add(column, Length::Rows, DEPTH_MAX))?;
+        Ok(layout)
+    }
+
+    fn add(&mut self, data_type: &DataType, length: Length, depth: usize) -> Result<(), WireError> {
+        let depth = depth.checked_sub(1).ok_or_else(|| WireError::malformed(format!("a schema nested deeper than {DEPTH_MAX}")))?;
+        let own = self.arrays.len();
+        self.arrays.push(Array { length, buffers: buffers(data_type)? });
+        let mut child = |field: &Field, length| self.add(field.data_type(), length, depth);
+        match data_type {
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::Map(item, _)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item) => child(item, Length::Free),
+            DataType::FixedSizeList(item, size) => child(item, Length::Times(own, i64::from(*size))),
+            DataType::Struct(fields) => fields.iter().try_for_each(|field| child(field, Length::SameAs(own))),
+            DataType::Union(fields, UnionMode::Sparse) => fields.iter().try_for_each(|(_, field)| child(field, Length::SameAs(own))),
+            DataType::Union(fields, UnionMode::Dense) => fields.iter().try_for_each(|(_, field)| child(field, Length::Free)),
+            DataType::RunEndEncoded(ends, values) => {
+                child(ends, Length::Free)?;
+                child(values, Length::Free)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that a batch has these arrays and buffers, long enough for what it says. `size` gives a buffer's
+    /// size, which is not its length if it is compressed.
+    pub(super) fn check(
+        &self,
+        batch: &RecordBatch<'_>,
+        version: MetadataVersion,
+        size: impl FnMut(&Buffer) -> Result<u64, WireError>,
+    ) -> Result<(), WireError> {
+        let nodes = batch.nodes().unwrap_or_default();
+        if nodes.len() != self.arrays.len() {
+            return Err(WireError::malformed(format!("a batch of {} arrays, but the schema has {}", nodes.len(), self.arrays.len())));
+        }
+        let mut variadic = batch.variadicBufferCounts().into_iter().flatten();
+        let mut buffers = Sizes { buffers: batch.buffers().into_iter().flatten(), size };
+        for (array, node) in self.arrays.iter().zip(nodes) {
+            let (length, nulls) = (node.length(), node.null_count());
+            let fits = match array.length {
+                Length::Rows => length == batch.length(),
+                Length::SameAs(other) => length == nodes.get(other).length(),
+                Length::Times(other, times) => nodes.get(other).length().checked_mul(times).is_some_and(|least| length >= least),
+                Length::Free => true,
+            };
+            if !fits {
+                return Err(WireError::malformed(format!("an array of {length} values does not fit its batch of {} rows", batch.length())));
+            }
+            let (length, nulls) = (length.unsigned_abs(), nulls.unsigned_abs());
+            array.buffers.check(length, nulls, version, &mut buffers, || variadic.next())?;
+        }
+        if variadic.next().is_some() || buffers.buffers.next().is_some() {
+            return Err(WireError::malformed("a batch with more buffers than the schema has"));
+        }
+        Ok(())
+    }
+}
+
+/// The batch's buffers, one after the other.
+struct Sizes<I, F> {
+    buffers: I,
+    size: F,
+}
+
+impl<'a, I: Iterator<Item = &'a Buffer>, F: FnMut(&Buffer) -> Result<u64, WireError>> Sizes<I, F> {
+    fn next(&mut self, least: u64) -> Result<(), WireError> {
+        let buffer = self.buffers.next().ok_or_else(|| WireError::malformed("a batch with fewer buffers than the schema has"))?;
+        let size = (self.size)(buffer)?;
+        if size < least {
+            return Err(WireError::malformed(format!("a buffer of {size} bytes where the array's length needs {least}")));
+        }
+        Ok(())
+    }
+}
+
+impl Buffers {
+    fn check<'a, I: Iterator<Item = &'a Buffer>, F: FnMut(&Buffer) -> Result<u64, WireError>>(
+        self,
+        length: u64,
+        nulls: u64,
+        version: MetadataVersion,
+        sizes: &mut Sizes<I, F>,
+        variadic: impl FnOnce() -> Option<i64>,
+    ) -> Result<(), WireError> {
+        let validity = if nulls == 0 { 0 } else { length.div_ceil(8) };
+        match self {
+            Self::Null if nulls != length => {
+                return Err(WireError::malformed(format!("{nulls} nulls in {length} values of type null")));
+            }
+            Self::Null | Self::None => {}
+            Self::Validity => sizes.next(validity)?,
+            Self::Fixed { bits } => {
+                sizes.next(validity)?;
+                sizes.next(length.saturating_mul(bits).div_ceil(8))?;
+            }
+            Self::Offsets { bytes, data } => {
+                sizes.next(validity)?;
+                // An array without values may come without its one offset.
+                sizes.next(if length == 0 { 0 } else { length.saturating_add(1).saturating_mul(bytes) })?;
+                if data {
+                    sizes.next(0)?;
+                }
+            }
+            Self::ListView { bytes } => {
+                sizes.next(validity)?;
+                sizes.next(length.saturating_mul(bytes))?;
+                sizes.next(length.saturating_mul(bytes))?;
+            }
+            Self::View => {
+                sizes.next(validity)?;
+                sizes.next(length.saturating_mul(16))?;
+                let count = variadic().ok_or_else(|| WireError::malformed("a batch that does not count its variadic buffers"))?;
+                // However large the count: the buffers end before.
+                (0..count).try_for_each(|_| sizes.next(0))?;
+            }
+            Self::Union { dense } => {
+                if version == MetadataVersion::V4 {
+                    sizes.next(0)?;
+                }
+                sizes.next(length)?;
+                if dense {
+                    sizes.next(length.saturating_mul(4))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn buffers(data_type: &DataType) -> Result<Buffers, WireError> {
+    let size = |size: i32| u64::try_from(size).map_err(|_| WireError::malformed(format!("a type of size {size}")));
+    Ok(match data_type {
+        DataType::Null => Buffers::Null,
+        DataType::RunEndEncoded(..) => Buffers::None,
+        DataType::Boolean => Buffers::Fixed { bits: 1 },
+        DataType::FixedSizeBinary(bytes) => Buffers::Fixed { bits: size(*bytes)? * 8 },
+        DataType::FixedSizeList(_, items) => size(*items).map(|_| Buffers::Validity)?,
+        DataType::Struct(_) => Buffers::Validity,
+        DataType::Utf8 | DataType::Binary => Buffers::Offsets { bytes: 4, data: true },
+        DataType::LargeUtf8 | DataType::LargeBinary => Buffers::Offsets { bytes: 8, data: true },
+        DataType::List(_) | DataType::Map(..) => Buffers::Offsets { bytes: 4, data: false },
+        DataType::LargeList(_) => Buffers::Offsets { bytes: 8, data: false },
+        DataType::ListView(_) => Buffers::ListView { bytes: 4 },
+        DataType::LargeListView(_) => Buffers::ListView { bytes: 8 },
+        DataType::Utf8View | DataType::BinaryView => Buffers::View,
+        DataType::Union(_, mode) => Buffers::Union { dense: *mode == UnionMode::Dense },
+        DataType::Dictionary(index, _) => Buffers::Fixed { bits: bits(index)? },
+        other => Buffers::Fixed { bits: bits(other)? },
+    })
+}
+
+fn bits(data_type: &DataType) -> Result<u64, WireError> {
+    let bytes = data_type.primitive_width().ok_or_else(|| WireError::malformed(format!("an array of type {data_type}")))?;
+    Ok(bytes as u64 * 8)
+}
