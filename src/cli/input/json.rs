@@ -1,11 +1,13 @@
 //! JSON lines: types inferred from the first rows, unless the stream has a schema.
 
+use std::io::BufRead;
 use std::sync::Arc;
 
+use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use ::arrow::error::ArrowError;
 use ::arrow::json::ReaderBuilder;
-use ::arrow::json::reader::infer_json_schema;
+use ::arrow::json::reader::{Decoder, infer_json_schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{BATCH_ROWS_DEFAULT, Input, InputOptions, lines, schema, source};
@@ -23,10 +25,41 @@ pub(super) fn open(place: &Place, options: &InputOptions) -> Result<Input, CliEr
     let rows = options.batch_rows.unwrap_or(BATCH_ROWS_DEFAULT);
     // Strict: a key that the schema does not have is an error, not a value that silently vanishes.
     let builder = ReaderBuilder::new(schema.clone()).with_batch_size(rows).with_strict_mode(true);
-    let batches = builder.build(reader).map_err(|error| failed(&error))?;
+    let decoder = builder.build_decoder().map_err(|error| failed(&error))?;
+    let batches = Rows { reader, decoder, batch_rows: rows };
     let (place, options) = (place.clone(), options.clone());
     let batches = Box::new(batches.map(move |batch| batch.map_err(|error| malformed(&place, &options, &error.to_string()))));
     Ok(Input { schema, batches, extent })
+}
+
+/// Batches of `batch_rows` rows. Arrow's own reader asks for more bytes before it gives a batch that is already full, which
+/// keeps the last rows of `tail -f` waiting for those that come after them.
+struct Rows<R> {
+    reader: R,
+    decoder: Decoder,
+    batch_rows: usize,
+}
+
+impl<R: BufRead> Rows<R> {
+    fn read(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
+        while self.decoder.len() < self.batch_rows {
+            let bytes = self.reader.fill_buf()?;
+            if bytes.is_empty() {
+                break;
+            }
+            let decoded = self.decoder.decode(bytes)?;
+            self.reader.consume(decoded);
+        }
+        self.decoder.flush()
+    }
+}
+
+impl<R: BufRead> Iterator for Rows<R> {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
 }
 
 /// Arrow infers the types but gives columns in no order at all: two runs would make two different schemas. So they are

@@ -6,6 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::{Finished, bowstring, finish};
 
+/// Asks until it is true; a test that waits in vain fails instead of hanging.
+pub(super) fn eventually(mut true_at_last: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !true_at_last() {
+        assert!(start.elapsed() < Duration::from_secs(20), "still not true");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A running `bowstring serve`; killed when dropped.
 pub(super) struct Coordinator {
     child: Child,

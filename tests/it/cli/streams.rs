@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::coordinator::{Coordinator, signal, wait};
+use super::coordinator::{Coordinator, eventually, signal, wait};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -88,7 +88,7 @@ fn an_interrupted_put_keeps_what_it_has_read() {
     let mut stdin = put.stdin.take().unwrap();
     stdin.write_all(b"{\"n\":1}\n{\"n\":2}\n").unwrap();
     let rows = || coordinator.run(&["stream", "list", "--json"]).json()[0]["partitions"][0]["rows_total"].as_u64();
-    while rows() != Some(2) {}
+    eventually(|| rows() == Some(2));
     signal(&put, "INT");
     assert_eq!(wait(&mut put, SOON), 130);
     drop(stdin);
