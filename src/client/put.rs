@@ -46,7 +46,7 @@ impl PutBody {
         }
         self.held = entry.batch.dictionaries.clone();
         let partition = entry.partition.map_or_else(|| self.round_robin(ordinal), |partition| partition.0);
-        let metadata = AppendMetadata { partition, ordinal, user: entry.batch.user.clone() }.to_bytes();
+        let metadata = AppendMetadata { partition: Some(partition), ordinal, user: entry.batch.user.clone() }.to_bytes();
         self.frames.push(&[], &entry.batch.message.header, &metadata, &entry.batch.message.body);
     }
 

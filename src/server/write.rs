@@ -265,21 +265,25 @@ impl Writing {
             Place::Memory => StoredBatch::Memory(Arc::new(batch)),
             Place::Spool => self.spooled(batch).await?,
         };
-        self.appender.append(metadata.ordinal, PartitionId(metadata.partition), rows, bytes, data)?;
+        let partition = metadata.partition.map_or_else(|| self.cell.next_partition(), PartitionId);
+        self.appender.append(metadata.ordinal, partition, rows, bytes, data)?;
         self.dictionary_bytes = 0;
         self.next_ordinal = self.next_ordinal.max(metadata.ordinal.saturating_add(1));
         Ok(())
     }
 
     fn metadata(&self, head: &FlightHead) -> Result<AppendMetadata, Error> {
-        let stock =
-            |partition: PartitionId| AppendMetadata { partition: partition.0, ordinal: self.next_ordinal, user: head.metadata.clone() };
+        let stock = |partition: PartitionId| AppendMetadata {
+            partition: Some(partition.0),
+            ordinal: self.next_ordinal,
+            user: head.metadata.clone(),
+        };
         match self.route {
             Route::RoundRobin => Ok(stock(self.cell.next_partition())),
             Route::Fixed(partition) if !self.reports_each => Ok(stock(partition)),
             // A client that speaks JSON but sends no metadata (a stock one) gets what its descriptor says.
             Route::Fixed(partition) if head.metadata.is_empty() => Ok(stock(partition)),
-            Route::Fixed(partition) => Ok(AppendMetadata { partition: partition.0, ..AppendMetadata::from_bytes(&head.metadata)? }),
+            Route::Fixed(partition) => Ok(AppendMetadata { partition: Some(partition.0), ..AppendMetadata::from_bytes(&head.metadata)? }),
             Route::Metadata if head.metadata.is_empty() => Ok(stock(self.cell.next_partition())),
             Route::Metadata => Ok(AppendMetadata::from_bytes(&head.metadata)?),
         }

@@ -205,3 +205,17 @@ async fn encoded_batches_pass_through_as_they_are() {
     let delivered = soon(rest(&mut consumer)).await.expect("reads");
     assert_eq!(delivered.iter().map(number).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_for_partition_0_goes_there_also_as_the_first_of_its_writer() {
+    let server = server().await;
+    let client = connect(&server.url()).await;
+    create(&client, "s", partitions(4)).await;
+    for _ in 0..5 {
+        let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+        producer.append(&numbered(0, 1), Some(PartitionId(0)), Bytes::new()).await.expect("room");
+        soon(producer.close()).await.expect("stored");
+    }
+    let ends: Vec<_> = client.describe_stream("s").await.expect("is there").partitions.iter().map(|partition| partition.end).collect();
+    assert_eq!(ends, [5, 0, 0, 0]);
+}

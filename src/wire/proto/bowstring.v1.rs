@@ -654,8 +654,9 @@ impl Start {
 /// descriptor, send none: their app_metadata is kept as it is and comes back in `user`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppendMetadata {
-    #[prost(uint32, tag = "1")]
-    pub partition: u32,
+    /// Absent: the partitions take turns. Its presence also tells batch 0 of partition 0 from a batch without metadata.
+    #[prost(uint32, optional, tag = "1")]
+    pub partition: ::core::option::Option<u32>,
     /// The batch's number among this appender's batches, from 0: makes a resend harmless.
     #[prost(uint64, tag = "2")]
     pub ordinal: u64,
