@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import bowstring
 import pyarrow as pa
 import pyarrow.compute
+
+import bowstring
 from bowstring.streaming import create_partitioned_iterators, from_spark_streaming, register
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ FILES = 24
 FILES_PER_TRIGGER = 2
 #: Small on purpose: a micro-batch is larger, so that it spools, and the next one waits for the consumers.
 BUFFERED_BATCHES = 16
+#: A count is a few rows, and Spark takes what is there once per trigger.
+COUNTS_BUFFERED = 256
 
 FLIGHTS = """
     year int, month int, day int, dep_time int, sched_dep_time int, dep_delay int, arr_time int, sched_arr_time int,
@@ -82,7 +85,7 @@ def main() -> int:
 def run(spark: SparkSession, coordinator: bowstring.StreamCoordinator, work: Path, rows: int) -> None:
     """Forward, four consumers, and back; returns when the last count is in a Parquet file."""
     client = coordinator.client()
-    client.create_stream("counts", schema=COUNTS)
+    client.create_stream("counts", schema=COUNTS, max_buffered_batches=COUNTS_BUFFERED)
     _, forward = from_spark_streaming(
         flights(spark.readStream.option("maxFilesPerTrigger", FILES_PER_TRIGGER), work),
         "flights",
@@ -98,14 +101,14 @@ def run(spark: SparkSession, coordinator: bowstring.StreamCoordinator, work: Pat
     progress = Progress(client, rows)
     while any(consumer.is_alive() for consumer in consumers):
         progress.show()
-        time.sleep(0.5)
+        time.sleep(0.2)
     failed = [consumer.name for consumer in consumers if consumer.exitcode != 0]
     if failed or forward.exception() is not None:
         raise RuntimeError(f"consumers {failed} failed; Spark says: {forward.exception()}")
     client.complete_stream("counts")
     back.processAllAvailable()
     back.stop()
-    progress.show()
+    progress.show(last=True)
     progress.end()
     forward.stop()
 
@@ -239,9 +242,14 @@ class Progress:
 
     client: bowstring.Client
     rows: int
+    shown_at: float = 0.0
 
-    def show(self) -> None:
-        """Prints the line."""
+    def show(self, *, last: bool = False) -> None:
+        """Prints the line: all the time on a terminal, every two seconds into a file."""
+        now = time.monotonic()
+        if not last and not sys.stdout.isatty() and now - self.shown_at < 2.0:
+            return
+        self.shown_at = now
         forward, back = self.client.describe_stream("flights"), self.client.describe_stream("counts")
         there = sum(entry["rows_total"] for entry in forward["partitions"])
         lag = sum(part["lag_rows"] for one in forward["subscriptions"] for part in one["partitions"])

@@ -89,7 +89,7 @@ def attach(coordinator: Any, spark: SparkSession, limits: StreamLimits) -> Attac
     return Attached(owned.client(), owned)
 
 
-def _given(limits: StreamLimits) -> dict[str, int]:
+def _given(limits: StreamLimits) -> dict[str, Any]:
     names = ("max_buffered_batches", "max_buffered_bytes", "max_spool_bytes")
     return {name: value for name in names if (value := getattr(limits, name)) is not None}
 
@@ -102,7 +102,8 @@ def _reachable_from_executors(spark: SparkSession) -> dict[str, Any]:
             "start one where they can (bowstring serve) and pass coordinator='grpc://host:port'"
         )
     context = spark.sparkContext
-    if context.master.startswith("local") and not context.master.startswith("local-cluster"):
+    master = context.master or "local"
+    if master.startswith("local") and not master.startswith("local-cluster"):
         return {}
     host = context.getConf().get("spark.driver.host")
     return {"listen": "0.0.0.0:0", "advertise_host": host}

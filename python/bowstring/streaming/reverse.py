@@ -8,8 +8,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
-import bowstring
 import pyarrow as pa
+
+import bowstring
 
 from .connections import Attached, attach, ensure_stream
 from .datasource import register

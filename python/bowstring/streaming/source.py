@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import bowstring
 from pyspark.sql.datasource import DataSourceStreamReader, InputPartition
+
+import bowstring
 
 from .connections import client_of
 from .options import SourceOptions

@@ -244,7 +244,8 @@ def _spark_type(field: pa.Field, path: str) -> DataType:
         else:
             break
     if simple := _SIMPLE.get(of.id):
-        return getattr(spark, simple)()
+        made: DataType = getattr(spark, simple)()
+        return made
     if pt.is_uint64(of):
         return spark.DecimalType(20, 0)
     if pt.is_decimal(of):

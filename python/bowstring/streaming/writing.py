@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import bowstring
 from pyspark import TaskContext
 from pyspark.sql.datasource import WriterCommitMessage
+
+import bowstring
 
 from .connections import client_of
 from .options import SinkOptions

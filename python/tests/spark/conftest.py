@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bowstring
 import pytest
+
+import bowstring
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
 from bowstring.streaming.datasource import BowstringDataSource
 from bowstring.streaming.options import sink_options
 from bowstring.streaming.sink import StreamWriter
@@ -90,8 +91,9 @@ def faulty_source(writer: str) -> type[BowstringDataSource]:
 
 def forward_program(sink: str, url: str, numbers: str, checkpoint: str, marker: str) -> None:
     """A driver program: numbers into stream `s`; dies after the commit of epoch 1 while `marker` exists."""
-    from bowstring.streaming import foreach_batch_writer
     from conftest import start_spark
+
+    from bowstring.streaming import foreach_batch_writer
 
     spark = start_spark("local[2]")
     path = Path(marker)
@@ -121,8 +123,9 @@ def forward_program(sink: str, url: str, numbers: str, checkpoint: str, marker: 
 
 def reverse_program(url: str, out: str, checkpoint: str, marker: str) -> None:
     """A driver program: stream `s` into Parquet, 2 batches at a time; dies within its third micro-batch."""
-    from bowstring.streaming import register
     from conftest import start_spark
+
+    from bowstring.streaming import register
 
     spark = start_spark("local[2]")
     register(spark)

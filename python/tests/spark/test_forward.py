@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bowstring
 import pyarrow as pa
 import pytest
+
+import bowstring
 from bowstring.streaming import (
     create_partitioned_iterators,
     foreach_batch_writer,

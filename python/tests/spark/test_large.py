@@ -9,8 +9,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import bowstring
 import pytest
+
+import bowstring
 from bowstring.streaming import from_spark_streaming
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def peak_bytes(pid: int) -> int:
     return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_twenty_million_rows_in_one_micro_batch_pass_with_the_default_limits(spark: SparkSession) -> None:
     command = [sys.executable, "-m", "bowstring", "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]

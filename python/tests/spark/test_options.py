@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from bowstring.streaming.consumers import partitions_of
 from bowstring.streaming.options import sink_options, source_options
 from bowstring.streaming.routing import Routing

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bowstring
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
+
+import bowstring
 from bowstring.streaming import from_spark_streaming, to_spark_streaming
 
 from .conftest import collect_available, read_stream, wait_until

@@ -8,9 +8,10 @@ import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import bowstring
 import pyarrow as pa
 import pytest
+
+import bowstring
 from bowstring.streaming import to_spark_streaming
 from bowstring.streaming.types import Conformer, to_arrow_schema, to_spark_schema
 
