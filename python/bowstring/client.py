@@ -11,6 +11,8 @@ import pyarrow as pa
 from bowstring import _native
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from bowstring.iterator import StreamingIterator
 
 
@@ -128,21 +130,15 @@ class Client:
         """Removes the subscription; what only it held back is dropped."""
         self._native.unsubscribe(stream, subscription)
 
-    def ack(
-        self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None
-    ) -> None:
+    def ack(self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None) -> None:
         """Done with all batches before these offsets, by partition. Raises `OffsetError` beyond the end."""
         self._native.ack(stream, subscription, dict(offsets), stream_id)
 
-    def plan(
-        self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None
-    ) -> None:
+    def plan(self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None) -> None:
         """What lies before these offsets will be acked, but only later: it no longer holds back producers."""
         self._native.plan(stream, subscription, dict(offsets), stream_id)
 
-    def seek(
-        self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None
-    ) -> None:
+    def seek(self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None) -> None:
         """Puts the subscription's cursor on these offsets, which must still be kept. Raises `OffsetError`."""
         self._native.seek(stream, subscription, dict(offsets), stream_id)
 
@@ -292,10 +288,12 @@ class Producer:
         """Waits until all is stored and says goodbye; the stream goes on."""
         self._native.close(timeout)
 
-    def __enter__(self) -> Producer:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Where something has gone wrong already, waiting for room could last for ever.
         if kind is None:
             self.close()
@@ -327,5 +325,3 @@ def consumer_cursors(description: Mapping[str, Any]) -> dict[str, dict[int, int]
         one["subscription"]: {place["partition"]: place["acked"] for place in one["partitions"]}
         for one in description["subscriptions"]
     }
-
-

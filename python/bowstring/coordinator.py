@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bowstring import _native
 from bowstring.client import Client, consumer_cursors
 from bowstring.errors import Timeout
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class StreamCoordinator:
@@ -85,7 +88,11 @@ class StreamCoordinator:
         streams = {one["stream"]: with_drls_keys(one) for one in stats["streams"]}
         if len(streams) == 1:
             return next(iter(streams.values()))
-        return {"streams": streams, "uptime_micros": stats["uptime_micros"], "open_connections": stats["open_connections"]}
+        return {
+            "streams": streams,
+            "uptime_micros": stats["uptime_micros"],
+            "open_connections": stats["open_connections"],
+        }
 
     def wait_for_drain(self, timeout: float, stream: str | None = None) -> None:
         """Waits until every subscription has acked all that is visible. Raises `Timeout` after `timeout` seconds."""
@@ -96,7 +103,9 @@ class StreamCoordinator:
             if not behind:
                 return
             if time.monotonic() > deadline:
-                raise Timeout(f"not drained within {timeout} s: batches not acked are {behind}; wait longer", "timeout", True)
+                raise Timeout(
+                    f"not drained within {timeout} s: batches not acked are {behind}; wait longer", "timeout", True
+                )
             time.sleep(0.05)
 
     def signal_complete(self, stream: str) -> None:
@@ -107,10 +116,12 @@ class StreamCoordinator:
         """DRLS's name for `Client.fail_stream`."""
         self.client().fail_stream(stream, reason)
 
-    def __enter__(self) -> StreamCoordinator:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def __repr__(self) -> str:
@@ -121,7 +132,8 @@ def lag_batches(stats: Mapping[str, Any]) -> int:
     """Batches that some subscription has not acked: the most of any subscription, all if there is none."""
     if not stats["subscriptions"]:
         return sum(one["end"] - one["start"] for one in stats["partitions"])
-    return max(sum(place["lag_batches"] for place in one["partitions"]) for one in stats["subscriptions"])
+    lags: list[int] = [sum(place["lag_batches"] for place in one["partitions"]) for one in stats["subscriptions"]]
+    return max(lags)
 
 
 def with_drls_keys(stats: dict[str, Any]) -> dict[str, Any]:

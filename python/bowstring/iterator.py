@@ -7,13 +7,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from bowstring import _native
 from bowstring.client import Client, consumer_arguments
 from bowstring.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _STREAM_WAIT = 60.0
 
@@ -163,7 +166,7 @@ class StreamingIterator:
     def iter_datasets(self, window_size: int) -> Iterator[pa.Table]:
         """Tables of `window_size` batches each; the last one may have fewer. Raises `InvalidArgument`."""
         if window_size < 1:
-            raise InvalidArgument(f"window_size is {window_size}; use a number of batches from 1", "invalid_argument", False)
+            raise InvalidArgument(f"window_size is {window_size}; use a number from 1", "invalid_argument", False)
         window: list[pa.RecordBatch] = []
         for batch in self:
             window.append(batch)
@@ -208,10 +211,12 @@ class StreamingIterator:
         if executor is not None:
             executor.shutdown(wait=False)
 
-    def __enter__(self) -> StreamingIterator:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None and self._arguments["auto_ack"]:
             self.ack()
         self.close()
@@ -226,7 +231,15 @@ class StreamingIterator:
         if self._consumer is None:
             if self._ended:
                 raise InvalidArgument("the iterator is closed; make a new one", "invalid_argument", False)
-            names = ("subscription", "partitions", "start", "prefetch_batches", "prefetch_bytes", "stream_wait", "follow")
+            names = (
+                "subscription",
+                "partitions",
+                "start",
+                "prefetch_batches",
+                "prefetch_bytes",
+                "stream_wait",
+                "follow",
+            )
             arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
             self._consumer = Client(self.url)._native.consumer(self.stream, arguments)
         return self._consumer

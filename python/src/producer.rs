@@ -57,10 +57,10 @@ impl Producer {
     }
 
     /// Hands over the batches of any object with `__arrow_c_stream__` or `__arrow_c_array__`.
-    #[pyo3(signature = (object, partition=None, timeout=None))]
-    fn append(&self, py: Python<'_>, object: &Bound<'_, PyAny>, partition: Option<u32>, timeout: Option<f64>) -> PyResult<()> {
+    #[pyo3(signature = (value, partition=None, timeout=None))]
+    fn append(&self, py: Python<'_>, value: &Bound<'_, PyAny>, partition: Option<u32>, timeout: Option<f64>) -> PyResult<()> {
         let partition = partition.map(PartitionId);
-        append_all(py, object, timeout, |batch, wait| self.0.lock().append(batch, partition, Bytes::new(), wait))
+        append_all(py, value, timeout, |batch, wait| self.0.lock().append(batch, partition, Bytes::new(), wait))
     }
 
     /// Waits until all batches so far are stored.
@@ -107,10 +107,10 @@ impl EpochWriter {
     }
 
     /// Hands over the batches of any object with `__arrow_c_stream__` or `__arrow_c_array__`.
-    #[pyo3(signature = (object, partition=None, timeout=None))]
-    fn append(&self, py: Python<'_>, object: &Bound<'_, PyAny>, partition: Option<u32>, timeout: Option<f64>) -> PyResult<()> {
+    #[pyo3(signature = (value, partition=None, timeout=None))]
+    fn append(&self, py: Python<'_>, value: &Bound<'_, PyAny>, partition: Option<u32>, timeout: Option<f64>) -> PyResult<()> {
         let partition = partition.map(PartitionId);
-        append_all(py, object, timeout, |batch, wait| self.0.lock().append(batch, partition, Bytes::new(), wait))
+        append_all(py, value, timeout, |batch, wait| self.0.lock().append(batch, partition, Bytes::new(), wait))
     }
 
     /// Waits until all is staged; gives the receipt, as bytes, that the epoch's commit names. None if there is
