@@ -1,0 +1,60 @@
+"""A coordinator per test, its clients, and child processes that do not outlive the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import bowstring
+import pyarrow.flight as flight
+import pytest
+
+from .support import CHILDREN, Child, Served
+
+
+@pytest.fixture
+def coordinator() -> Iterator[bowstring.StreamCoordinator]:
+    with bowstring.StreamCoordinator() as running:
+        yield running
+
+
+@pytest.fixture
+def client(coordinator: bowstring.StreamCoordinator) -> bowstring.Client:
+    return coordinator.client()
+
+
+@pytest.fixture
+def stock(coordinator: bowstring.StreamCoordinator) -> Iterator[flight.FlightClient]:
+    """A Flight client that knows nothing of bowstring."""
+    with flight.connect(coordinator.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def start_python() -> Iterator[Callable[..., Child]]:
+    """Starts this Python with these arguments."""
+    with ExitStack() as running:
+
+        def start(*arguments: str) -> Child:
+            child = Child(*arguments)
+            running.callback(child.end)
+            return child
+
+        yield start
+
+
+@pytest.fixture
+def start_child(start_python: Callable[..., Child]) -> Callable[..., Child]:
+    """Starts a program of children.py."""
+    return lambda *arguments: start_python(str(CHILDREN), *map(str, arguments))
+
+
+@pytest.fixture
+def serve(start_python: Callable[..., Child]) -> Callable[..., Served]:
+    """Starts `bowstring serve` on free ports, or on those that the arguments name."""
+
+    def start(*arguments: str) -> Served:
+        ports = () if "--listen" in arguments else ("--listen", "127.0.0.1:0")
+        return Served(start_python("-m", "bowstring", "serve", "--http", "127.0.0.1:0", *ports, *arguments))
+
+    return start

@@ -1,0 +1,134 @@
+"""What the tests share: batches that tell where they are from, conditions to wait for, child processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+
+import pyarrow as pa
+
+CHILDREN = Path(__file__).parent / "children.py"
+
+
+def numbered(first: int, rows: int = 10) -> pa.RecordBatch:
+    """Rows first, first + 1, ... with a text that can be derived from the number."""
+    ids = range(first, first + rows)
+    return pa.record_batch({"id": pa.array(ids, pa.int64()), "text": [f"row {one}" for one in ids]})
+
+
+def filler(size: int, rows: int = 1) -> pa.RecordBatch:
+    """One column of bytes, `size` in all."""
+    buffers = [None, pa.py_buffer(bytes(size))]
+    return pa.record_batch([pa.Array.from_buffers(pa.binary(size // rows), rows, buffers)], names=["data"])
+
+
+def ids(batches: Iterable[pa.RecordBatch]) -> list[int]:
+    """The ids of all rows, in order; the texts are checked on the way."""
+    found: list[int] = []
+    for batch in batches:
+        here = batch["id"].to_pylist()
+        assert batch["text"].to_pylist() == [f"row {one}" for one in here]
+        found += here
+    return found
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
+    """Until the condition holds, looked at every 20 ms; fails when the time is up."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+class Child:
+    """A process of this Python whose lines of output can be waited for."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        self._lines: Queue[str | None] = Queue()
+        self.errors: list[str] = []
+        self._readers = [Thread(target=self._read_lines, daemon=True), Thread(target=self._read_errors, daemon=True)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_lines(self) -> None:
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def _read_errors(self) -> None:
+        self.errors.extend(self.process.stderr)
+
+    def line(self, timeout: float = 30.0) -> str:
+        """The next line of its output."""
+        line = self._lines.get(timeout=timeout)
+        assert line is not None, f"it ended: {''.join(self.errors)}"
+        return line
+
+    def lines_left(self) -> list[str]:
+        """Once it has ended: what it wrote and nobody has read."""
+        self.process.wait(30)
+        for reader in self._readers:
+            reader.join()
+        return [line for line in iter(self._lines.get, None) if line is not None]
+
+    def say(self, text: str) -> None:
+        """A line on its standard input."""
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        """Ends it with SIGKILL: nothing of it can clean up."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def end(self) -> None:
+        """Whatever state it is in: it is gone afterwards."""
+        if self.process.poll() is None:
+            self.kill()
+        for reader in self._readers:
+            reader.join()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass
+
+
+class Served:
+    """`bowstring serve` as a process of its own."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        addresses = json.loads(child.line())
+        self.address: str = addresses["listen"]
+        self.url = f"grpc://{self.address}"
+        self.http_url = f"http://{addresses['http']}"
+
+
+def metric(text: str, name: str, **labels: str) -> float:
+    """The value of the one series of that name with these labels; 0 if there is none."""
+    for line in text.splitlines():
+        match = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
+        if match is None:
+            continue
+        found = dict(re.findall(r'(\w+)="([^"]*)"', match[1] or ""))
+        if labels.items() <= found.items():
+            return float(match[2])
+    return 0.0
