@@ -56,7 +56,7 @@ def ours_flight(load: Load) -> float:
     """bowstring with stock pyarrow.flight clients at both ends: the same clients as the peer's."""
     with children(serve()) as (server,):
         url = _prepare(server.line())
-        ticket = json.dumps({"stream": "bench", "follow": True, "subscription": "bench", "auto_ack": True})
+        ticket = json.dumps({"stream": "bench", "follow": True, "subscription": "bench"})
         return carry(_flight_ends("read", url, ticket, load), _flight_ends("append", url, "bench", load))
 
 
@@ -65,6 +65,7 @@ RELAYS: dict[str, Relay] = {
     "C++ Flight, pyarrow ends": flight_cpp,
     "bowstring, Rust ends": ours_rust,
     "bowstring, Python ends": ours_python,
+    "bowstring, pyarrow ends": ours_flight,
 }
 
 
