@@ -21,6 +21,16 @@ use crate::wire::proto::Receipt;
 /// Largest answer: an `AppendResult` has some 50 bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
+/// Ends the request body with its connection. Left alone it would wait for batches for ever, and keep the call open
+/// with what the coordinator has taken of it: a batch that waits for room would be stored long after it was given up.
+struct LaneGuard<'a>(&'a Watched<Window>);
+
+impl Drop for LaneGuard<'_> {
+    fn drop(&mut self) {
+        self.0.with(Window::open_lane);
+    }
+}
+
 /// What the task needs to know.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
@@ -60,6 +70,7 @@ impl Sender {
         let connector = self.client.connector();
         let channel = connector.connect_once().await?;
         let body = PutBody::new(self.window.clone(), &self.descriptor()?, &self.schema_header);
+        let _lane = LaneGuard(&self.window);
         let mut answers = Answers::open(channel, DO_PUT, tonic::body::Body::new(body), connector.url.clone()).await?;
         let mut results = ProtoReader::<PutResult>::new(ANSWER_BYTES_MAX);
         let mut opened = false;
