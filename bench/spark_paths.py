@@ -8,6 +8,8 @@ it and the coordinator share the two cores with Spark.
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ import bowstring
 from bench.children import DONE, READY, children, python
 from bench.relays import serve
 from bench.report import Series
+from bowstring.streaming import register
 
 PARTITIONS = 2
 BATCH_ROWS = 65_536
@@ -68,6 +71,8 @@ def measure_spark(rounds: int, rows: int) -> Series:
 
 
 def _session() -> SparkSession:
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.master("local[2]").appName("bowstring bench")
     settings = {
         "spark.ui.enabled": "false",
@@ -81,7 +86,7 @@ def _session() -> SparkSession:
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
-    bowstring.streaming.register(spark)
+    register(spark)
     return spark
 
 
