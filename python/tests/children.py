@@ -1,4 +1,4 @@
-"""The programs that tests run as processes of their own, to interrupt and to kill: `python children.py NAME ARGUMENT...`."""
+"""What tests run as processes of their own, to interrupt and to kill: `python children.py NAME ARGUMENT...`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import base64
 import pickle
 import sys
 
-import bowstring
 import pyarrow as pa
+
+import bowstring
 
 
 def numbered(first: int, rows: int = 10) -> pa.RecordBatch:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-import bowstring
 import pyarrow.flight as flight
 import pytest
+
+import bowstring
 
 from .support import CHILDREN, Child, Served
 

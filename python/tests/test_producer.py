@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
-import bowstring
 import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+
+import bowstring
 
 from .support import filler, ids, numbered, wait_until
 
@@ -60,7 +61,7 @@ def test_every_arrow_source_is_appended_row_by_row_as_it_is(client: bowstring.Cl
 
 def test_what_has_no_arrow_interface_is_refused_with_what_to_give_instead(client: bowstring.Client) -> None:
     producer = client.producer("numbers")
-    with pytest.raises(TypeError, match="ndarray.*give a pyarrow, polars or pandas table"):
+    with pytest.raises(TypeError, match=r"ndarray.*give a pyarrow, polars or pandas table"):
         producer.append(np.arange(3))
     with pytest.raises(TypeError, match="Int64 is no record batch"):
         producer.append(ArrayOnly(pa.array([1, 2, 3])))
@@ -198,7 +199,9 @@ def test_a_producer_that_is_dropped_while_blocked_leaves_nothing_behind(client: 
     assert ids(client.iterator("numbers", subscription="only")) == list(range(30, 40))
 
 
-def test_closing_a_blocked_producer_in_another_thread_takes_effect_within_its_deadline(client: bowstring.Client) -> None:
+def test_closing_a_blocked_producer_in_another_thread_takes_effect_within_its_deadline(
+    client: bowstring.Client,
+) -> None:
     full_stream(client)
     producer = client.producer("numbers")
     producer.append(numbered(990))
