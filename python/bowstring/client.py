@@ -197,10 +197,13 @@ class Client:
             consumer.close()
 
     def iterator(self, stream: str, **options: Any) -> StreamingIterator:
-        """A `StreamingIterator` over the stream; `options` are its keyword arguments."""
+        """A `StreamingIterator` over the stream; `options` are its keyword arguments.
+
+        `retry_deadline` defaults to this client's.
+        """
         from bowstring.iterator import StreamingIterator
 
-        return StreamingIterator(self.url, stream, **options)
+        return StreamingIterator(self.url, stream, **{"retry_deadline": self._options[1], **options})
 
 
 def _reconnect(url: str, timeout: float, retry_deadline: float) -> Client:

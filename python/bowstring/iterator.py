@@ -52,6 +52,7 @@ class StreamingIterator:
         prefetch_batches, prefetch_bytes: how far to read ahead.
         stream_wait: seconds to wait for a stream that does not exist yet.
         follow: wait for new batches until the stream ends; else end with what is there.
+        retry_deadline: seconds to keep trying while the coordinator cannot be reached.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class StreamingIterator:
         prefetch_bytes: int = 64 << 20,
         stream_wait: float = _STREAM_WAIT,
         follow: bool = True,
+        retry_deadline: float = 60.0,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "subscription": subscription,
@@ -79,6 +81,7 @@ class StreamingIterator:
             "prefetch_bytes": prefetch_bytes,
             "stream_wait": stream_wait,
             "follow": follow,
+            "retry_deadline": retry_deadline,
         }
         self.url = url
         self.stream = stream
@@ -241,7 +244,8 @@ class StreamingIterator:
                 "follow",
             )
             arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
-            self._consumer = Client(self.url)._native.consumer(self.stream, arguments)
+            client = Client(self.url, retry_deadline=self._arguments["retry_deadline"])
+            self._consumer = client._native.consumer(self.stream, arguments)
         return self._consumer
 
     def _fill(self) -> None:

@@ -36,6 +36,8 @@ def produce(url: str, stream: str, flushed: str) -> None:
     while True:
         producer.append(numbered(number * 10))
         number += 1
+        if number == int(flushed):
+            producer.flush()
         if number >= int(flushed):
             print(producer.stored)
 
