@@ -26,10 +26,11 @@ def numbered(first: int, rows: int = 10) -> pa.RecordBatch:
     return pa.record_batch({"id": pa.array(ids, pa.int64()), "text": [f"row {one}" for one in ids]})
 
 
-def filler(size: int, rows: int = 1) -> pa.RecordBatch:
-    """One column of bytes, `size` in all."""
-    buffers = [None, pa.py_buffer(bytes(size))]
-    return pa.record_batch([pa.Array.from_buffers(pa.binary(size // rows), rows, buffers)], names=["data"])
+def filler(size: int) -> pa.RecordBatch:
+    """One row of so many bytes, made without a copy."""
+    offsets = pa.array([0, size], pa.int64()).buffers()[1]
+    row = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(bytes(size))])
+    return pa.record_batch([row], names=["data"])
 
 
 def ids(batches: Iterable[pa.RecordBatch]) -> list[int]:
