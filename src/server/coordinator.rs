@@ -12,7 +12,7 @@ use super::cell::StreamCell;
 use super::clock::{Clock, SystemClock};
 use super::counters::ErrorCounters;
 use super::error::Error;
-use crate::engine::{Code, Command, StreamId, StreamName, StreamOptions, Timestamp};
+use crate::engine::{Code, Command, Limits, StreamId, StreamName, StreamOptions, Timestamp};
 use crate::storage::Spool;
 use crate::wire::schema::StreamSchema;
 
@@ -77,7 +77,7 @@ impl Coordinator {
     /// Creates a stream. One that exists with the same options is taken as it is if `if_not_exists`.
     ///
     /// # Errors
-    /// `stream_exists`, `shutting_down`, `too_many`, `schema_mismatch`, or what is wrong with the options.
+    /// `stream_exists`, `shutting_down`, `too_many`, `schema_mismatch`, `invalid_argument` for options that cannot be used.
     pub fn create(
         &self,
         name: &StreamName,
@@ -86,6 +86,7 @@ impl Coordinator {
         if_not_exists: bool,
     ) -> Result<Arc<StreamCell>, Error> {
         self.check_running()?;
+        check_limits(&options.limits)?;
         let mut streams = self.streams.write();
         if let Some(cell) = streams.get(name).cloned() {
             drop(streams);
@@ -215,6 +216,16 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
     }
+}
+
+/// A buffer of nothing would refuse every append.
+fn check_limits(limits: &Limits) -> Result<(), Error> {
+    for (field, limit) in [("max_buffered_batches", limits.max_buffered_batches), ("max_buffered_bytes", limits.max_buffered_bytes)] {
+        if limit == 0 {
+            return Err(Error::InvalidArgument { field, reason: "it is 0, so that no batch would fit; use at least 1".to_owned() });
+        }
+    }
+    Ok(())
 }
 
 fn new_stream_id() -> StreamId {

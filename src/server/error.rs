@@ -130,3 +130,16 @@ impl Error {
         Self::Unexpected { outcome: format!("{outcome:?}") }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_defect_says_that_it_is_one() {
+        for error in [Error::unexpected(&Outcome::Done), Error::Task { reason: "panicked".to_owned() }] {
+            assert_eq!(error.code(), Code::Internal);
+            assert!(error.to_string().contains("please report this"), "{error}");
+        }
+    }
+}

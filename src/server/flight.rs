@@ -18,7 +18,7 @@ use super::cell::StreamCell;
 use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::error::Error;
-use crate::engine::{PartitionId, StreamState};
+use crate::engine::{PartitionId, PartitionView, StreamState};
 use crate::wire::command::{GetCommand, GetTarget, path_target};
 use crate::wire::error::WireError;
 
@@ -64,13 +64,11 @@ impl FlightPlane {
         let cell = self.coordinator.get(&target.stream)?;
         cell.check_id(target.stream_id)?;
         let endpoints = endpoints(&cell, &target)?;
-        let rows: u64 = cell.describe().partitions.iter().map(|partition| partition.rows_total).sum();
         Ok(FlightInfo {
             schema: cell.schema().map(|schema| schema.encapsulated()).unwrap_or_default(),
             flight_descriptor: Some(descriptor),
             endpoint: endpoints,
-            // Unknown for a stream that goes on, and for parts of it.
-            total_records: if cell.state() == StreamState::Open { -1 } else { i64::try_from(rows).unwrap_or(-1) },
+            total_records: rows(&cell, &target).and_then(|rows| i64::try_from(rows).ok()).unwrap_or(-1),
             total_bytes: -1,
             ordered: false,
             ..FlightInfo::default()
@@ -79,11 +77,24 @@ impl FlightPlane {
 
     fn schema(&self, descriptor: &FlightDescriptor) -> Result<SchemaResult, Error> {
         let target = Self::asked(descriptor)?;
-        let schema = self.coordinator.get(&target.stream)?.schema();
+        let cell = self.coordinator.get(&target.stream)?;
+        cell.check_id(target.stream_id)?;
         let missing =
             || Error::InvalidArgument { field: "stream", reason: format!("{} has no schema yet; append a batch first", target.stream) };
-        Ok(SchemaResult { schema: schema.ok_or_else(missing)?.encapsulated() })
+        Ok(SchemaResult { schema: cell.schema().ok_or_else(missing)?.encapsulated() })
     }
+}
+
+/// How many rows a read gives; unknown while the stream goes on, for a part of a partition, and where some are gone.
+fn rows(cell: &StreamCell, target: &GetTarget) -> Option<u64> {
+    let view = cell.describe();
+    let whole = target.subscription.is_none() && target.start.is_none() && target.end.is_none() && target.batches_max.is_none();
+    if view.state == StreamState::Open || !whole {
+        return None;
+    }
+    let asked = |partition: &&PartitionView| target.partitions.as_ref().is_none_or(|asked| asked.contains(&partition.partition));
+    let kept = |partition: &PartitionView| (partition.start.0 == 0).then_some(partition.rows_total);
+    view.partitions.iter().filter(asked).map(kept).sum()
 }
 
 /// One endpoint per partition, each with a ticket of its own; read them from the server that was asked.
@@ -95,6 +106,9 @@ fn endpoints(cell: &StreamCell, target: &GetTarget) -> Result<Vec<FlightEndpoint
 
 fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<FlightEndpoint, Error> {
     let (earliest, visible_end) = cell.range(partition)?;
+    if let Some(subscription) = &target.subscription {
+        cell.cursor(subscription, partition)?;
+    }
     let one = |offset: u64| Some(BTreeMap::from([(partition.0, offset)]));
     let given = |offsets: &Option<BTreeMap<PartitionId, crate::engine::Offset>>| {
         offsets.as_ref().and_then(|offsets| offsets.get(&partition)).map(|offset| offset.0)

@@ -7,8 +7,11 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use super::config::{ConfigError, ServerConfig};
 use super::control::ControlService;
@@ -30,6 +33,11 @@ const FRAME_BYTES_MAX: u32 = 1 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Calls that may be open on one connection.
 const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
+/// What requests under way at the HTTP port get to end, once all else has.
+const HTTP_GRACE: Duration = Duration::from_secs(1);
+/// The services that gRPC health knows; the empty name stands for all.
+const HEALTHY: [&str; 3] =
+    ["", <ControlServer<ControlService> as NamedService>::NAME, <FlightServiceServer<FlightPlane> as NamedService>::NAME];
 /// How often time passes in the streams.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -61,6 +69,9 @@ pub struct Server {
     advertise_host: Option<String>,
     stopping: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends after the tasks: `/readyz` says that the server is shutting down until it has.
+    http_stopping: CancellationToken,
+    http_task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Server {
@@ -79,13 +90,23 @@ impl Server {
         };
         let stopping = CancellationToken::new();
         let http_address = http.as_ref().map(|(_, address)| *address);
-        let mut tasks = vec![
+        let tasks = vec![
             tokio::spawn(serve(listener, config.connections_max, coordinator.clone(), stopping.clone())),
             tokio::spawn(tick(coordinator.clone(), stopping.clone())),
         ];
-        tasks.extend(http.map(|(listener, _)| tokio::spawn(http::serve(listener, coordinator.clone(), stopping.clone()))));
+        let http_stopping = CancellationToken::new();
+        let http_task = http.map(|(listener, _)| tokio::spawn(http::serve(listener, coordinator.clone(), http_stopping.clone())));
         tracing::info!(%listen, storage = "memory", "the coordinator is ready; nothing survives it");
-        Ok(Self { coordinator, listen, http: http_address, advertise_host: config.advertise_host, stopping, tasks: Mutex::new(tasks) })
+        Ok(Self {
+            coordinator,
+            listen,
+            http: http_address,
+            advertise_host: config.advertise_host,
+            stopping,
+            tasks: Mutex::new(tasks),
+            http_stopping,
+            http_task: Mutex::new(http_task),
+        })
     }
 
     /// Address of the data and control plane.
@@ -121,19 +142,28 @@ impl Server {
         self.coordinator.shut_down();
         self.stopping.cancel();
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
-        if tokio::time::timeout(grace, futures::future::join_all(tasks)).await.is_err() {
+        if !end(tasks, grace).await {
             tracing::warn!(?grace, "some calls did not end in time and were cut");
-            aborts.iter().for_each(tokio::task::AbortHandle::abort);
         }
+        self.http_stopping.cancel();
+        let http_task = self.http_task.lock().take();
+        end(http_task.into_iter().collect(), HTTP_GRACE).await;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.coordinator.shut_down();
-        self.tasks.lock().iter().for_each(JoinHandle::abort);
+        self.tasks.lock().iter().chain(self.http_task.lock().as_ref()).for_each(JoinHandle::abort);
     }
+}
+
+/// Waits for tasks to end; cuts them when the time is over, and says whether that was not needed.
+async fn end(tasks: Vec<JoinHandle<()>>, grace: Duration) -> bool {
+    let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+    let in_time = tokio::time::timeout(grace, futures::future::join_all(tasks)).await.is_ok();
+    aborts.iter().for_each(AbortHandle::abort);
+    in_time
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -147,8 +177,9 @@ async fn serve(listener: TcpListener, connections_max: usize, coordinator: Arc<C
     let control = ControlService::new(coordinator.clone());
     let flight = FlightServiceServer::new(FlightPlane::new(coordinator.clone(), control.clone()));
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ControlServer<ControlService>>().await;
-    health.set_serving::<FlightServiceServer<FlightPlane>>().await;
+    for service in HEALTHY {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(generated::DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -166,8 +197,20 @@ async fn serve(listener: TcpListener, connections_max: usize, coordinator: Arc<C
         .add_service(health_service)
         .add_service(reflection);
     let incoming = connections(listener, connections_max, coordinator);
-    if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await {
+    let signal = async move {
+        stopping.cancelled().await;
+        end_health(health).await;
+    };
+    if let Err(error) = router.serve_with_incoming_shutdown(incoming, signal).await {
         tracing::error!(%error, "the server stopped");
+    }
+}
+
+/// Tells those who watch, and ends their calls: the shutdown waits for every call that is open.
+async fn end_health(mut health: HealthReporter) {
+    for service in HEALTHY {
+        health.set_service_status(service, ServingStatus::NotServing).await;
+        health.clear_service_status(service).await;
     }
 }
 

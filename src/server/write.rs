@@ -366,3 +366,24 @@ async fn until(timeout: Option<Duration>, deadline: Option<Instant>) {
         () = deadline => (),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::super::config::ServerConfig;
+    use super::*;
+    use crate::engine::Code;
+    use crate::storage::{Spool, SpoolOptions};
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_cancelled() {
+        let spool = Spool::new(SpoolOptions::default()).expect("the system's folder is there");
+        let coordinator = Coordinator::new(ServerConfig::default().coordinator_options(), spool);
+        let begun = http_body::Frame::data(Bytes::from_static(&[0, 0, 0]));
+        let body = StreamBody::new(futures::stream::iter([Ok(begun), Err("connection reset")]));
+        let error = put(&coordinator, body, None, &watch::Sender::new(None)).await.expect_err("it breaks off");
+        assert_eq!(error.code(), Code::Cancelled);
+        assert!(error.to_string().contains("connection reset"), "{error}");
+    }
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Finished, bowstring, finish};
 
 /// Asks until it is true; a test that waits in vain fails instead of hanging.
+#[expect(clippy::disallowed_methods, reason = "a real process is asked in real time")]
 pub(super) fn eventually(mut true_at_last: impl FnMut() -> bool) {
     let start = Instant::now();
     while !true_at_last() {
