@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -11,6 +13,9 @@ import pytest
 import bowstring
 
 from .support import CHILDREN, Child, Served
+
+# Spark looks for "python3" otherwise, which need not be the one that has bowstring.
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ pub(super) struct Appends {
     window: Arc<Watched<Window>>,
     command: PutCommand,
     partition: Option<PartitionId>,
+    keep_alive: Option<Duration>,
     compression: Compression,
     source: Source,
     task: Option<OwnedTask>,
@@ -51,6 +52,8 @@ pub(super) struct AppendSettings {
     pub(super) window_batches: usize,
     pub(super) window_bytes: u64,
     pub(super) append_timeout: Option<Duration>,
+    /// How long a sign of life holds; a writer gives none.
+    pub(super) keep_alive: Option<Duration>,
     pub(super) compression: Compression,
 }
 
@@ -69,6 +72,7 @@ impl Appends {
             window: Arc::new(Watched::new(window)),
             command,
             partition: settings.partition,
+            keep_alive: settings.keep_alive,
             compression: settings.compression,
             source: Source::Unknown,
             task: None,
@@ -141,7 +145,13 @@ impl Appends {
             Source::Encoded(schema) => schema.header().clone(),
         };
         if self.window.with(Window::start) {
-            let sender = Sender { client: self.client.clone(), window: self.window.clone(), command: self.command.clone(), schema_header };
+            let sender = Sender {
+                client: self.client.clone(),
+                window: self.window.clone(),
+                command: self.command.clone(),
+                keep_alive: self.keep_alive,
+                schema_header,
+            };
             let window = self.window.clone();
             let on_panic = move |error| window.update(|window| window.fail(error));
             self.task = Some(OwnedTask::spawn(self.client.runtime(), sender.run(), on_panic));

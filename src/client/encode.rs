@@ -14,6 +14,7 @@ use super::{Compression, Error};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::body::Body;
 use crate::wire::dictionary::DictionarySet;
+use crate::wire::error::WireError;
 use crate::wire::ipc::Message;
 use crate::wire::schema::StreamSchema;
 
@@ -73,6 +74,7 @@ impl BatchEncoder {
         let other = StreamSchema::parse(schema_header(schema, &self.options)?)?;
         match self.wire_schema.accepts(&other) {
             Ok(_) => Ok(()),
+            Err(WireError::SchemaMismatch { difference }) => Err(Error::SchemaMismatch { difference }),
             Err(error) => Err(Error::SchemaMismatch { difference: error.to_string() }),
         }
     }

@@ -53,6 +53,7 @@ impl Producer {
             window_batches: options.window_batches,
             window_bytes: options.window_bytes,
             append_timeout: options.append_timeout,
+            keep_alive: options.keep_alive,
             compression: options.compression,
         };
         let appends = Appends::new(client.clone(), command, settings)?;

@@ -1,6 +1,7 @@
 //! The task behind a producer or writer: keeps a `DoPut` open that sends the window, and resumes after breaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_flight::{FlightDescriptor, PutResult};
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use super::put::PutBody;
 use super::retry::{Backoff, STEADY, now};
 use super::watched::Watched;
 use super::window::{Phase, Window};
-use super::{Client, Error};
+use super::{Client, Error, ProducerRun};
 use crate::engine::StreamId;
 use crate::wire::command::PutCommand;
 use crate::wire::frame::ProtoReader;
@@ -38,6 +39,8 @@ pub(super) struct Sender {
     pub(super) window: Arc<Watched<Window>>,
     /// The stream id is filled in once known, so that a resend never goes to another stream of the same name.
     pub(super) command: PutCommand,
+    /// How long a sign of life holds, if the producer gives any.
+    pub(super) keep_alive: Option<Duration>,
     pub(super) schema_header: Bytes,
 }
 
@@ -101,6 +104,7 @@ impl Sender {
     /// The coordinator has opened the appender. Now the stream exists: its id and partitions are looked up once.
     async fn resume(&self, next_ordinal: u64) -> Result<(), Error> {
         if self.window.with(|window| window.partitions.is_none()) {
+            self.first_sign_of_life().await?;
             let stream = self.client.describe_stream(&self.command.stream).await?;
             self.window.with(|window| {
                 window.stream_id = Some(StreamId(stream.stream_id));
@@ -108,6 +112,15 @@ impl Sender {
             });
         }
         self.window.update(|window| window.resume(next_ordinal, &self.command.stream))
+    }
+
+    /// Before the first batch: a producer that dies right after it would not be missed otherwise.
+    async fn first_sign_of_life(&self) -> Result<(), Error> {
+        let (Some(lease), Some(producer), Some(run)) = (self.keep_alive, &self.command.producer, &self.command.run) else {
+            return Ok(());
+        };
+        let run = ProducerRun { producer: producer.clone(), run: run.clone() };
+        self.client.keep_producer(&self.command.stream, &run, lease).await
     }
 
     /// Only progress ends a series of failures: a batch that breaks the connection each time must not be sent for ever.

@@ -38,6 +38,7 @@ impl EpochWriter {
             window_batches: options.window_batches,
             window_bytes: options.window_bytes,
             append_timeout: options.append_timeout,
+            keep_alive: None,
             compression: options.compression,
         };
         Ok(Self { appends: Appends::new(client, command, settings)? })

@@ -98,6 +98,9 @@ impl Reading {
             Some(partitions) => partitions.clone(),
             None => (0..cell.options().partitions).map(PartitionId).collect(),
         };
+        let named = [&target.start, &target.end].into_iter().flatten().flat_map(BTreeMap::keys);
+        // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
+        named.copied().try_for_each(|partition| cell.range(partition).map(drop))?;
         let ranges: Vec<_> = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<_, _>>()?;
         Ok(Self {
             watch: cell.watch(&partitions),
