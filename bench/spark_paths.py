@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,7 +57,12 @@ def measure_spark(rounds: int, rows: int) -> Series:
         spark = _session()
         try:
             data = _write_rows(spark, rows, Path(folder))
-            paths = {"Spark's noop": _noop, "Spark to bowstring": _forward, "bowstring to Spark": _reverse}
+            paths = {
+                "Spark's noop": _noop,
+                "Spark to bowstring": partial(_forward, max_buffered_batches=2 * -(-rows // BATCH_ROWS)),
+                "Spark to bowstring, spooled": _forward,
+                "bowstring to Spark": _reverse,
+            }
             series.values = {name: [] for name in paths}
             # The first round warms up the JVM and is not counted.
             for round_number in range(rounds + 1):
@@ -108,11 +114,12 @@ def _noop(job: Job) -> float:
     return job.run(job.source().writeStream.format("noop"))
 
 
-def _forward(job: Job) -> float:
+def _forward(job: Job, **limits: int) -> float:
+    """With the default limits of 64 batches most of the one large micro-batch goes through the spool."""
     with children(serve()) as (server,):
         url = f"grpc://{json.loads(server.line())['listen']}"
         client = bowstring.connect(url)
-        client.create_stream("forward", partitions=PARTITIONS)
+        client.create_stream("forward", partitions=PARTITIONS, **limits)
         client.subscribe("forward", "bench")
         with children(python("bench.python_ends", "read", url, "forward", str(job.rows), "1")) as (consumer,):
             consumer.expect(READY)
