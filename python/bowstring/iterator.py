@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from bowstring import _native
 from bowstring.client import Client, consumer_arguments
-from bowstring.errors import InvalidArgument
+from bowstring.errors import Cancelled, InvalidArgument
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -204,7 +204,10 @@ class StreamingIterator:
         return pa.RecordBatchReader.from_batches(schema, iter(self)).__arrow_c_stream__(requested_schema)
 
     def close(self, timeout: float | None = None) -> None:
-        """Confirms the acks so far and ends reading; what was read ahead is left to the next iterator."""
+        """Confirms the acks so far and ends reading; what was read ahead is left to the next iterator.
+
+        A step that waits in another thread ends with `Cancelled`.
+        """
         self._ended = True
         self._ready.clear()
         consumer, self._consumer = self._consumer, None
@@ -254,7 +257,12 @@ class StreamingIterator:
             self._take()
 
     def _take(self) -> None:
-        taken = self._open().take(self._arguments["timeout"])
+        try:
+            taken = self._open().take(self._arguments["timeout"])
+        except InvalidArgument:
+            if not self._ended:
+                raise
+            raise Cancelled("the iterator was closed while it waited for a batch", "cancelled", False) from None
         if taken is None:
             self._ended = True
             self.flush()

@@ -3,11 +3,11 @@
 use bowstring::client::blocking;
 use bowstring::client::{ConsumerOptions, Delivered, Error, ReadStart};
 use bowstring::engine::{Offset, PartitionId, Start, StreamId};
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{Batches, SchemaCapsule};
-use crate::errors::{Raised, duration, invalid, wait};
+use crate::errors::{Raised, duration, invalid};
+use crate::shared::Shared;
 
 /// Batches, and bytes, that cross to Python together at most: the rest waits in the read-ahead.
 const BATCHES_AT_ONCE: usize = 64;
@@ -64,7 +64,7 @@ type Facts = (u32, u64, Option<u64>, u64);
 
 /// A consumer.
 #[pyclass(module = "bowstring._native", frozen)]
-pub(crate) struct Consumer(Mutex<Reading>);
+pub(crate) struct Consumer(Shared<Reading>);
 
 struct Reading {
     consumer: blocking::Consumer,
@@ -74,7 +74,7 @@ struct Reading {
 
 impl Consumer {
     pub(crate) fn new(consumer: blocking::Consumer) -> Self {
-        Self(Mutex::new(Reading { consumer, pending: None }))
+        Self(Shared::new(Reading { consumer, pending: None }))
     }
 }
 
@@ -109,21 +109,21 @@ impl Consumer {
     /// The stream's id.
     #[getter]
     fn stream_id(&self, py: Python<'_>) -> PyResult<u64> {
-        py.detach(|| self.0.lock().consumer.stream_id()).map(|id| id.0).map_err(|error| Raised::from(error).0)
+        self.0.with(py, |reading| reading.consumer.stream_id()).map(|id| id.0)
     }
 
     /// The partitions that are read.
     #[getter]
     fn partitions(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
-        let partitions = py.detach(|| self.0.lock().consumer.partitions().map(<[PartitionId]>::to_vec));
-        partitions.map(|all| all.iter().map(|partition| partition.0).collect()).map_err(|error| Raised::from(error).0)
+        let partitions = self.0.with(py, |reading| reading.consumer.partitions().map(<[PartitionId]>::to_vec))?;
+        Ok(partitions.iter().map(|partition| partition.0).collect())
     }
 
     /// Waits for the next batch; gives it and those behind it that are there already, with their facts. None at
     /// the end of the stream.
     #[pyo3(signature = (timeout=None))]
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(Batches, Vec<Facts>)>> {
-        let taken = wait(py, timeout, |wait| self.0.lock().take(wait))?;
+        let taken = self.0.wait_in_turns(py, timeout, Reading::take)?;
         let Some(first) = taken.first() else { return Ok(None) };
         let schema = first.batch.schema();
         let facts = taken.iter().map(|one| (one.partition.0, one.offset.0, one.epoch.map(|epoch| epoch.0), one.appended_at.0)).collect();
@@ -133,23 +133,23 @@ impl Consumer {
     /// The stream's schema as soon as it has one; none if it ended without.
     #[pyo3(signature = (timeout=None))]
     fn schema(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<SchemaCapsule>> {
-        wait(py, timeout, |wait| self.0.lock().consumer.schema(wait)).map(|schema| schema.map(SchemaCapsule))
+        self.0.wait_in_turns(py, timeout, |reading, wait| reading.consumer.schema(wait)).map(|schema| schema.map(SchemaCapsule))
     }
 
     /// Done with all batches of the partition before `offset`. Returns at once.
     fn ack(&self, py: Python<'_>, partition: u32, offset: u64) -> PyResult<()> {
-        py.detach(|| self.0.lock().consumer.ack(PartitionId(partition), Offset(offset))).map_err(|error| Raised::from(error).0)
+        self.0.with(py, |reading| reading.consumer.ack(PartitionId(partition), Offset(offset)))
     }
 
     /// Waits until all acks so far are confirmed.
     #[pyo3(signature = (timeout=None))]
     fn flush_acks(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        wait(py, timeout, |wait| self.0.lock().consumer.flush_acks(wait))
+        self.0.wait_in_turns(py, timeout, |reading, wait| reading.consumer.flush_acks(wait))
     }
 
     /// Flushes the acks and ends reading.
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        wait(py, timeout, |wait| self.0.lock().consumer.close(wait))
+        self.0.wait(py, timeout, |reading, wait| reading.consumer.close(wait))
     }
 }

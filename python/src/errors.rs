@@ -9,13 +9,34 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// A Python exception, made from a client error or raised by a signal handler.
-pub(crate) struct Raised(pub(crate) PyErr);
+/// What ends a blocking verb.
+pub(crate) enum Raised {
+    /// The wait's own deadline; the coordinator's time-outs are exceptions like all others.
+    TimedOut(Error),
+    /// A Python exception, made from a client error or raised by a signal handler.
+    Python(PyErr),
+}
 
 impl From<Error> for Raised {
     fn from(error: Error) -> Self {
-        Raised(raise(error.code(), error.retry(), &error.to_string()))
+        match error {
+            Error::Timeout { .. } => Self::TimedOut(error),
+            error => Self::Python(exception(&error)),
+        }
     }
+}
+
+impl From<Raised> for PyErr {
+    fn from(raised: Raised) -> Self {
+        match raised {
+            Raised::TimedOut(error) => exception(&error),
+            Raised::Python(error) => error,
+        }
+    }
+}
+
+fn exception(error: &Error) -> PyErr {
+    raise(error.code(), error.retry(), &error.to_string())
 }
 
 /// The exception of a code: made by `bowstring.errors`, which knows the classes.
@@ -40,17 +61,23 @@ pub(crate) fn wait<R: Send>(
     verb: impl FnOnce(&mut Wait<'_, Raised>) -> Result<R, Raised> + Send,
 ) -> PyResult<R> {
     let deadline = deadline(timeout)?;
-    py.detach(|| {
-        let mut check = || Python::attach(|py| py.check_signals()).map_err(Raised);
-        verb(&mut Wait::checked(deadline, &mut check))
-    })
-    .map_err(|raised| raised.0)
+    py.detach(|| verb(&mut Wait::checked(deadline, &mut check_signals))).map_err(PyErr::from)
+}
+
+/// Lets Python's signal handlers run; the exception that one of them raises.
+pub(crate) fn check_signals() -> Result<(), Raised> {
+    Python::attach(|py| py.check_signals()).map_err(Raised::Python)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a blocking caller's deadline begins at the call")]
-fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// When `timeout` seconds are over; none: never.
+pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
     let Some(seconds) = timeout else { return Ok(None) };
-    Ok(Instant::now().checked_add(duration("timeout", seconds)?))
+    Ok(now().checked_add(duration("timeout", seconds)?))
 }
 
 /// Seconds as Python gives them.

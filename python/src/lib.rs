@@ -8,6 +8,7 @@ mod describe;
 mod errors;
 mod producer;
 mod server;
+mod shared;
 
 use pyo3::prelude::*;
 
