@@ -1,0 +1,43 @@
+"""Every Python example runs as a process of its own and prints what it should."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+#: The example's file and the last line of its output.
+LAST_LINES = {
+    "async_consumer.py": "rows read: [500, 500]",
+    "dataframes.py": "duckdb: [('bow', 21), ('string', 42)]",
+    "flight_client.py": "read 3 rows of ['user', 'page']",
+    "python_to_spark.py": "500 warm readings since minute 50",
+    "spark_to_python.py": "read 5000 rows, their sum is right: True",
+}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("example", LAST_LINES)
+def test_an_example_runs_and_prints_its_result(example: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / example)],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        # As a user starts it: without what the other tests have set.
+        env={name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"},
+        text=True,
+        timeout=220,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.splitlines()[-1] == LAST_LINES[example]
+
+
+def test_no_example_is_left_out() -> None:
+    # The demo is a make target of its own, which CI runs.
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*LAST_LINES, "demo.py"}
