@@ -216,6 +216,22 @@ impl StreamCell {
         Watch { cell: self.clone(), partitions: partitions.to_vec(), notify }
     }
 
+    /// Ends the stream and drops what is in it, also while readers and appenders still hold the cell: one that
+    /// stands still would keep all of it.
+    pub(super) fn delete(&self) {
+        let fail = || Command::Fail { reason: "the stream was deleted".into() };
+        let now = self.clock.now();
+        let mut inner = self.inner.lock();
+        // One that has ended already needs no telling.
+        let _ = self.apply_locked(&mut inner, fail(), now);
+        let Ok(mut empty) = Stream::new(self.name.clone(), self.id, self.options.clone()) else { return };
+        let failed = empty.apply(fail(), now).outcome;
+        debug_assert!(failed.is_ok(), "a new stream is open");
+        let full = std::mem::replace(&mut inner.stream, empty);
+        drop(inner);
+        drop(full);
+    }
+
     /// Wakes all readers, to see that the server is shutting down.
     pub(super) fn wake_all(&self) {
         self.inner.lock().wake_readers();

@@ -138,8 +138,7 @@ impl Coordinator {
     /// `stream_not_found`.
     pub fn delete(&self, name: &StreamName) -> Result<(), Error> {
         let cell = self.streams.write().remove(name).ok_or_else(|| Error::StreamNotFound { stream: name.clone() })?;
-        // A stream that has ended already needs no telling.
-        let _ = cell.apply(Command::Fail { reason: "the stream was deleted".into() });
+        cell.delete();
         Ok(())
     }
 

@@ -12,10 +12,15 @@ use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 use super::coordinator::{Coordinator, OpenConnection};
 
+/// Length of what an HTTP/2 client says first.
+const PREFACE_BYTES: usize = 24;
+/// How long it may take to say so.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,7 +40,12 @@ pub(super) fn connections(
                         tracing::debug!(%error, "a connection was gone before it began");
                         continue;
                     }
-                    yield Ok(Connection { tcp, _slot: slot, _counted: coordinator.count_connection() });
+                    yield Ok(Connection {
+                        tcp,
+                        greeting: Some(Greeting::new()),
+                        _slot: slot,
+                        _counted: coordinator.count_connection(),
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -50,8 +60,23 @@ pub(super) fn connections(
 #[derive(Debug)]
 pub(super) struct Connection {
     tcp: TcpStream,
+    /// None once HTTP/2 has begun; from then on its own pings find out who is gone.
+    greeting: Option<Greeting>,
     _slot: OwnedSemaphorePermit,
     _counted: OpenConnection,
+}
+
+/// What a client has to say first, and until when: connections that say nothing would fill all slots.
+#[derive(Debug)]
+struct Greeting {
+    bytes_left: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Greeting {
+    fn new() -> Self {
+        Self { bytes_left: PREFACE_BYTES, deadline: Box::pin(tokio::time::sleep(GREETING_TIMEOUT)) }
+    }
 }
 
 /// Who is connected.
@@ -72,7 +97,17 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        let Some(greeting) = &mut self.greeting else { return read };
+        if read.is_pending() {
+            return greeting.deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        greeting.bytes_left = greeting.bytes_left.saturating_sub(buffer.filled().len() - before);
+        if greeting.bytes_left == 0 {
+            self.greeting = None;
+        }
+        read
     }
 }
 
@@ -95,5 +130,36 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::config::ServerConfig;
+    use super::*;
+    use crate::storage::{Spool, SpoolOptions};
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn a_connection_that_says_too_little_is_closed_and_one_that_has_begun_is_not() {
+        let spool = Spool::new(SpoolOptions::default()).expect("the system's folder is there");
+        let coordinator = Coordinator::new(ServerConfig::default().coordinator_options(), spool);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("is bound");
+        let mut incoming = std::pin::pin!(connections(listener, 10, coordinator));
+        for (said, closes) in [(0, true), (PREFACE_BYTES - 1, true), (PREFACE_BYTES, false)] {
+            let (client, server) = tokio::join!(TcpStream::connect(address), incoming.next());
+            let (mut client, mut server) = (client.expect("connects"), server.expect("one").expect("is open"));
+            server.greeting.as_mut().expect("nothing was said yet").deadline = Box::pin(tokio::time::sleep(SHORT));
+            client.write_all(&vec![b'x'; said]).await.expect("sends");
+            let mut heard = vec![0; said];
+            server.read_exact(&mut heard).await.expect("hears it");
+            let more = tokio::time::timeout(SHORT * 4, server.read_u8()).await;
+            assert_eq!(matches!(more, Ok(Err(_))), closes, "{said} bytes: {more:?}");
+        }
     }
 }

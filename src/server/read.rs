@@ -171,7 +171,9 @@ impl Reading {
         // A start that was given explicitly may lie ahead of what is visible: it will come.
         let batches = match read {
             Err(error) if error.code() == Code::OffsetAhead && range.end.is_none() => Vec::new(),
-            read => read?,
+            // Of a stream that was deleted meanwhile nothing is there.
+            Err(error) => return Err(self.end_state().and_then(Result::err).unwrap_or(error)),
+            Ok(batches) => batches,
         };
         range.next = range.next.plus(batches.len() as u64);
         self.batches_left = self.batches_left.map(|left| left.saturating_sub(batches.len() as u64));

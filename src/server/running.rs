@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
 use super::config::{ConfigError, ServerConfig};
 use super::control::ControlService;
@@ -20,13 +21,16 @@ use super::flight::FlightPlane;
 use super::generated::control_server::ControlServer;
 use super::listener::connections;
 use super::plane::Plane;
-use super::{generated, http};
+use super::status::name_refusal;
+use super::{generated, http as http_port};
 use crate::storage::Spool;
 
-/// Receive windows: 16 MiB a stream keeps a wire of any speed busy, 32 MiB a connection lets one stalled
-/// stream stand beside a running one. They bound what a connection costs beyond the streams' limits.
+/// Receive windows: 16 MiB a stream keeps a wire of any speed busy. A producer that waits for room fills its
+/// stream's window; the connection's has room for 31 of them beside calls that go on: with less, a few waiting
+/// producers would hold up the very acks that make room. They bound what a connection costs beyond the streams'
+/// limits.
 const STREAM_WINDOW: u32 = 16 << 20;
-const CONNECTION_WINDOW: u32 = 32 << 20;
+const CONNECTION_WINDOW: u32 = 512 << 20;
 /// HTTP/2's default of 16 KiB costs half of the throughput.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// A peer that does not answer for twice this long is gone.
@@ -95,7 +99,7 @@ impl Server {
             tokio::spawn(tick(coordinator.clone(), stopping.clone())),
         ];
         let http_stopping = CancellationToken::new();
-        let http_task = http.map(|(listener, _)| tokio::spawn(http::serve(listener, coordinator.clone(), http_stopping.clone())));
+        let http_task = http.map(|(listener, _)| tokio::spawn(http_port::serve(listener, coordinator.clone(), http_stopping.clone())));
         tracing::info!(%listen, storage = "memory", "the coordinator is ready; nothing survives it");
         Ok(Self {
             coordinator,
@@ -185,7 +189,15 @@ async fn serve(listener: TcpListener, connections_max: usize, coordinator: Arc<C
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors are generated together with the code");
+    let refusals = coordinator.clone();
+    let name_refusals = MapResponseLayer::new(move |mut response: http::Response<tonic::body::Body>| {
+        if let Some(code) = name_refusal(response.headers_mut()) {
+            refusals.count_error(code);
+        }
+        response
+    });
     let router = tonic::transport::Server::builder()
+        .layer(name_refusals)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES_MAX)

@@ -20,7 +20,6 @@ use tonic::{Request, Status};
 use tower::ServiceExt;
 
 pub(crate) const DO_PUT: &str = "/arrow.flight.protocol.FlightService/DoPut";
-#[expect(dead_code, reason = "soon")]
 pub(crate) const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 
 /// A server on free ports, with HTTP.
@@ -150,7 +149,7 @@ pub(crate) async fn raw(channel: &Channel, path: &str, request: impl IntoIterato
 /// Asks until it is so; a test that asks in vain fails instead of hanging.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !is_so().await {
+    while !tokio::time::timeout_at(deadline, is_so()).await.expect("does not hang") {
         assert!(tokio::time::Instant::now() < deadline, "still not so: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -8,7 +8,7 @@ use super::{Finished, bowstring, finish};
 
 /// Asks until it is true; a test that waits in vain fails instead of hanging.
 #[expect(clippy::disallowed_methods, reason = "a real process is asked in real time")]
-pub(super) fn eventually(mut true_at_last: impl FnMut() -> bool) {
+pub(crate) fn eventually(mut true_at_last: impl FnMut() -> bool) {
     let start = Instant::now();
     while !true_at_last() {
         assert!(start.elapsed() < Duration::from_secs(20), "still not true");
@@ -17,21 +17,21 @@ pub(super) fn eventually(mut true_at_last: impl FnMut() -> bool) {
 }
 
 /// A running `bowstring serve`; killed when dropped.
-pub(super) struct Coordinator {
+pub(crate) struct Coordinator {
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: Option<ChildStderr>,
-    pub(super) listen: String,
-    pub(super) http: Option<String>,
+    pub(crate) listen: String,
+    pub(crate) http: Option<String>,
 }
 
 impl Coordinator {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"], &[])
     }
 
     /// Starts it with these flags and environment, and reads the line that says where it listens.
-    pub(super) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = bowstring(&[&["serve"], flags].concat());
         command.envs(environment.iter().copied()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -47,34 +47,38 @@ impl Coordinator {
         Self { child, stdout, stderr, listen: text("listen").unwrap(), http: text("http") }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("grpc://{}", self.listen)
     }
 
     /// Runs a client command against it.
-    pub(super) fn run(&self, args: &[&str]) -> Finished {
+    pub(crate) fn run(&self, args: &[&str]) -> Finished {
         self.run_with(args, None)
     }
 
     /// As [`Coordinator::run`], with something on stdin.
-    pub(super) fn run_with(&self, args: &[&str], stdin: Option<&[u8]>) -> Finished {
+    pub(crate) fn run_with(&self, args: &[&str], stdin: Option<&[u8]>) -> Finished {
         finish(self.command(args), stdin)
     }
 
     /// A client command against it, to be started by the test.
-    pub(super) fn command(&self, args: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = bowstring(args);
         command.env("BOWSTRING_URL", self.url());
         command
     }
 
     /// Sends a signal to it.
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
 
     /// Waits for its end; gives the exit code, what else it printed, and its log.
-    pub(super) fn wait(mut self, at_most: Duration) -> Finished {
+    pub(crate) fn wait(mut self, at_most: Duration) -> Finished {
         let code = wait(&mut self.child, at_most);
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.stdout.read_to_string(&mut stdout).unwrap();
@@ -91,14 +95,14 @@ impl Drop for Coordinator {
 }
 
 /// Sends a signal to a process that the test started.
-pub(super) fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let sent = std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
 /// Waits for the end of a process, and fails if that takes longer than `at_most`.
 #[expect(clippy::disallowed_methods, reason = "a real process ends in real time")]
-pub(super) fn wait(child: &mut Child, at_most: Duration) -> i32 {
+pub(crate) fn wait(child: &mut Child, at_most: Duration) -> i32 {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {

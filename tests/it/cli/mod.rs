@@ -1,6 +1,6 @@
 //! The `bowstring` command as users run it: real processes against a real coordinator.
 
-mod coordinator;
+pub(crate) mod coordinator;
 mod files;
 mod refusals;
 mod serving;
@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 
 /// What a finished command left behind.
 #[derive(Debug)]
-struct Finished {
-    code: i32,
+pub(crate) struct Finished {
+    pub(crate) code: i32,
     stdout: String,
     stderr: String,
 }
