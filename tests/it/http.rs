@@ -142,8 +142,8 @@ async fn metrics_show_what_happened() {
     let server = start(ServerConfig::default()).await;
     let (control, data) = (channel(server.listen_addr()).await, channel(server.listen_addr()).await);
     let address = server.http_addr().expect("is on");
+    until("both are counted", async || Scrape::of(address).await.value("bowstring_open_connections") == 2.0).await;
     let before = Scrape::of(address).await;
-    assert_eq!(before.value("bowstring_open_connections"), 2.0);
 
     // A name that needs escaping, in the text format and in JSON.
     let stream = r#"a "b" \ ü"#;
