@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import bowstring
+from bowstring import errors
+
+from .spark.test_types import ARROW_TYPES, SPARK_TYPES
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +29,39 @@ def run(document: str, replace: tuple[str, str] | None = None) -> dict[str, obje
         code = block.replace(*replace) if replace else block
         exec(compile(code, str(ROOT / document), "exec"), names)
     return names
+
+
+def rows(document: str, header: str) -> list[tuple[str, ...]]:
+    """The cells of the table under the heading row, without their quotes."""
+    lines = (ROOT / document).read_text().splitlines()
+    table = lines[lines.index(header) + 2 :]
+    until = next((number for number, line in enumerate(table) if not line.startswith("|")), len(table))
+    return [tuple(cell.strip().strip("`") for cell in line.strip("|").split("|")) for line in table[:until]]
+
+
+def test_the_types_page_says_what_the_types_tests_check() -> None:
+    out_of_spark = [(spark, str(arrow)) for spark, _, arrow in SPARK_TYPES.values()]
+    assert rows("docs/types.md", "| Spark SQL | Arrow |") == out_of_spark
+    into_spark = [(str(array.type), spark) for array, spark, _ in ARROW_TYPES.values()]
+    assert rows("docs/types.md", "| Arrow | Spark SQL |") == into_spark
+
+
+def test_the_errors_page_lists_every_class_with_its_codes_and_bases() -> None:
+    expected: dict[str, tuple[set[str], set[str]]] = {}
+    for code, of in errors.CLASSES.items():
+        bases = {base.__name__ for base in of.__bases__} - {"BowstringError", "Exception"}
+        expected.setdefault(of.__name__, (set(), bases))[0].add(code)
+    expected["BowstringError` itself"] = expected.pop("BowstringError")
+    found = {
+        name: (set(re.findall(r"\w+", codes)), set(re.findall(r"\w+", bases)))
+        for name, codes, bases in rows("docs/errors.md", "| class | codes | also a |")
+    }
+    assert found == expected
+
+
+def test_the_example_of_the_errors_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    run("docs/errors.md")
+    assert capsys.readouterr().out == "unavailable True\n"
 
 
 @pytest.mark.timeout(60)
