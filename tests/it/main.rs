@@ -22,3 +22,4 @@ mod server_support;
 mod shutdown;
 mod stalls;
 mod tidy;
+mod wire;
