@@ -177,7 +177,10 @@ fn every_error_code_is_documented_as_it_is() {
             faults.push(format!("control.proto has no line: {value}"));
         }
     }
-    let rows = table.lines().filter(|line| line.starts_with("| `")).count();
+    // The table of Python's exceptions names codes too; only this one numbers them.
+    let numbered =
+        |line: &&str| line.starts_with("| `") && line.split('|').nth(2).is_some_and(|number| number.trim().parse::<u32>().is_ok());
+    let rows = table.lines().filter(numbered).count();
     if rows != Code::ALL.len() {
         faults.push(format!("docs/errors.md has {rows} rows for {} codes", Code::ALL.len()));
     }
