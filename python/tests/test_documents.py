@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 import bowstring
 from bowstring import errors
+from bowstring.streaming import from_spark_streaming
+from bowstring.streaming.options import SINK_NAMES, SOURCE_NAMES
 
 from .spark.test_types import ARROW_TYPES, SPARK_TYPES
 
@@ -44,6 +47,17 @@ def test_the_types_page_says_what_the_types_tests_check() -> None:
     assert rows("docs/types.md", "| Spark SQL | Arrow |") == out_of_spark
     into_spark = [(str(array.type), spark) for array, spark, _ in ARROW_TYPES.values()]
     assert rows("docs/types.md", "| Arrow | Spark SQL |") == into_spark
+
+
+def test_the_readme_lists_every_option_of_sink_and_source_and_every_argument() -> None:
+    tables = {
+        "| option of the sink | default | meaning |": {*SINK_NAMES} - {"path"},
+        "| option of the source | default | meaning |": {*SOURCE_NAMES} - {"path"},
+        "| argument | default | meaning |": {*inspect.signature(from_spark_streaming).parameters} - {"streaming_df"},
+    }
+    for header, expected in tables.items():
+        named = [name for first, *_ in rows("README.md", header) for name in re.findall(r"\w+", first)]
+        assert sorted(named) == sorted(expected)
 
 
 def test_the_errors_page_lists_every_class_with_its_codes_and_bases() -> None:
