@@ -31,22 +31,22 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(WHEEL) check-java ## Spark -> 4 Python consumers -> Spark, on a year of real flights, checked against a batch job
+demo: $(WHEEL) check-java ## Spark -> bowstring -> 4 Python consumers -> bowstring -> Spark, on a year of real flights, totals checked
 	$(BIN)/python examples/demo.py
 
 .PHONY: test
 test: test-rust test-python ## Every test: Rust, Python, real Spark
 
 .PHONY: test-rust
-test-rust: check-rust
+test-rust: check-rust ## Rust's tests alone
 	$(CARGO) test --locked --workspace
 
 .PHONY: test-python
-test-python: $(WHEEL) check-java
+test-python: $(WHEEL) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
 	$(BIN)/python -m pytest python/tests $(PYTEST)
 
 .PHONY: bench
-bench: $(WHEEL) check-java ## Throughput as ratios: our relay against Arrow C++ and raw TCP, Spark against its noop
+bench: $(WHEEL) check-java ## Throughput as ratios: our relay against Arrow C++ and raw TCP, Spark against its noop; BENCH_ROUNDS=1 is a smoke run
 	$(CARGO) build --locked --release --features bench --bin bowstring --bin bowstring-bench
 	$(BIN)/python -m bench
 
@@ -54,7 +54,7 @@ bench: $(WHEEL) check-java ## Throughput as ratios: our relay against Arrow C++ 
 wheel: $(WHEEL) ## Build the wheel and install it, with all it needs, into .venv
 
 .PHONY: lint
-lint: check-rust $(WHEEL) ## Formats, lints, feature walls, docs, types
+lint: check-rust $(WHEEL) ## Formats, lints, each set of features alone, docs, types
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --features bench -- -D warnings
 	$(CARGO) check --locked --no-default-features
