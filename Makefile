@@ -13,7 +13,7 @@ VENV ?= .venv
 CARGO ?= cargo
 # Benchmarks: rounds of A and B in turn; 1 is a smoke run on little data.
 export BENCH_ROUNDS ?= 5
-# More arguments for pytest, e.g. make test-python PYTEST='-k resume -x'
+# More arguments for pytest, e.g. make test-python PYTEST='-k pickled -x'
 PYTEST ?=
 
 BIN := $(VENV)/bin

@@ -21,7 +21,7 @@
 //! | `connection` | a coordinator that can be reached: URL, HTTP/2 settings, connect with retry |
 //! | `retry` | when to try again |
 //! | `admin` | the control verbs |
-//! | `call`, `put`, `get` | hand-framed `DoPut` and `DoGet` |
+//! | `call`, `put` | hand-framed `DoPut` and `DoGet` |
 //! | `encode`, `decode` | record batches to and from Arrow IPC messages |
 //! | `window`, `sender`, `appends` | batches on their way, the task that sends them, what producers and writers share |
 //! | `prefetch`, `reader`, `acks` | batches read ahead, the task that reads them, acks on their way |
