@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,9 +89,11 @@ class StreamingIterator:
         self._consumer: _native.Consumer | None = None
         self._ready: deque[Delivered] = deque()
         self._last: Delivered | None = None
-        self._acked = True
+        #: One past the last batch that the caller has and the coordinator does not know to be done, by partition.
+        self._unacked: dict[int, int] = {}
         self._ended = False
-        self._executor: ThreadPoolExecutor | None = None
+        #: A wait of an `async for` that was cancelled goes on here.
+        self._filling: Future[None] | None = None
 
     @property
     def subscription(self) -> str | None:
@@ -139,17 +142,14 @@ class StreamingIterator:
             self._take()
         if not self._ready:
             raise StopIteration
-        self._last = self._ready.popleft()
-        self._acked = False
-        return self._last.batch
+        return self._hand_over()
 
     def ack(self) -> None:
-        """The subscription is done with the last batch, and all before it in its partition. Returns at once."""
-        if self._acked or self._last is None:
-            return
-        self._acked = True
+        """The subscription is done with all batches that this iterator has given so far. Returns at once."""
         if self._arguments["subscription"] is not None:
-            self._open().ack(self._last.partition, self._last.offset + 1)
+            for partition, offset in self._unacked.items():
+                self._open().ack(partition, offset)
+        self._unacked.clear()
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until the coordinator has confirmed all acks so far."""
@@ -167,17 +167,16 @@ class StreamingIterator:
             yield self._last
 
     def iter_datasets(self, window_size: int) -> Iterator[pa.Table]:
-        """Tables of `window_size` batches each; the last one may have fewer. Raises `InvalidArgument`."""
+        """Tables of `window_size` batches each; the last one may have fewer. Raises `InvalidArgument`.
+
+        With auto-ack a table's batches are acked when the next table is asked for, and not before.
+        """
         if window_size < 1:
             raise InvalidArgument(f"window_size is {window_size}; use a number from 1", "invalid_argument", False)
-        window: list[pa.RecordBatch] = []
-        for batch in self:
-            window.append(batch)
-            if len(window) == window_size:
-                yield pa.Table.from_batches(window)
-                window = []
-        if window:
+        while window := self._window(window_size):
             yield pa.Table.from_batches(window)
+            if self._arguments["auto_ack"]:
+                self.ack()
 
     def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
         return self
@@ -186,15 +185,16 @@ class StreamingIterator:
         """The next batch, without blocking the event loop. A cancelled wait loses nothing: the batch stays ready."""
         if self._arguments["auto_ack"]:
             self.ack()
-        if not self._ready and not self._ended:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, thread_name_prefix="bowstring-iterator")
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._fill)
+        while not self._ready and not self._ended:
+            filling = self._filling = self._filling or self._fill_in_thread()
+            try:
+                await asyncio.shield(asyncio.wrap_future(filling))
+            finally:
+                if filling.done():
+                    self._filling = None
         if not self._ready:
             raise StopAsyncIteration
-        self._last = self._ready.popleft()
-        self._acked = False
-        return self._last.batch
+        return self._hand_over()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The rest of the stream for polars, duckdb, pandas and every other Arrow reader."""
@@ -210,12 +210,10 @@ class StreamingIterator:
         """
         self._ended = True
         self._ready.clear()
+        self._unacked.clear()
         consumer, self._consumer = self._consumer, None
-        executor, self._executor = self._executor, None
         if consumer is not None:
             consumer.close(timeout)
-        if executor is not None:
-            executor.shutdown(wait=False)
 
     def __enter__(self) -> Self:
         return self
@@ -251,10 +249,37 @@ class StreamingIterator:
             self._consumer = client._native.consumer(self.stream, arguments)
         return self._consumer
 
-    def _fill(self) -> None:
-        """Takes unless a wait that was cancelled has done so already."""
-        if not self._ready and not self._ended:
-            self._take()
+    def _hand_over(self) -> pa.RecordBatch:
+        """The next ready batch, which is now the caller's."""
+        self._last = self._ready.popleft()
+        self._unacked[self._last.partition] = self._last.offset + 1
+        return self._last.batch
+
+    def _window(self, size: int) -> list[pa.RecordBatch]:
+        """Up to `size` batches, fewer only at the end."""
+        window: list[pa.RecordBatch] = []
+        while len(window) < size:
+            if not self._ready and not self._ended:
+                self._take()
+            if not self._ready:
+                break
+            window.append(self._hand_over())
+        return window
+
+    def _fill_in_thread(self) -> Future[None]:
+        """Takes in a thread that does not keep the process from ending, as an executor's would."""
+        filling: Future[None] = Future()
+
+        def fill() -> None:
+            try:
+                self._take()
+            except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+                filling.set_exception(error)
+            else:
+                filling.set_result(None)
+
+        threading.Thread(target=fill, name="bowstring-iterator", daemon=True).start()
+        return filling
 
     def _take(self) -> None:
         try:

@@ -122,6 +122,19 @@ def test_an_exception_leaves_the_last_batch_to_the_next_iterator(client: bowstri
         assert ids(iterator) == list(range(10, 30))
 
 
+def test_a_window_is_acked_when_the_next_one_is_asked_for(client: bowstring.Client) -> None:
+    client.create_stream("numbers", partitions=2)
+    fill(client, batches=8)
+    with pytest.raises(LookupError), client.iterator("numbers") as iterator:
+        for number, _ in enumerate(iterator.iter_datasets(4)):
+            if number == 1:
+                raise LookupError
+    assert sum(acked(client, "numbers")) == 4
+    windows = client.iterator("numbers").iter_datasets(3)
+    assert [window.num_rows for window in windows] == [30, 10]
+    wait_until(lambda: sum(acked(client, "numbers")) == 8)
+
+
 def test_without_auto_ack_only_ack_moves_the_cursor(client: bowstring.Client) -> None:
     fill(client, batches=3)
     with client.iterator("numbers", auto_ack=False) as iterator:

@@ -14,6 +14,8 @@ from .options import StreamLimits
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+#: Embedded coordinators hold their data in this process: they live until they are closed, whoever forgets them.
+_embedded: set[bowstring.StreamCoordinator] = set()
 _clients: dict[tuple[int, str], bowstring.Client] = {}
 _lock = threading.Lock()
 
@@ -74,6 +76,7 @@ class Attached:
     def close(self) -> None:
         """Stops the coordinator if it was started for this use."""
         if self.owned is not None:
+            _embedded.discard(self.owned)
             self.owned.stop()
 
 
@@ -86,6 +89,7 @@ def attach(coordinator: Any, spark: SparkSession, limits: StreamLimits) -> Attac
     if coordinator is not None:
         return Attached(coordinator.client(), None)
     owned = bowstring.StreamCoordinator(**_reachable_from_executors(spark), **_given(limits))
+    _embedded.add(owned)
     return Attached(owned.client(), owned)
 
 

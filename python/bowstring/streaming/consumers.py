@@ -32,7 +32,7 @@ def create_partitioned_iterators(
     Args:
         coordinator: a ``StreamCoordinator``, a ``Client``, a URL, or what from_spark_streaming returned.
         num_consumers: how many iterators to make.
-        num_partitions: the stream's partitions; needed only if the stream does not exist yet.
+        num_partitions: the stream's partitions; needed only if the stream does not exist yet: it is created.
         stream: the stream's name; may be left out if the coordinator has one stream only.
         subscription: the cursor that the consumers share.
         iterator_options: further arguments of ``StreamingIterator``.
@@ -76,7 +76,8 @@ def _count(client: bowstring.Client, stream: str, asked: int | None) -> int:
     except bowstring.StreamNotFound:
         if asked is None:
             raise
-        return asked
+        # Created now: if it came later with another number of partitions, some would have no consumer.
+        return partition_count(client.create_stream(stream, partitions=asked, if_not_exists=True))
     if asked not in (None, there):
         raise ValueError(
             f"stream {stream!r} has {there} partitions, not {asked}; "

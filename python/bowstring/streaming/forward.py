@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 import uuid
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import bowstring
 
-from .connections import Attached, attach, ensure_stream
+from .connections import Attached, attach, ensure_stream, is_connect
 from .datasource import register
 from .options import StreamLimits, sink_options
 from .query import StreamingQueryWrapper
@@ -94,6 +95,7 @@ def from_spark_streaming(
     stream = stream_id or f"spark-{uuid.uuid4()}"
     limits = StreamLimits(num_partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes)
     attached = attach(coordinator, spark, limits)
+    temporary: str | None = None
     try:
         options = {"url": attached.url, "stream": stream, "routing": routing}
         if append_timeout is not None:
@@ -102,15 +104,31 @@ def from_spark_streaming(
         check_writable(streaming_df.schema)
         ensure_stream(attached.client, stream, limits, schema_or_none(streaming_df.schema))
         attached.client.subscribe(stream, subscription)
-        temporary = None if checkpoint_location else temporary_checkpoint(spark)
+        named = None
+        if sink == "foreach_batch" and is_connect(spark):
+            named = _name_producer(checkpoint_location)
+            options["producer"], options["run"] = named
+        if checkpoint_location is None:
+            temporary = temporary_checkpoint(spark)
         writer = _writer(streaming_df, sink, options, trigger, checkpoint_location or temporary, query_name)
         with quick_arrow(spark):
             query = writer.start()
     except BaseException:
         attached.close()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
     iterator = attached.client.iterator(stream, subscription=subscription, timeout=timeout)
-    return iterator, StreamingQueryWrapper(query, stream, attached, keep_stream=keep_stream, temporary=temporary)
+    wrapper = StreamingQueryWrapper(
+        query, stream, attached, keep_stream=keep_stream, temporary=temporary, producer=named
+    )
+    return iterator, wrapper
+
+
+def _name_producer(checkpoint: str | None) -> tuple[str, str]:
+    """A producer's id that is the same for all runs from one checkpoint, and a run's id."""
+    of = uuid.uuid5(uuid.NAMESPACE_URL, checkpoint) if checkpoint else uuid.uuid4()
+    return f"checkpoint-{of}", str(uuid.uuid4())
 
 
 def watch_query(

@@ -55,6 +55,8 @@ class SourceOptions:
     connect_timeout: float
     #: Whether the query fails when the producer is lost and all of its data has been read.
     fail_on_producer_lost: bool
+    #: Whether the stream is completed when the query ends, so that its producer does not wait for a reader in vain.
+    complete_on_stop: bool
 
 
 _COMMON = ("url", "stream", "path", "connectTimeout")
@@ -64,6 +66,7 @@ SINK_NAMES = (
 )  # fmt: skip
 SOURCE_NAMES = (
     *_COMMON, "subscription", "startingOffsets", "maxBatchesPerTrigger", "maxBytesPerTrigger", "failOnProducerLost",
+    "completeOnStop",
 )  # fmt: skip
 
 
@@ -108,6 +111,7 @@ def source_options(given: Mapping[str, Any]) -> SourceOptions:
         max_bytes=read.number("maxBytesPerTrigger", least=1),
         connect_timeout=read.seconds("connectTimeout") or 10.0,
         fail_on_producer_lost=read.truth("failOnProducerLost", default=True),
+        complete_on_stop=read.truth("completeOnStop", default=False),
     )
 
 

@@ -37,8 +37,11 @@ class StreamingQueryWrapper:
         *,
         keep_stream: bool = False,
         temporary: str | None = None,
+        producer: tuple[str, str] | None = None,
     ) -> None:
+        """`producer` is the producer's id and run where they are not the query's."""
         self.query = query
+        self._producer, self._run = producer or (query.id, query.runId)
         self.stream = stream
         self.coordinator = attached.owned
         self._attached = attached
@@ -72,7 +75,7 @@ class StreamingQueryWrapper:
         The wait ends at once if nobody reads. Returns whether all subscriptions have acked everything. An
         embedded coordinator is stopped if so; otherwise it stays up for those who read later, until close().
         """
-        self._stopping = True
+        self._mark_stopping()
         stopper = threading.Thread(target=self._stop_query, name="bowstring-stop", daemon=True)
         stopper.start()
         stopper.join(_STOP_SECONDS)
@@ -88,7 +91,7 @@ class StreamingQueryWrapper:
 
     def close(self) -> None:
         """Stops the query if it runs, and the coordinator if it was started for it. What is buffered there is gone."""
-        self._stopping = True
+        self._mark_stopping()
         if not self._ended.is_set():
             self._stop_query()
             self._ended.wait(_STOP_SECONDS)
@@ -101,6 +104,11 @@ class StreamingQueryWrapper:
         self.stop()
         self.close()
 
+    def _mark_stopping(self) -> None:
+        """What ends the query from now on is our doing, unless it has failed before: consumers must hear of that."""
+        if self._reason() is None:
+            self._stopping = True
+
     def _stop_query(self) -> None:
         try:
             self.query.stop()
@@ -111,7 +119,7 @@ class StreamingQueryWrapper:
         """Until the query ends: signs of life; then the stream's end."""
         while not self._query_ended(LEASE_SECONDS / 4):
             try:
-                self._client.keep_producer(self.stream, self.query.id, self.query.runId, LEASE_SECONDS)
+                self._client.keep_producer(self.stream, self._producer, self._run, LEASE_SECONDS)
             except bowstring.BowstringError:
                 # The query meets the same error in its own calls and fails with it, or the next sign gets through.
                 continue
@@ -131,7 +139,7 @@ class StreamingQueryWrapper:
         try:
             if self._keep_stream:
                 if reason is None:
-                    self._client.keep_producer(self.stream, self.query.id, self.query.runId, 0.0)
+                    self._client.keep_producer(self.stream, self._producer, self._run, 0.0)
             elif reason is None:
                 self._client.complete_stream(self.stream)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
@@ -15,17 +16,18 @@ import bowstring
 from .connections import Attached, attach, ensure_stream
 from .datasource import register
 from .options import StreamLimits
+from .writing import BATCH_BYTES_MAX, cut
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-#: A batch that the source gives is cut so that it takes at most this much, or a quarter of the buffer.
-_BATCH_BYTES_MAX = 64 << 20
 #: How long the source may take to give its first batch, which tells the schema.
 _SCHEMA_SECONDS = 60.0
 #: How long a producer that has ended may take to say goodbye.
 _CLOSE_SECONDS = 5.0
+#: How long a source that is stopped may take to store what it has given, before the stream is ended under it.
+_STOP_SECONDS = 1.0
 
 
 @final
@@ -37,9 +39,11 @@ class StreamingSourceHandle:
     ) -> None:
         self.stream = stream
         self.coordinator = attached.owned
-        #: Batches and rows appended so far.
+        #: Batches and rows stored so far.
         self.batches = 0
         self.rows = 0
+        #: The rows of batches that are handed over but not known to be stored.
+        self._unconfirmed: deque[int] = deque()
         #: What the source or an append raised; None if all is well.
         self.producer_error: BaseException | None = None
         self._attached = attached
@@ -47,7 +51,6 @@ class StreamingSourceHandle:
         self._batch_bytes_max = batch_bytes_max
         self._stopping = threading.Event()
         self._done = threading.Event()
-        self._queries: list[StreamingQuery] = []
         self._producer = attached.client.producer(stream, producer_id=f"source-{uuid.uuid4()}", keep_alive=10.0)
         self._thread = threading.Thread(target=self._run, name=f"bowstring-{stream}", daemon=True)
         self._thread.start()
@@ -75,28 +78,26 @@ class StreamingSourceHandle:
     def drain(self, query: StreamingQuery, timeout: float | None = None) -> bool:
         """Waits until the source has ended and `query` has processed all of it, then stops the query.
 
-        Returns False, with the query still running, if the time runs out first. Raises what the source or the query
-        raised. A query on an endless trigger never ends by itself: this is how to end one with its source.
+        Returns False, with the query still running, if the time runs out first, and False if the query has ended
+        before. Raises what the source or the query raised. A query on an endless trigger never ends by itself: this is
+        how to end one with its source.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._done.wait(0.1):
             if not query.isActive:
-                query.awaitTermination(0)
-                return False
+                break
             if deadline is not None and time.monotonic() > deadline:
                 return False
+        if (error := query.exception()) is not None:
+            raise error
+        if not query.isActive:
+            return False
         if self.producer_error is not None:
             raise self.producer_error
-        query.processAllAvailable()
+        if not _process_all(query, None if deadline is None else max(0.0, deadline - time.monotonic())):
+            return False
         query.stop()
         return True
-
-    def stop_with(self, query: StreamingQuery) -> None:
-        """Stops the source when `query` ends or fails, so that it does not wait for a reader that is gone."""
-        watcher = threading.Thread(
-            target=self._watch, args=(query,), name=f"bowstring-watch-{self.stream}", daemon=True
-        )
-        watcher.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Stops the source, even one that waits for room, and completes the stream: Spark still gets what is buffered.
@@ -104,8 +105,8 @@ class StreamingSourceHandle:
         Returns False if the source's own code does not return in time; its thread goes on, but appends no more.
         """
         self._stopping.set()
-        if not self._done.is_set():
-            self._quietly(lambda: self._attached.client.complete_stream(self.stream))
+        self._thread.join(min(timeout, _STOP_SECONDS))
+        self._quietly(lambda: self._attached.client.complete_stream(self.stream))
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -120,15 +121,6 @@ class StreamingSourceHandle:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _watch(self, query: StreamingQuery) -> None:
-        while not self._done.is_set():
-            try:
-                if query.awaitTermination(1):
-                    break
-            except Exception:  # noqa: BLE001 - the query has failed: its own exception() says why
-                break
-        self.stop()
-
     def _run(self) -> None:
         try:
             for batch in self._source:
@@ -136,8 +128,8 @@ class StreamingSourceHandle:
                     if self._stopping.is_set():
                         return
                     self._producer.append(part)
-                    self.batches += 1
-                    self.rows += part.num_rows
+                    self._unconfirmed.append(part.num_rows)
+                    self._count()
             self._producer.complete()
         except BaseException as error:  # noqa: BLE001 - whatever the source raises is the stream's error
             self._failed(error)
@@ -146,7 +138,13 @@ class StreamingSourceHandle:
             if close is not None:
                 self._quietly(close)
             self._quietly(lambda: self._producer.close(timeout=_CLOSE_SECONDS))
+            self._quietly(self._count)
             self._done.set()
+
+    def _count(self) -> None:
+        for _ in range(self._producer.stored - self.batches):
+            self.rows += self._unconfirmed.popleft()
+            self.batches += 1
 
     def _failed(self, error: BaseException) -> None:
         if self._stopping.is_set():
@@ -178,6 +176,7 @@ def to_spark_streaming(
     max_spool_bytes: int | None = None,
     max_batches_per_trigger: int | None = None,
     max_bytes_per_trigger: int | None = None,
+    stop_with_query: bool = True,
     options: dict[str, str] | None = None,
 ) -> tuple[DataFrame, StreamingSourceHandle]:
     """A streaming DataFrame of what `source` gives.
@@ -196,6 +195,8 @@ def to_spark_streaming(
         max_spool_bytes: disk for what Spark has planned to read and not yet committed.
         max_batches_per_trigger: most batches of a micro-batch.
         max_bytes_per_trigger: most bytes of a micro-batch, estimated.
+        stop_with_query: stop the source when a query on the DataFrame ends, is stopped or fails: nobody reads any more.
+            False lets several queries, or several runs of one, share the source; then stop it with ``handle.stop()``.
         options: more options for the reader.
 
     Returns:
@@ -213,6 +214,7 @@ def to_spark_streaming(
         ensure_stream(attached.client, stream, limits, schema)
         register(spark)
         reader = spark.readStream.format("bowstring").option("url", attached.url).option("stream", stream)
+        reader = reader.option("completeOnStop", str(stop_with_query).lower())
         if max_batches_per_trigger is not None:
             reader = reader.option("maxBatchesPerTrigger", max_batches_per_trigger)
         if max_bytes_per_trigger is not None:
@@ -221,7 +223,7 @@ def to_spark_streaming(
     except BaseException:
         attached.close()
         raise
-    batch_bytes_max = max(1, min(_BATCH_BYTES_MAX, max_buffered_bytes // 4))
+    batch_bytes_max = max(1, min(BATCH_BYTES_MAX, max_buffered_bytes // 4))
     return frame, StreamingSourceHandle(batches, stream, attached, batch_bytes_max)
 
 
@@ -260,15 +262,22 @@ def _is_table(value: Any) -> bool:
     )
 
 
-def cut(batch: pa.RecordBatch, bytes_max: int) -> Iterator[pa.RecordBatch]:
-    """The batch in slices of about `bytes_max` at most; itself if it is small enough."""
-    size = batch.get_total_buffer_size() if batch.num_rows else 0
-    if size <= bytes_max:
-        yield batch
-        return
-    rows = max(1, int(batch.num_rows * bytes_max / max(1, batch.nbytes)))
-    for start in range(0, batch.num_rows, rows):
-        yield batch.slice(start, rows)
+def _process_all(query: StreamingQuery, timeout: float | None) -> bool:
+    """Waits until the query has processed what is there; False if the time runs out first. Raises what it raised."""
+    found: list[BaseException] = []
+
+    def process() -> None:
+        try:
+            query.processAllAvailable()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            found.append(error)
+
+    thread = threading.Thread(target=process, name="bowstring-drain", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if found:
+        raise found[0]
+    return not thread.is_alive()
 
 
 def _peek(batches: Iterator[pa.RecordBatch]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.datasource import DataSourceArrowWriter, DataSourceStreamArrowWriter, WriterCommitMessage
 
-from .connections import client_of, ensure_stream, partition_count
+from .connections import client_of, ensure_stream, is_connect, partition_count
 from .options import SinkOptions, sink_options
 from .types import check_writable, to_arrow_schema
-from .writing import EpochIdentity, abort_epoch, commit_epoch, identity_in_task, write_task
+from .writing import BATCH_BYTES_MAX, EpochIdentity, Target, abort_epoch, commit_epoch, identity_in_task, write_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 
-def _prepare(options: SinkOptions, schema: StructType) -> int:
-    """Checks the routing, creates the stream with the DataFrame's schema if need be; its number of partitions."""
+def _prepare(options: SinkOptions, schema: StructType) -> Target:
+    """Checks the routing, and creates the stream with the DataFrame's schema if need be."""
     options.routing.check(schema.names)
     check_writable(schema)
     client = client_of(options.url, options.connect_timeout)
-    return partition_count(ensure_stream(client, options.stream, options.limits, schema_or_none(schema)))
+    found = ensure_stream(client, options.stream, options.limits, schema_or_none(schema))
+    bytes_max = int(found["options"]["max_buffered_bytes"])
+    return Target(partition_count(found), max(1, min(BATCH_BYTES_MAX, bytes_max // 4)))
 
 
 def schema_or_none(schema: StructType) -> pa.Schema | None:
@@ -39,12 +41,14 @@ class StreamWriter(DataSourceStreamArrowWriter):
     """Writes micro-batches. Spark makes one per micro-batch on the driver and sends it to the tasks."""
 
     def __init__(self, options: SinkOptions, schema: StructType) -> None:
+        if options.epoch is not None:
+            raise ValueError("option 'epoch' is for batch writes: a streaming query's epochs are its micro-batches")
         self._options = options
-        self._partitions = _prepare(options, schema)
+        self._target = _prepare(options, schema)
 
     def write(self, iterator: Iterator[pa.RecordBatch]) -> WriterCommitMessage:
         """On an executor: appends one task's batches."""
-        return write_task(self._options, self._partitions, identity_in_task(self._options), iterator)
+        return write_task(self._options, self._target, identity_in_task(self._options), iterator)
 
     def commit(self, messages: list[WriterCommitMessage | None], batchId: int) -> None:
         """On the driver: commits the epoch."""
@@ -56,16 +60,24 @@ class StreamWriter(DataSourceStreamArrowWriter):
 
 
 class BatchWriter(DataSourceArrowWriter):
-    """Writes a DataFrame as one epoch: within foreachBatch the micro-batch's, elsewhere one of its own."""
+    """Writes a DataFrame as one epoch: the options', else foreachBatch's micro-batch's, else one of its own."""
 
     def __init__(self, options: SinkOptions, schema: StructType) -> None:
         self._options = options
-        self._partitions = _prepare(options, schema)
-        self._fallback = EpochIdentity(f"spark-batch-{uuid.uuid4()}", "batch", 0)
+        self._target = _prepare(options, schema)
+        # A run of its own: what an earlier try has staged is dropped, not gone on with.
+        run = options.run or str(uuid.uuid4())
+        self._named = None
+        if options.producer is not None and options.epoch is not None:
+            self._named = EpochIdentity(options.producer, run, options.epoch)
+        self._own = EpochIdentity(f"spark-batch-{uuid.uuid4()}", run, 0)
 
     def write(self, iterator: Iterator[pa.RecordBatch]) -> WriterCommitMessage:
         """On an executor: appends one task's batches."""
-        return write_task(self._options, self._partitions, identity_in_task(self._options, self._fallback), iterator)
+        identity = self._named or identity_in_task(self._options, self._own)
+        if identity is self._own and self._options.producer is not None:
+            raise ValueError("option 'producer' needs option 'epoch' too, outside of a streaming query's foreachBatch")
+        return write_task(self._options, self._target, identity, iterator)
 
     def commit(self, messages: list[WriterCommitMessage | None]) -> None:
         """On the driver: commits the epoch."""
@@ -73,7 +85,7 @@ class BatchWriter(DataSourceArrowWriter):
 
     def abort(self, messages: list[WriterCommitMessage | None]) -> None:
         """On the driver: gives back what was staged."""
-        abort_epoch(self._options, messages)
+        abort_epoch(self._options, messages, self._named or self._own)
 
 
 def foreach_batch_writer(url: str, stream: str, **options: Any) -> Callable[[DataFrame, int], None]:
@@ -82,17 +94,28 @@ def foreach_batch_writer(url: str, stream: str, **options: Any) -> Callable[[Dat
     It pushes from the executors and is exactly once, as ``format("bowstring")`` is. Options are those of the
     format, in Python's spelling or Spark's (``append_timeout=5`` or ``appendTimeout=5``). A stream takes one
     write per micro-batch and producer: a second one counts as a repetition of the first and changes nothing,
-    unless it names another ``producer``.
+    unless it names another ``producer``. With Spark Connect ``producer`` is needed: a name that stays the same when
+    the query is started again from its checkpoint; Connect does not tell a batch write which query it belongs to.
     """
     given = {_spark_spelling(name): str(value) for name, value in options.items() if value is not None}
     given |= {"url": url, "stream": stream}
-    sink_options(given)  # Refuses now what would otherwise fail the query later.
+    if sink_options(given).epoch is not None:  # Refuses now what would otherwise fail the query later.
+        raise ValueError("epoch is each micro-batch's own number; leave it out")
+    run = given.get("run") or str(uuid.uuid4())
 
     def write(frame: DataFrame, batch_id: int) -> None:
         from .datasource import register
 
         register(frame.sparkSession)
-        frame.write.format("bowstring").mode("append").options(**given).save()
+        named = given
+        if is_connect(frame.sparkSession):
+            if "producer" not in given:
+                raise ValueError(
+                    "with Spark Connect foreach_batch_writer needs producer=, a name that the query keeps over its "
+                    "runs: without it a repeated micro-batch could not be told from a new one"
+                )
+            named = given | {"epoch": str(batch_id), "run": run}
+        frame.write.format("bowstring").mode("append").options(**named).save()
 
     return write
 

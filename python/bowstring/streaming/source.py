@@ -214,6 +214,16 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         """Not reported: it would cost a question to the coordinator per micro-batch."""
         return None
 
+    def stop(self) -> None:
+        """The query has ended or failed: says so to the producer, if that is wished for."""
+        if not self._options.complete_on_stop:
+            return
+        try:
+            self._client.complete_stream(self._options.stream)
+        except bowstring.BowstringError:
+            # Ended already by someone else, or the coordinator is gone: nobody waits.
+            return
+
     def commit(self, end: dict[str, Any]) -> None:
         """Spark will never ask for anything before `end` again: acks it."""
         done = SourceOffset.parse(end, self._options.stream)

@@ -58,13 +58,13 @@ def check_writable(schema: StructType) -> None:
         _check_writable(field.dataType, field.name)
 
 
-def in_utc(schema: pa.Schema) -> pa.Schema:
-    """The schema with all instants in UTC.
+def settled(schema: pa.Schema) -> pa.Schema:
+    """The schema with all instants in UTC, and text and bytes in their plain layout.
 
-    Spark's batches carry the SQL session's time zone; the instants are the same, but a stream's schema must
-    not depend on who runs the query.
+    Spark's batches carry the SQL session's time zone, and its layout of text is a setting; the values are the
+    same, but a stream's schema must not depend on who runs the query.
     """
-    fields = [pa.field(field.name, _in_utc(field.type), field.nullable, field.metadata) for field in schema]
+    fields = [pa.field(field.name, _settled(field.type), field.nullable, field.metadata) for field in schema]
     return pa.schema(fields)
 
 
@@ -218,15 +218,19 @@ def _check_writable(of: DataType, path: str) -> None:
         _check_writable(of.valueType, f"{path}.value")
 
 
-def _in_utc(of: pa.DataType) -> pa.DataType:
+def _settled(of: pa.DataType) -> pa.DataType:
+    if pt.is_large_string(of):
+        return pa.string()
+    if pt.is_large_binary(of):
+        return pa.binary()
     if pt.is_timestamp(of) and of.tz is not None:
         return pa.timestamp(of.unit, tz="UTC")
     if pt.is_struct(of):
-        return pa.struct([field.with_type(_in_utc(field.type)) for field in of])
+        return pa.struct([field.with_type(_settled(field.type)) for field in of])
     if pt.is_list(of):
-        return pa.list_(of.value_field.with_type(_in_utc(of.value_type)))
+        return pa.list_(of.value_field.with_type(_settled(of.value_type)))
     if pt.is_map(of):
-        return pa.map_(of.key_field.with_type(_in_utc(of.key_type)), of.item_field.with_type(_in_utc(of.item_type)))
+        return pa.map_(of.key_field.with_type(_settled(of.key_type)), of.item_field.with_type(_settled(of.item_type)))
     return of
 
 

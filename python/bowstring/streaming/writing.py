@@ -8,7 +8,9 @@ failed, speculative or repeated attempts have staged vanishes with the commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import secrets
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,13 +21,16 @@ import bowstring
 
 from .connections import client_of
 from .options import SinkOptions
-from .types import Conformer, in_utc
+from .types import Conformer, settled
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Local properties that Spark sets in every task of a streaming query. The run id has no name of its own:
-#: it is the job group that query.stop() cancels.
+#: it is the job group that query.stop() cancels, a UUID.
+#: A batch is cut so that it takes at most this much, or a quarter of the buffer.
+BATCH_BYTES_MAX = 64 << 20
+
 _QUERY_ID, _BATCH_ID, _RUN_ID = "sql.streaming.queryId", "streaming.sql.batchId", "spark.jobGroup.id"
 
 
@@ -39,6 +44,14 @@ class EpochIdentity:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What a task has to know of its stream."""
+
+    partitions: int
+    batch_bytes_max: int
+
+
+@dataclass(frozen=True)
 class TaskResult(WriterCommitMessage):
     """What a task sends to the driver: a few hundred bytes, whatever it has written."""
 
@@ -48,14 +61,13 @@ class TaskResult(WriterCommitMessage):
 
 
 def identity_in_task(options: SinkOptions, fallback: EpochIdentity | None = None) -> EpochIdentity:
-    """Who writes, as this task sees it: the options' word, else Spark's streaming query's, else `fallback`."""
-    if options.producer is not None and options.epoch is not None:
-        return EpochIdentity(options.producer, options.run or "batch", options.epoch)
+    """Who writes, as this task sees it: Spark's streaming query, else `fallback`."""
     context = TaskContext.get()
     batch = context.getLocalProperty(_BATCH_ID) if context else None
     query = context.getLocalProperty(_QUERY_ID) if context else None
     if context is not None and batch is not None and query is not None:
-        return EpochIdentity(options.producer or query, context.getLocalProperty(_RUN_ID) or query, int(batch))
+        run = options.run or _run_id(context.getLocalProperty(_RUN_ID))
+        return EpochIdentity(options.producer or query, run, int(batch))
     if fallback is None:
         raise RuntimeError(
             "no streaming query found around this task: bowstring's stream sink runs inside Spark's micro-batches only"
@@ -63,8 +75,18 @@ def identity_in_task(options: SinkOptions, fallback: EpochIdentity | None = None
     return fallback
 
 
+def _run_id(job_group: str | None) -> str:
+    try:
+        return str(uuid.UUID(job_group))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RuntimeError(
+            f"the query's run is unknown, since its job group is {job_group!r} instead of the run's id; "
+            "set a job group after the write to bowstring, or give the query's runId as option 'run'"
+        ) from error
+
+
 def write_task(
-    options: SinkOptions, partitions: int, identity: EpochIdentity, batches: Iterable[pa.RecordBatch]
+    options: SinkOptions, target: Target, identity: EpochIdentity, batches: Iterable[pa.RecordBatch]
 ) -> TaskResult:
     """Appends a task's batches; runs on the executor.
 
@@ -76,7 +98,7 @@ def write_task(
     if client.open_epoch(options.stream, identity.producer, identity.run, identity.epoch) == "already_committed":
         return TaskResult(identity, None)
     try:
-        return TaskResult(identity, _append_all(client, options, partitions, identity, batches))
+        return TaskResult(identity, _append_all(client, options, target, identity, batches))
     except bowstring.BowstringError as error:
         if error.code == "epoch_committed":
             return TaskResult(identity, None)
@@ -86,20 +108,23 @@ def write_task(
 def _append_all(
     client: bowstring.Client,
     options: SinkOptions,
-    partitions: int,
+    target: Target,
     identity: EpochIdentity,
     batches: Iterable[pa.RecordBatch],
 ) -> bytes | None:
     """The receipt, or None if there were no rows. The writer opens with the first batch that has some."""
     context = TaskContext.get()
     assert context is not None, "runs inside a Spark task"
-    task, attempt = context.partitionId(), context.taskAttemptId()
+    task = context.partitionId()
+    # Spark's own attempt ids begin anew with each application, and a repeated write must not go on where a dead one
+    # has stopped.
+    attempt = secrets.randbits(63)
     filled = (batch for batch in batches if batch.num_rows)
     first = next(filled, None)
     if first is None:
         return None
     options.routing.check(first.schema.names)
-    conform = Conformer(in_utc(first.schema))
+    conform = Conformer(settled(first.schema))
     writer = client.writer(
         options.stream,
         producer=identity.producer,
@@ -109,17 +134,27 @@ def _append_all(
         attempt=attempt,
         append_timeout=options.append_timeout,
     )
-    _append_batch(writer, options, conform(first), partitions, task, 0)
-    for index, batch in enumerate(filled, start=1):
-        _append_batch(writer, options, conform(batch), partitions, task, index)
+    for index, batch in enumerate(_chain(first, filled)):
+        for partition, part in options.routing.split(conform(batch), target.partitions, task, index):
+            for piece in cut(part, target.batch_bytes_max):
+                writer.append(piece, partition=partition)
     return writer.finish()
 
 
-def _append_batch(
-    writer: bowstring.EpochWriter, options: SinkOptions, batch: pa.RecordBatch, partitions: int, task: int, index: int
-) -> None:
-    for partition, part in options.routing.split(batch, partitions, task, index):
-        writer.append(part, partition=partition)
+def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from rest
+
+
+def cut(batch: pa.RecordBatch, bytes_max: int) -> Iterator[pa.RecordBatch]:
+    """The batch in slices of about `bytes_max` at most; itself if it is small enough."""
+    size = batch.get_total_buffer_size() if batch.num_rows else 0
+    if size <= bytes_max:
+        yield batch
+        return
+    rows = max(1, int(batch.num_rows * bytes_max / max(1, batch.nbytes)))
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
 
 
 def commit_epoch(options: SinkOptions, results: Sequence[WriterCommitMessage | None]) -> str:
@@ -133,14 +168,16 @@ def commit_epoch(options: SinkOptions, results: Sequence[WriterCommitMessage | N
     return client.commit_epoch(options.stream, identity.producer, identity.run, identity.epoch, receipts)
 
 
-def abort_epoch(options: SinkOptions, results: Sequence[WriterCommitMessage | None]) -> None:
+def abort_epoch(
+    options: SinkOptions, results: Sequence[WriterCommitMessage | None], fallback: EpochIdentity | None = None
+) -> None:
     """Gives back what a failed micro-batch has staged, where some task came far enough to say which it was.
 
-    Otherwise the stream's end, the query's next run or the next commit does it.
+    Otherwise it is `fallback`'s, or the stream's end, the query's next run or the next commit gives it back.
     """
     found = [result for result in results if isinstance(result, TaskResult)]
-    if found:
-        identity = found[0].identity
+    identity = found[0].identity if found else fallback
+    if identity is not None:
         client_of(options.url, options.connect_timeout).abort_epoch(
             options.stream, identity.producer, identity.run, identity.epoch
         )

@@ -265,14 +265,43 @@ def test_stop_ends_a_source_that_waits_for_room(spark: SparkSession) -> None:
     handle.close()
 
 
-def test_a_source_stops_with_its_query(spark: SparkSession, started: Callable[..., StreamingQuery]) -> None:
+@pytest.mark.parametrize("end", ["stop", "fail"])
+def test_a_source_ends_with_its_query_and_says_why(spark: SparkSession, end: str) -> None:
     frame, handle = to_spark_streaming(map(table, iter(int, 1)), spark, max_buffered_batches=2)
     rows: list[Row] = []
-    query = started(frame, rows)
-    handle.stop_with(query)
-    wait_until(lambda: rows, 60)
+
+    def take(batch: DataFrame, _: int) -> None:
+        rows.extend(batch.collect())
+        if end == "fail":
+            raise LookupError("no such table")
+
+    query = frame.writeStream.foreachBatch(take).start()
+    wait_until(lambda: rows)
+    if end == "stop":
+        query.stop()
+    wait_until(lambda: not handle.is_active, 10)
+    assert isinstance(handle.producer_error, bowstring.StreamEnded)
+    handle.close()
+
+
+def test_what_a_stopped_source_gave_is_stored(spark: SparkSession) -> None:
+    _, handle = to_spark_streaming(map(table, iter(int, 1)), spark, max_buffered_batches=100_000)
+    wait_until(lambda: handle.batches > 100)
+    assert handle.stop(10)
+    found = bowstring.connect(handle.url).describe_stream(handle.stream)
+    assert found["partitions"][0]["end"] == handle.batches
+    assert handle.rows == 10 * handle.batches
+    handle.close()
+
+
+def test_a_query_that_has_ended_is_not_drained(spark: SparkSession) -> None:
+    frame, handle = to_spark_streaming(map(table, range(3)), spark)
+    query = frame.writeStream.format("noop").start()
     query.stop()
-    wait_until(lambda: not handle.is_active)
+    assert not handle.drain(query, 10)
+    failing = frame.selectExpr("raise_error('no such row')").writeStream.format("noop").start()
+    with pytest.raises(Exception, match="no such row"):
+        handle.drain(failing, 60)
     handle.close()
 
 
