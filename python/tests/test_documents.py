@@ -10,7 +10,7 @@ import pytest
 
 import bowstring
 from bowstring import errors
-from bowstring.streaming import from_spark_streaming
+from bowstring.streaming import from_spark_streaming, to_spark_streaming
 from bowstring.streaming.options import SINK_NAMES, SOURCE_NAMES
 
 from .spark.test_types import ARROW_TYPES, SPARK_TYPES
@@ -54,6 +54,8 @@ def test_the_readme_lists_every_option_of_sink_and_source_and_every_argument() -
         "| option of the sink | default | meaning |": {*SINK_NAMES} - {"path"},
         "| option of the source | default | meaning |": {*SOURCE_NAMES} - {"path"},
         "| argument | default | meaning |": {*inspect.signature(from_spark_streaming).parameters} - {"streaming_df"},
+        "| argument of `to_spark_streaming` | default | meaning |": {*inspect.signature(to_spark_streaming).parameters}
+        - {"source", "spark"},
     }
     for header, expected in tables.items():
         named = [name for first, *_ in rows("README.md", header) for name in re.findall(r"\w+", first)]
