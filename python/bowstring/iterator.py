@@ -177,6 +177,7 @@ class StreamingIterator:
             yield pa.Table.from_batches(window)
             if self._arguments["auto_ack"]:
                 self.ack()
+        self.flush()
 
     def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
         return self

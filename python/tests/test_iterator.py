@@ -124,6 +124,7 @@ def test_an_exception_leaves_the_last_batch_to_the_next_iterator(client: bowstri
 
 def test_a_window_is_acked_when_the_next_one_is_asked_for(client: bowstring.Client) -> None:
     client.create_stream("numbers", partitions=2)
+    client.subscribe("numbers", "default")
     fill(client, batches=8)
     with pytest.raises(LookupError), client.iterator("numbers") as iterator:
         for number, _ in enumerate(iterator.iter_datasets(4)):

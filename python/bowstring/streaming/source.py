@@ -7,6 +7,8 @@ one offset per partition. Spark compares offsets as text, so that their fields a
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -107,6 +109,7 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     def initialOffset(self) -> dict[str, Any]:
         """Where a query without a checkpoint begins. Its subscription starts here, so that nothing is dropped."""
+        self._catch_the_end()
         if self._initial is None:
             self._initial = self._begin()
         return self._initial.json()
@@ -137,6 +140,7 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         What it takes in is planned: the producer need not wait for it, though Spark will ack it only once
         there is more to read.
         """
+        self._catch_the_end()
         at = SourceOffset.parse(start, self._options.stream)
         self._idle()
         found = self._describe()
@@ -213,6 +217,11 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def reportLatestOffset(self) -> dict[str, Any] | None:
         """Not reported: it would cost a question to the coordinator per micro-batch."""
         return None
+
+    def _catch_the_end(self) -> None:
+        """Has stop() called: Spark ends the process that plans with SIGTERM, before it comes to that itself."""
+        if self._options.complete_on_stop and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 
     def stop(self) -> None:
         """The query has ended or failed: says so to the producer, if that is wished for."""
