@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := python/requirements-dev.txt
 INSTALLED := $(VENV)/.requirements-installed
 WHEEL := $(VENV)/.wheel-installed
-WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto python -type f \
+WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator python -type f \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name '*.bin' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \) \
 	-not -path 'python/tests/*')
 # Each set of features compiles alone: these are the walls that ARCHITECTURE.md draws.

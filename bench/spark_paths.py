@@ -13,7 +13,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -35,19 +34,32 @@ class Job:
     """What a path runs on."""
 
     spark: SparkSession
-    data: str
+    url: str
     rows: int
     checkpoint: str
 
     def source(self) -> DataFrame:
-        """The rows as a stream."""
-        return self.spark.readStream.schema(self.spark.read.parquet(self.data).schema).parquet(self.data)
+        """The rows as a stream, from Spark's own generator: 8 + 4 + 8 + 8 bytes of numbers and a string of 12 + 4."""
+        rates = self.spark.readStream.format("rate-micro-batch")
+        return (
+            rates.options(rowsPerBatch=self.rows, numPartitions=PARTITIONS)
+            .load()
+            .select(
+                F.col("value").alias("id"),
+                F.col("value").cast("int").alias("k"),
+                (F.col("value") * 0.5).alias("x"),
+                (F.col("value") * 0.25).alias("y"),
+                F.concat(F.lit("key-"), F.col("value") % 10_000_000 + 10_000_000).alias("s"),
+            )
+        )
 
     def run(self, writer: DataStreamWriter) -> float:
         """Seconds that all micro-batches took, until there is no more."""
         query = writer.option("checkpointLocation", self.checkpoint).trigger(availableNow=True).start()
         query.awaitTermination()
-        return sum(progress["durationMs"]["triggerExecution"] for progress in query.recentProgress) / 1e3
+        progress = [one for one in query.recentProgress if one["numInputRows"]]
+        assert sum(one["numInputRows"] for one in progress) == self.rows, progress
+        return sum(one["durationMs"]["triggerExecution"] for one in progress) / 1e3
 
 
 def measure_spark(rounds: int, rows: int) -> Series:
@@ -55,8 +67,9 @@ def measure_spark(rounds: int, rows: int) -> Series:
     series = Series(f"Spark, {rows / 1e6:g} M rows of 44 bytes", "M rows/s", {})
     with tempfile.TemporaryDirectory() as folder:
         spark = _session()
-        try:
-            data = _write_rows(spark, rows, Path(folder))
+        # One for all rounds, as a coordinator lives longer than a micro-batch.
+        with children(serve()) as (server,):
+            url = f"grpc://{json.loads(server.line())['listen']}"
             paths = {
                 "Spark's noop": _noop,
                 "Spark to bowstring": partial(_forward, max_buffered_batches=2 * -(-rows // BATCH_ROWS)),
@@ -68,11 +81,10 @@ def measure_spark(rounds: int, rows: int) -> Series:
             for round_number in range(rounds + 1):
                 for name, path in paths.items():
                     checkpoint = tempfile.mkdtemp(dir=folder)
-                    seconds = path(Job(spark, data, rows, checkpoint))
+                    seconds = path(Job(spark, url, rows, checkpoint))
                     if round_number > 0:
                         series.values[name].append(rows / seconds / 1e6)
-        finally:
-            spark.stop()
+        spark.stop()
     return series
 
 
@@ -96,56 +108,41 @@ def _session() -> SparkSession:
     return spark
 
 
-def _write_rows(spark: SparkSession, rows: int, folder: Path) -> str:
-    """Rows of 8 + 4 + 8 + 8 bytes of numbers and a string of 12 + 4, as Parquet: the fastest source that Spark has."""
-    path = str(folder / "rows")
-    frame = spark.range(rows).select(
-        "id",
-        F.col("id").cast("int").alias("k"),
-        (F.col("id") * 0.5).alias("x"),
-        (F.col("id") * 0.25).alias("y"),
-        F.concat(F.lit("key-"), F.col("id") + 10_000_000).alias("s"),
-    )
-    frame.repartition(2 * PARTITIONS).write.option("compression", "uncompressed").parquet(path)
-    return path
-
-
 def _noop(job: Job) -> float:
     return job.run(job.source().writeStream.format("noop"))
 
 
 def _forward(job: Job, **limits: int) -> float:
     """With the default limits of 64 batches most of the one large micro-batch goes through the spool."""
-    with children(serve()) as (server,):
-        url = f"grpc://{json.loads(server.line())['listen']}"
-        client = bowstring.connect(url)
-        client.create_stream("forward", partitions=PARTITIONS, **limits)
-        client.subscribe("forward", "bench")
-        with children(python("bench.python_ends", "read", url, "forward", str(job.rows), "1")) as (consumer,):
-            consumer.expect(READY)
-            consumer.go()
-            sink = job.source().writeStream.format("bowstring").option("url", url).option("stream", "forward")
-            seconds = job.run(sink)
-            client.complete_stream("forward")
-            consumer.expect(DONE)
+    client = bowstring.connect(job.url)
+    client.create_stream("forward", partitions=PARTITIONS, **limits)
+    client.subscribe("forward", "bench")
+    with children(python("bench.python_ends", "read", job.url, "forward", str(job.rows), "1")) as (consumer,):
+        consumer.expect(READY)
+        consumer.go()
+        sink = job.source().writeStream.format("bowstring").option("url", job.url).option("stream", "forward")
+        seconds = job.run(sink)
+        client.complete_stream("forward")
+        consumer.expect(DONE)
+    client.delete_stream("forward")
     return seconds
 
 
 def _reverse(job: Job) -> float:
-    with children(serve()) as (server,):
-        url = f"grpc://{json.loads(server.line())['listen']}"
-        client = bowstring.connect(url)
-        # All of it is there before Spark starts: what is measured is Spark reading.
-        whole = job.rows // BATCH_ROWS
-        client.create_stream("reverse", partitions=PARTITIONS, max_buffered_batches=whole + 1)
-        batch = _batch()
-        with client.producer("reverse") as producer:
-            for index in range(whole):
-                producer.append(batch, partition=index % PARTITIONS)
-            producer.append(batch.slice(0, job.rows % BATCH_ROWS), partition=0)
-            producer.complete()
-        source = job.spark.readStream.format("bowstring").option("url", url).option("stream", "reverse").load()
-        return job.run(source.writeStream.format("noop"))
+    client = bowstring.connect(job.url)
+    # All of it is there before Spark starts: what is measured is Spark reading.
+    whole = job.rows // BATCH_ROWS
+    client.create_stream("reverse", partitions=PARTITIONS, max_buffered_batches=whole + 1)
+    batch = _batch()
+    with client.producer("reverse") as producer:
+        for index in range(whole):
+            producer.append(batch, partition=index % PARTITIONS)
+        producer.append(batch.slice(0, job.rows % BATCH_ROWS), partition=0)
+        producer.complete()
+    source = job.spark.readStream.format("bowstring").option("url", job.url).option("stream", "reverse").load()
+    seconds = job.run(source.writeStream.format("noop"))
+    client.delete_stream("reverse")
+    return seconds
 
 
 def _batch() -> pa.RecordBatch:

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-/// Recycles what batches are received into: with the system's allocator a relay spends its time in page faults.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: bowstring_allocator::MiMalloc = bowstring_allocator::MiMalloc;
 
 fn main() -> ExitCode {
+    bowstring_allocator::keep_free_memory();
     bowstring::cli::run(std::env::args_os())
 }

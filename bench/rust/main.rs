@@ -10,7 +10,7 @@ use std::io::{BufRead, stdin};
 use clap::Parser;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: bowstring_allocator::MiMalloc = bowstring_allocator::MiMalloc;
 
 /// One end of a relay, or the raw TCP relay itself.
 #[derive(Debug, Parser)]
@@ -28,6 +28,7 @@ enum Role {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    bowstring_allocator::keep_free_memory();
     match Role::parse() {
         Role::Append(end) => ends::append(&end)?,
         Role::Read(end) => ends::read(&end)?,

@@ -12,9 +12,8 @@ mod shared;
 
 use pyo3::prelude::*;
 
-/// glibc's allocator gives large blocks back at once, and faulting them in again halves the throughput.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: bowstring_allocator::MiMalloc = bowstring_allocator::MiMalloc;
 
 /// Runs the command line `bowstring` with these arguments (the first is the program's name); returns its exit code.
 #[pyfunction]
@@ -36,4 +35,11 @@ mod _native {
     use super::run_cli;
     #[pymodule_export]
     use super::server::Server;
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        bowstring_allocator::keep_free_memory();
+        Ok(())
+    }
 }

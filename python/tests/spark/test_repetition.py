@@ -60,7 +60,7 @@ def test_a_failed_batch_write_leaves_nothing_behind(spark: SparkSession, client:
 
 
 def test_names_that_would_drop_data_are_refused(
-    spark: SparkSession, client: bowstring.Client, numbers: Numbers
+    spark: SparkSession, client: bowstring.Client, numbers: Numbers, checkpoint: str
 ) -> None:
     with pytest.raises(ValueError, match="each micro-batch's own number"):
         foreach_batch_writer(client.url, "s", producer="p", epoch=3)
@@ -68,7 +68,7 @@ def test_names_that_would_drop_data_are_refused(
         write(spark.range(10), client, producer="p")
     writer = numbers().writeStream.format("bowstring").options(url=client.url, stream="s", producer="p", epoch=3)
     with pytest.raises(Exception, match="a streaming query's epochs are its micro-batches"):
-        writer.option("checkpointLocation", "unused").trigger(**NOW).start().awaitTermination()
+        writer.option("checkpointLocation", checkpoint).trigger(**NOW).start().awaitTermination()
 
 
 def test_batches_are_cut_to_fit_the_buffer(spark: SparkSession) -> None:
