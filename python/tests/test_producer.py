@@ -237,6 +237,10 @@ def test_the_policies_reject_and_drop_oldest_do_as_they_are_named(client: bowstr
         for number in range(5):
             producer.append(numbered(number * 10))
         producer.complete()
+    with pytest.raises(bowstring.OffsetError) as gone:
+        list(client.read("newest", 0, 1, 5))
+    assert gone.value.code == "offset_gone"
+    assert ids(client.read("newest", 0, 3, 5)) == list(range(30, 50))
     assert ids(client.iterator("newest")) == list(range(30, 50))
 
 

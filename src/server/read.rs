@@ -74,6 +74,8 @@ struct Range {
     next: Offset,
     /// Exclusive; none: follows the stream.
     end: Option<Offset>,
+    /// Whether the reader named the end itself.
+    exact: bool,
 }
 
 /// One `DoGet` under way.
@@ -161,10 +163,12 @@ impl Reading {
             return Ok(Vec::new());
         }
         let read = match self.cell.read(range.partition, range.next, batches_max, BYTES_AT_ONCE) {
-            // The stream drops its oldest batches by policy: go on after the gap, which the offsets show.
-            Err(error) if error.code() == Code::OffsetGone && self.cell.options().full_policy == FullPolicy::DropOldest => {
-                range.next = self.cell.range(range.partition)?.0;
-                self.cell.read(range.partition, range.next, batches_max, BYTES_AT_ONCE)
+            // The stream drops its oldest batches by policy: go on after the gap, which the offsets show. A reader that
+            // named where it ends wants those batches and no others.
+            Err(error) if error.code() == Code::OffsetGone && !range.exact && self.cell.options().full_policy == FullPolicy::DropOldest => {
+                let earliest = self.cell.range(range.partition)?.0;
+                range.next = range.end.map_or(earliest, |end| end.min(earliest));
+                return self.take(index);
             }
             read => read,
         };
@@ -209,15 +213,16 @@ fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Resul
         (None, Some(subscription)) => cell.cursor(subscription, partition)?,
         (None, None) => earliest,
     };
+    let exact = given(&target.end).is_some();
     let end = given(&target.end).or((!target.follow).then_some(visible_end));
     if !target.follow && end.is_some_and(|end| end > visible_end) {
         let offset = end.unwrap_or(visible_end);
         return Err(Error::Engine(crate::engine::Error::OffsetAhead { partition, offset, end: visible_end }));
     }
-    if next < earliest && cell.options().full_policy != FullPolicy::DropOldest {
+    if next < earliest && (exact || cell.options().full_policy != FullPolicy::DropOldest) {
         return Err(Error::Engine(crate::engine::Error::OffsetGone { partition, offset: next, earliest }));
     }
-    Ok(Range { partition, next, end })
+    Ok(Range { partition, next, end, exact })
 }
 
 /// The batch's bytes, from wherever they are.
