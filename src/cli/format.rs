@@ -24,6 +24,16 @@ pub(super) enum Format {
     ArrowStream,
 }
 
+impl Format {
+    /// Whether what is written so far can be read, though the file has no end yet.
+    pub(super) fn is_readable_unfinished(self) -> bool {
+        match self {
+            Self::Table | Self::Csv | Self::Json | Self::ArrowStream => true,
+            Self::Parquet | Self::Arrow => false,
+        }
+    }
+}
+
 /// A file, or the terminal's end of a pipe, with the format of what flows through.
 #[derive(Debug, Clone)]
 pub(super) struct Place {

@@ -112,6 +112,7 @@ impl Consumer {
         if let Some(delivered) = self.taken.pop_front() {
             return Ok(Some(delivered));
         }
+        self.ensure_reading();
         let taken = &mut self.taken;
         match self.prefetch.with(|prefetch| prefetch.take(taken)) {
             Some(result) => self.after_take(result),

@@ -41,7 +41,12 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
     let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
     let partitions = options.partitions.unwrap_or_else(|| all.collect());
     let count = u32::try_from(description.partitions.len()).unwrap_or(u32::MAX);
-    if let Some(partition) = partitions.iter().copied().find(|partition| partition.0 >= count) {
+    let offsets = match &options.start {
+        ReadStart::Offsets(offsets) => Some(offsets),
+        ReadStart::Cursor(_) => None,
+    };
+    let named = offsets.into_iter().chain(&options.end).flat_map(Offsets::keys);
+    if let Some(partition) = partitions.iter().chain(named).copied().find(|partition| partition.0 >= count) {
         return Err(crate::engine::Error::PartitionOutOfRange { partition, partitions: count }.into());
     }
     let starts = starts(client, &description, options.subscription.as_deref(), &options.start, &partitions).await?;

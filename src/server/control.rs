@@ -75,7 +75,7 @@ impl ControlService {
     pub(super) fn commit(&self, request: &proto::CommitEpochRequest) -> Result<proto::EpochResponse, Error> {
         let cell = self.cell(&request.stream)?;
         let (producer, run) = producer(&request.producer, &request.run)?;
-        let receipts = convert::receipts(&cell, &request.receipts)?;
+        let receipts = convert::receipts(&cell, request.epoch, &request.receipts)?;
         let outcome = cell.apply(Command::CommitEpoch { producer, run, epoch: Epoch(request.epoch), receipts })?;
         convert::epoch_response(&cell, &outcome)
     }

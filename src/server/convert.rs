@@ -178,9 +178,14 @@ pub(super) fn start(start: proto::Start) -> Start {
 }
 
 /// The receipts of a commit, if they are of this stream.
-pub(super) fn receipts(cell: &StreamCell, receipts: &[proto::Receipt]) -> Result<Vec<(Task, Attempt)>, Error> {
+/// The writers that an epoch's receipts name. Those of another epoch are none of its.
+pub(super) fn receipts(cell: &StreamCell, epoch: u64, receipts: &[proto::Receipt]) -> Result<Vec<(Task, Attempt)>, Error> {
     let receipt = |receipt: &proto::Receipt| {
         cell.check_id(Some(crate::engine::StreamId(receipt.stream_id)))?;
+        if receipt.epoch != epoch {
+            let reason = format!("one of them is of epoch {}, but epoch {epoch} is to be committed; name its own", receipt.epoch);
+            return Err(Error::InvalidArgument { field: "receipts", reason });
+        }
         Ok((Task(receipt.task), Attempt(receipt.attempt)))
     };
     receipts.iter().map(receipt).collect()

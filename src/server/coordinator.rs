@@ -49,7 +49,7 @@ impl Coordinator {
     /// A coordinator without streams, on the machine's clock.
     #[must_use]
     pub fn new(options: CoordinatorOptions, spool: Spool) -> Arc<Self> {
-        Self::with_clock(options, spool, Arc::new(SystemClock))
+        Self::with_clock(options, spool, Arc::new(SystemClock::default()))
     }
 
     /// The same on any clock.

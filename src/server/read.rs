@@ -74,7 +74,7 @@ struct Range {
     next: Offset,
     /// Exclusive; none: follows the stream.
     end: Option<Offset>,
-    /// Whether the reader named the end itself.
+    /// Whether the reader named the start and the end itself.
     exact: bool,
 }
 
@@ -164,7 +164,7 @@ impl Reading {
         }
         let read = match self.cell.read(range.partition, range.next, batches_max, BYTES_AT_ONCE) {
             // The stream drops its oldest batches by policy: go on after the gap, which the offsets show. A reader that
-            // named where it ends wants those batches and no others.
+            // named both ends wants those batches and no others.
             Err(error) if error.code() == Code::OffsetGone && !range.exact && self.cell.options().full_policy == FullPolicy::DropOldest => {
                 let earliest = self.cell.range(range.partition)?.0;
                 range.next = range.end.map_or(earliest, |end| end.min(earliest));
@@ -213,7 +213,7 @@ fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Resul
         (None, Some(subscription)) => cell.cursor(subscription, partition)?,
         (None, None) => earliest,
     };
-    let exact = given(&target.end).is_some();
+    let exact = given(&target.start).is_some() && given(&target.end).is_some();
     let end = given(&target.end).or((!target.follow).then_some(visible_end));
     if !target.follow && end.is_some_and(|end| end > visible_end) {
         let offset = end.unwrap_or(visible_end);

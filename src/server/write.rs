@@ -142,7 +142,11 @@ impl Writing {
             return Err(Error::Wire(WireError::missing_schema()));
         }
         let producer_schema = StreamSchema::parse(first.header.clone())?;
-        let cell = coordinator.get_or_create(target.stream())?;
+        // Whoever knows the stream's id means that one: after it is gone there is nothing to create.
+        let cell = match target.stream_id() {
+            Some(_) => coordinator.get(target.stream())?,
+            None => coordinator.get_or_create(target.stream())?,
+        };
         cell.check_id(target.stream_id())?;
         let route = match (&target, target.partition()) {
             (_, Some(partition)) => Route::Fixed(partition),

@@ -4,6 +4,7 @@ mod columns;
 mod destination;
 mod select;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::progress::{Progress, Wait};
 use super::quantity::{Span, span};
 use super::signals::Signals;
 use crate::client::{Consumer, ConsumerOptions, Delivered, Error, ReadStart};
-use crate::engine::{Code, PartitionId, Start, StreamName};
+use crate::engine::{Code, Offset, PartitionId, Start, StreamName};
 
 use destination::Destination;
 
@@ -30,7 +31,7 @@ const ACK_GRACE: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Without --follow it reads what is there now and ends; with it, until the stream is complete, or Ctrl-C.
 Without --subscription nothing is remembered: the next get reads the same again. With one, reading starts after what
-it has acked, and --ack acks each batch once it is written. A batch that --limit cuts is not acked.
+it has acked, and --ack acks each batch once it is written, for Parquet and Arrow files at their end. A batch that --limit cuts is not acked.
 A table shows 50 rows, with --follow or --ack of each batch. Parquet and Arrow files can be read once get has ended,
 by itself or by Ctrl-C.
 
@@ -88,13 +89,18 @@ pub(super) async fn run(args: GetArgs, settings: &Settings, signals: &mut Signal
     let otherwise = if args.output.is_none() && io::stdout().is_terminal() { Format::Table } else { Format::Json };
     let implied = args.output.is_none().then_some(otherwise);
     let place = Place::new(args.output.as_deref(), args.format, args.delimiter, implied)?;
+    if args.follow && args.ack && !place.format.is_readable_unfinished() {
+        return Err(CliError::usage(
+            "--follow --ack cannot write Parquet or Arrow files: their rows are safe at the end only, and until then every ack would wait; use --format arrow-stream, csv or json",
+        ));
+    }
     let options = args.consumer_options();
     let open = async {
         let client = settings.connect(&args.client).await?;
         Ok(client.consumer(stream.as_str(), options).await?)
     };
     let consumer = signals.interrupt(open).await?;
-    Reading { args, place, consumer, progress: Progress::new(Extent::Unknown), taken: 0 }.run(signals).await
+    Reading { args, place, consumer, progress: Progress::new(Extent::Unknown), taken: 0, unacked: BTreeMap::new() }.run(signals).await
 }
 
 /// A get under way.
@@ -105,6 +111,8 @@ struct Reading {
     progress: Progress,
     /// Rows written.
     taken: u64,
+    /// What is to be acked once the file has its end, by partition.
+    unacked: BTreeMap<PartitionId, Offset>,
 }
 
 /// Why reading ended in good order.
@@ -124,6 +132,11 @@ impl Reading {
         // Whatever ended it: what is written gets its end, so that it can be read, and its acks.
         self.progress.clear();
         let finished = destination.finish(self.cut_by_default(&end));
+        if finished.is_ok() {
+            for (partition, offset) in std::mem::take(&mut self.unacked) {
+                self.consumer.ack(partition, offset)?;
+            }
+        }
         let acked = tokio::time::timeout(ACK_GRACE, self.consumer.flush_acks()).await;
         let end = end?;
         finished?;
@@ -176,7 +189,11 @@ impl Reading {
             destination.flush()?;
         }
         if self.args.ack && rows == all {
-            self.consumer.ack(delivered.partition, delivered.offset.plus(1))?;
+            let done = delivered.offset.plus(1);
+            match self.place.format.is_readable_unfinished() {
+                true => self.consumer.ack(delivered.partition, done)?,
+                false => drop(self.unacked.insert(delivered.partition, done)),
+            }
         }
         Ok(())
     }

@@ -166,3 +166,15 @@ fn read(path: &Path, schema: &SchemaRef) -> RecordBatch {
     };
     concat_batches(schema, &batches).unwrap()
 }
+
+#[test]
+fn what_goes_into_a_parquet_file_is_acked_at_its_end() {
+    let coordinator = Coordinator::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.parquet");
+    coordinator.run_with(&["put", "s", "-", "--format", "csv", "--batch-rows", "1"], Some(b"n\n1\n2\n3\n")).done();
+    coordinator.run(&["get", "s", "--subscription", "copy", "--ack", "-o", arg(&path)]).done();
+    assert_eq!(coordinator.run(&["get", "s", "--subscription", "copy"]).done(), "");
+    coordinator.run(&["put", "again", arg(&path)]).done();
+    assert_eq!(coordinator.run(&["get", "again", "--format", "csv"]).done(), "n\n1\n2\n3\n");
+}

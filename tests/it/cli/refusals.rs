@@ -42,6 +42,8 @@ fn wrong_usage_says_what_would_be_right() {
     let coordinator = Coordinator::start();
     coordinator.run(&["get"]).refused(2, &["<STREAM>"]);
     coordinator.run(&["get", "s", "--ack"]).refused(2, &["--subscription"]);
+    let endless = ["get", "s", "--follow", "--subscription", "a", "--ack", "-o", "s.parquet"];
+    coordinator.run(&endless).refused(2, &["safe at the end only", "--format arrow-stream, csv or json"]);
     coordinator.run(&["get", "s", "--from", "0"]).refused(2, &["earliest, latest", "0:100"]);
     coordinator.run(&["get", "s", "--timeout", "5"]).refused(2, &["\"5\" is no duration", "30s"]);
     coordinator.run(&["stream", "create", "s", "--max-buffered-bytes", "lots"]).refused(2, &["\"lots\" is no size", "2GiB"]);

@@ -68,12 +68,12 @@ fn following_ends_with_the_stream_and_not_before() {
 fn an_interrupted_follower_leaves_a_file_that_can_be_read() {
     let coordinator = Coordinator::start();
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("got.parquet");
+    let file = folder.path().join("got.arrows");
     coordinator.run_with(&["put", "s", "-", "--format", "csv"], Some(b"n\n1\n2\n")).done();
     let args = ["get", "s", "--follow", "--subscription", "copy", "--ack", "-o", super::arg(&file)];
     let mut follower = coordinator.command(&args).spawn().unwrap();
     let acked = || coordinator.run(&["stats", "s", "--json"]).json()["streams"][0]["subscriptions"][0]["partitions"][0]["acked"] == 1;
-    while !acked() {}
+    eventually(acked);
     signal(&follower, "INT");
     assert_eq!(wait(&mut follower, SOON), 0);
     coordinator.run(&["put", "again", super::arg(&file)]).done();
