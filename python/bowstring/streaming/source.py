@@ -179,8 +179,8 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         if lost and found["state"] == "open" and self._options.fail_on_producer_lost:
             raise RuntimeError(
                 f"producer {lost[0]} of stream {self._options.stream!r} is lost: it stopped giving signs of life; "
-                "restart it and then this query, dismiss it with keep_producer(stream, producer, run, 0) if another has "
-                "taken its place, or set failOnProducerLost to false to wait for it"
+                "restart it and then this query, dismiss it with keep_producer(stream, producer, run, 0) if another "
+                "has taken its place, or set failOnProducerLost to false to wait for it"
             )
 
     def partitions(self, start: dict[str, Any], end: dict[str, Any]) -> list[StreamRange]:
