@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::clock::Clock;
 use super::counters::StreamCounters;
+use super::dictionaries::DictionaryRoom;
 use super::error::Error;
 use crate::engine::{
     AppenderId, AppenderKind, Batch, Command, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place, ProducerId, Stream,
@@ -28,6 +29,7 @@ pub struct StreamCell {
     options: StreamOptions,
     clock: Arc<dyn Clock>,
     counters: StreamCounters,
+    dictionaries: DictionaryRoom,
     /// The partition of the next batch that names none, before the modulo.
     round_robin: AtomicU32,
     inner: Mutex<Inner>,
@@ -53,6 +55,7 @@ impl StreamCell {
         Ok(Self {
             name,
             id,
+            dictionaries: DictionaryRoom::new(options.limits.max_buffered_bytes),
             options,
             clock,
             counters: StreamCounters::new(partitions),
@@ -77,6 +80,11 @@ impl StreamCell {
     #[must_use]
     pub fn options(&self) -> &StreamOptions {
         &self.options
+    }
+
+    /// The account of its dictionaries.
+    pub(super) fn dictionaries(&self) -> &DictionaryRoom {
+        &self.dictionaries
     }
 
     /// Its totals.

@@ -49,6 +49,18 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// See [`Code::BufferFull`].
+    #[error(
+        "no room for a dictionary of {bytes} bytes: the stream's dictionaries hold {used} of {limit} bytes (max_buffered_bytes, counted apart from its batches); try again when consumers have acked more, or use smaller dictionaries"
+    )]
+    DictionariesFull {
+        /// Size of the dictionary.
+        bytes: u64,
+        /// What is held.
+        used: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// See [`Code::Timeout`].
     #[error("no room for {bytes} bytes within {:.3} s: consumers have not acked enough; nothing of this batch is stored, try again or allow more time", .waited.as_secs_f64())]
     AppendTimeout {
@@ -117,6 +129,7 @@ impl Error {
             Self::StreamExists { .. } => Code::StreamExists,
             Self::StreamReplaced { .. } => Code::StreamReplaced,
             Self::TooManyStreams { .. } => Code::TooMany,
+            Self::DictionariesFull { .. } => Code::BufferFull,
             Self::AppendTimeout { .. } => Code::Timeout,
             Self::ProducerLost { .. } => Code::ProducerLost,
             Self::ShuttingDown => Code::ShuttingDown,

@@ -8,6 +8,7 @@ mod control;
 mod convert;
 mod coordinator;
 mod counters;
+mod dictionaries;
 mod error;
 mod flight;
 mod http;

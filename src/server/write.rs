@@ -125,8 +125,6 @@ struct Writing {
     schema: Arc<StreamSchema>,
     ids: DictionaryIds,
     dictionaries: Arc<DictionarySet>,
-    /// Bytes of dictionaries that have come since the last batch; they are charged with the next one.
-    dictionary_bytes: u64,
     next_ordinal: u64,
     spool: SpoolFile,
     append_timeout: Option<Duration>,
@@ -168,7 +166,6 @@ impl Writing {
             schema: cell.schema().unwrap_or_else(|| Arc::new(producer_schema)),
             ids,
             dictionaries: DictionarySet::empty(),
-            dictionary_bytes: 0,
             next_ordinal,
             spool: coordinator.spool().file(),
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
@@ -230,11 +227,11 @@ impl Writing {
                 input.body().await.map(drop)
             }
             Kind::Dictionary { id, delta } => {
-                self.check_dictionary_room(&head)?;
+                let charge = Arc::new(self.cell.dictionaries().charge(held_bytes(&head))?);
                 let message = Message { header: head.header, body: input.body().await? };
-                for (id, message) in self.ids.rewrite(id, delta, &message)? {
+                for (id, mut message) in self.ids.rewrite(id, delta, &message)? {
                     self.schema.check_dictionary(id, &message)?;
-                    self.dictionary_bytes += message.bytes();
+                    message.header = charge.attach(message.header);
                     self.dictionaries = self.dictionaries.with(id, delta, message)?;
                 }
                 Ok(())
@@ -258,7 +255,7 @@ impl Writing {
     {
         self.schema.check_dictionaries(&self.dictionaries)?;
         let metadata = self.metadata(&head)?;
-        let bytes = held_bytes(&head).saturating_add(self.dictionary_bytes);
+        let bytes = held_bytes(&head);
         let place = self.reserve(bytes, progress).await?;
         let message = Message { header: head.header, body: input.body().await? };
         if compressed {
@@ -271,7 +268,6 @@ impl Writing {
         };
         let partition = metadata.partition.map_or_else(|| self.cell.next_partition(), PartitionId);
         self.appender.append(metadata.ordinal, partition, rows, bytes, data)?;
-        self.dictionary_bytes = 0;
         self.next_ordinal = self.next_ordinal.max(metadata.ordinal.saturating_add(1));
         Ok(())
     }
@@ -291,14 +287,6 @@ impl Writing {
             Route::Metadata if head.metadata.is_empty() => Ok(stock(self.cell.next_partition())),
             Route::Metadata => Ok(AppendMetadata::from_bytes(&head.metadata)?),
         }
-    }
-
-    /// Dictionaries are charged with the batch that follows, so together they must be able to fit: without
-    /// that, dictionaries alone could fill all memory.
-    fn check_dictionary_room(&self, head: &FlightHead) -> Result<(), Error> {
-        let bytes = held_bytes(head).saturating_add(self.dictionary_bytes);
-        let limit = self.cell.options().limits.max_buffered_bytes;
-        if bytes > limit { Err(Error::Engine(crate::engine::Error::BatchTooLarge { bytes, limit })) } else { Ok(()) }
     }
 
     /// Waits for room until the append's own time or the call's deadline is over, or the server shuts down.
