@@ -9,7 +9,7 @@ from pyarrow import flight
 
 import bowstring
 
-from .support import filler, ids, numbered, wait_until
+from .support import PROMPT, filler, ids, numbered, wait_until
 
 
 def test_a_stalled_consumer_does_not_hold_up_another_subscription(client: bowstring.Client) -> None:
@@ -26,7 +26,7 @@ def test_a_stalled_consumer_does_not_hold_up_another_subscription(client: bowstr
     started = time.monotonic()
     with client.iterator("numbers", subscription="lively") as lively:
         assert ids(lively) == list(range(5000))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < PROMPT
     assert ids(stalled) == list(range(10, 5000)), "and it gets all once it reads again"
 
 
@@ -47,7 +47,7 @@ def test_a_consumer_whose_connection_is_full_stalls_nobody_else(
         producer.append(numbered(0))
         producer.complete()
     assert ids(client.iterator("other")) == list(range(10))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < PROMPT
     for reader in stalled:
         reader.cancel()
     wait_until(lambda: client.get_stats("big")["streams"][0]["readers"] == 0)

@@ -15,7 +15,7 @@ import pytest
 
 import bowstring
 
-from .support import filler, ids, numbered, wait_until
+from .support import PROMPT, filler, ids, numbered, wait_until
 
 TABLE = pa.table({"id": pa.array(range(100), pa.int64()), "text": [f"row {one}" for one in range(100)]})
 
@@ -130,7 +130,7 @@ def test_a_blocked_append_fails_at_its_deadline_and_is_not_stored(client: bowstr
     with pytest.raises(bowstring.Timeout, match="nothing of this batch is stored") as caught:
         producer.append(numbered(990))
         producer.flush()
-    assert 0.4 < time.monotonic() - started < 1.5
+    assert 0.4 < time.monotonic() - started < PROMPT
     assert caught.value.retryable
     assert isinstance(caught.value, TimeoutError)
     stats = client.get_stats("numbers")["streams"][0]
@@ -161,7 +161,7 @@ def test_a_flush_with_a_deadline_ends_in_time_and_may_be_called_again(client: bo
     started = time.monotonic()
     with pytest.raises(bowstring.Timeout):
         producer.flush(timeout=0.3)
-    assert time.monotonic() - started < 1.3
+    assert time.monotonic() - started < PROMPT
     client.ack("numbers", "only", {0: 1})
     producer.flush(timeout=10)
     assert producer.stored == 1
@@ -190,7 +190,7 @@ def test_a_producer_that_is_dropped_while_blocked_leaves_nothing_behind(client: 
     dropped = time.monotonic()
     del producer
     wait_until(lambda: not client.describe_stream("numbers")["waiting"])
-    assert time.monotonic() - dropped < 1
+    assert time.monotonic() - dropped < PROMPT
     client.subscribe("numbers", "only")
     client.ack("numbers", "only", {0: 3})
     with client.producer("numbers") as other:
@@ -208,7 +208,7 @@ def test_closing_a_blocked_producer_in_another_thread_takes_effect_within_its_de
     started = time.monotonic()
     with pytest.raises(bowstring.Timeout):
         producer.close(timeout=0.3)
-    assert time.monotonic() - started < 1.3
+    assert time.monotonic() - started < PROMPT
 
 
 def test_the_limit_in_bytes_is_kept_to_the_batch(client: bowstring.Client) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import bowstring
 
-from .support import Child, numbered, wait_until
+from .support import PROMPT, Child, numbered, wait_until
 
 
 def waiting_reader(client: bowstring.Client, iterator: bowstring.StreamingIterator, pool: ThreadPoolExecutor) -> Future:
@@ -32,7 +32,7 @@ def test_closing_an_iterator_ends_a_wait_in_another_thread_within_a_second(clien
         iterator.close()
         with pytest.raises(bowstring.Cancelled, match="closed while it waited"):
             step.result(10)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < PROMPT
 
 
 def test_an_iterator_can_be_closed_after_a_cancelled_async_wait(client: bowstring.Client) -> None:
@@ -46,7 +46,7 @@ def test_an_iterator_can_be_closed_after_a_cancelled_async_wait(client: bowstrin
 
     started = time.monotonic()
     asyncio.run(main())
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < PROMPT
 
 
 def test_acks_and_flushes_get_their_turn_while_another_thread_waits_for_a_batch(client: bowstring.Client) -> None:
@@ -59,7 +59,7 @@ def test_acks_and_flushes_get_their_turn_while_another_thread_waits_for_a_batch(
         started = time.monotonic()
         iterator.ack()
         iterator.flush(timeout=5)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < PROMPT
         client.complete_stream("numbers")
         assert isinstance(step.exception(10), StopIteration)
     (subscription,) = client.describe_stream("numbers")["subscriptions"]
@@ -77,7 +77,7 @@ def test_a_producers_count_can_be_read_while_another_thread_flushes(client: bows
     wait_until(lambda: client.describe_stream("numbers")["waiting"])
     started = time.monotonic()
     assert producer.stored == 1
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < PROMPT
     client.ack("numbers", "only", {0: 1})
     flushing.join(10)
     assert producer.stored == 2

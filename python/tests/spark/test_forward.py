@@ -117,7 +117,7 @@ def test_stop_ends_a_query_that_waits_for_room_within_seconds(spark: SparkSessio
     wait_until(lambda: client.describe_stream("s")["waiting"], 60)
     started = time.monotonic()
     query.stop(drain_timeout=0)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert not query.isActive
     rows = sum(batch.num_rows for batch in iterator)
     assert rows > 0
