@@ -104,7 +104,10 @@ class Client:
         self._native.fail_stream(stream, reason)
 
     def open_epoch(self, stream: str, producer: str, run: str, epoch: int) -> str:
-        """Opens an epoch: "open", or "already_committed" if nothing has to be sent. Raises `Fenced`."""
+        """Opens an epoch, also one that was aborted: "open", or "already_committed" if nothing has to be sent.
+
+        Raises `Fenced`.
+        """
         return self._native.open_epoch(stream, producer, run, epoch)
 
     def commit_epoch(self, stream: str, producer: str, run: str, epoch: int, receipts: Sequence[bytes]) -> str:
@@ -115,7 +118,10 @@ class Client:
         return self._native.commit_epoch(stream, producer, run, epoch, list(receipts))
 
     def abort_epoch(self, stream: str, producer: str, run: str, epoch: int) -> str:
-        """Drops what was staged for the epoch: "aborted", or "already_committed". Raises `Fenced`."""
+        """Drops what was staged for the epoch: "aborted", or "already_committed".
+
+        Writers of this run are refused (`EpochError`) until the epoch is opened again. Raises `Fenced`.
+        """
         return self._native.abort_epoch(stream, producer, run, epoch)
 
     def keep_producer(self, stream: str, producer: str, run: str, lease: float) -> None:

@@ -78,7 +78,7 @@ impl Client {
         self.call(request, |mut control, request| async move { control.fail_stream(request).await }).await.map(drop)
     }
 
-    /// Opens an epoch, or says that it is committed already: then nothing has to be sent.
+    /// Opens an epoch, also one that was aborted, or says that it is committed already: then nothing has to be sent.
     ///
     /// # Errors
     /// `stream_not_found`, `fenced`, `stream_completed`, `stream_failed`.
@@ -109,7 +109,7 @@ impl Client {
         epoch_state(&self.call(request, |mut control, request| async move { control.commit_epoch(request).await }).await?)
     }
 
-    /// Drops what was staged for the epoch. Idempotent.
+    /// Drops what was staged for the epoch. Writers of this run get `epoch_not_open` until it is opened again. Idempotent.
     ///
     /// # Errors
     /// `stream_not_found`, `fenced`.

@@ -66,7 +66,8 @@ pub enum Command<D> {
         /// Whose.
         appender: AppenderId,
     },
-    /// Opens an epoch, or says that it is committed already. Answer: [`Outcome::Epoch`].
+    /// Opens an epoch, also one that was aborted, or says that it is committed already. A writer opens its epoch
+    /// as well, but not after an abort. Answer: [`Outcome::Epoch`].
     OpenEpoch {
         /// The producer.
         producer: ProducerId,
@@ -87,7 +88,8 @@ pub enum Command<D> {
         /// The winning attempt of each task that wrote anything.
         receipts: Vec<(Task, Attempt)>,
     },
-    /// Drops what was staged for the epoch. Nothing happens if it is not open.
+    /// Drops what was staged for the epoch, and refuses this run's writers until it opens the epoch again: a task
+    /// of a failed job may come late.
     AbortEpoch {
         /// The producer.
         producer: ProducerId,

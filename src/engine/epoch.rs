@@ -1,6 +1,6 @@
 //! Producers, their epochs and the writers in them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::batch::StagedBatch;
 use super::limits::{EPOCHS_MAX, SUPERSEDED_RUNS_MAX};
@@ -84,6 +84,9 @@ pub(super) struct Producer<D> {
     /// The last committed epoch; everything up to it is a replay.
     pub(super) committed: Option<Epoch>,
     pub(super) epochs: BTreeMap<Epoch, OpenEpoch<D>>,
+    /// Epochs that this run has aborted and not opened again: a task that comes late would stage what nobody
+    /// ends. Bounded, the highest are kept.
+    aborted: BTreeSet<Epoch>,
     /// The direct appender's connection and what it appends next.
     pub(super) direct: Option<AppenderId>,
     pub(super) direct_next_ordinal: u64,
@@ -100,6 +103,7 @@ impl<D> Producer<D> {
             superseded: VecDeque::new(),
             committed: None,
             epochs: BTreeMap::new(),
+            aborted: BTreeSet::new(),
             direct: None,
             direct_next_ordinal: 0,
             lease_until: None,
@@ -122,6 +126,7 @@ impl<D> Producer<D> {
             self.superseded.pop_front();
         }
         self.superseded.push_back(std::mem::replace(&mut self.run, run.clone()));
+        self.aborted.clear();
         self.direct_next_ordinal = 0;
         self.lease_until = None;
         self.lost = false;
@@ -152,12 +157,30 @@ impl<D> Producer<D> {
         }
     }
 
-    /// The open epoch, opened now if it was not.
+    /// The open epoch, opened now if it was not, also after an abort.
     pub(super) fn open_epoch(&mut self, epoch: Epoch, now: Timestamp) -> Result<&mut OpenEpoch<D>, Error> {
         if self.epochs.len() >= EPOCHS_MAX && !self.epochs.contains_key(&epoch) {
             return Err(Error::TooMany { what: "open epochs of the producer", limit: EPOCHS_MAX });
         }
+        self.aborted.remove(&epoch);
         Ok(self.epochs.entry(epoch).or_insert_with(|| OpenEpoch { opened_at: now, writers: BTreeMap::new() }))
+    }
+
+    /// Refuses a writer's epoch that was aborted and not opened again.
+    pub(super) fn check_unaborted(&self, producer: &ProducerId, epoch: Epoch) -> Result<(), Error> {
+        if self.aborted.contains(&epoch) {
+            return Err(Error::EpochNotOpen { producer: producer.clone(), epoch });
+        }
+        Ok(())
+    }
+
+    /// Takes out an epoch that is aborted, and remembers that it was, open or not.
+    pub(super) fn take_aborted(&mut self, epoch: Epoch) -> Option<OpenEpoch<D>> {
+        self.aborted.insert(epoch);
+        if self.aborted.len() > EPOCHS_MAX {
+            self.aborted.pop_first();
+        }
+        self.epochs.remove(&epoch)
     }
 
     /// Refuses an epoch that is committed already.
@@ -178,6 +201,7 @@ impl<D> Producer<D> {
 
     /// Takes out the epochs up to `epoch`, which its commit ends.
     pub(super) fn take_epochs_through(&mut self, epoch: Epoch) -> BTreeMap<Epoch, OpenEpoch<D>> {
+        self.aborted.retain(|aborted| *aborted > epoch);
         let later = epoch.0.checked_add(1).map(|next| self.epochs.split_off(&Epoch(next))).unwrap_or_default();
         std::mem::replace(&mut self.epochs, later)
     }

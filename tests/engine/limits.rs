@@ -212,7 +212,7 @@ fn a_stream_keeps_65536_writers_of_open_epochs_closed_ones_too() {
     assert!(open(7).outcome.is_ok(), "one that is known may resume");
     let abort = Command::AbortEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(0) };
     assert!(apply(&mut stream, abort).outcome.is_ok());
-    assert!(apply(&mut stream, Command::OpenAppender { kind: writer(0, 65_536, 0) }).outcome.is_ok());
+    assert!(apply(&mut stream, Command::OpenAppender { kind: writer(1, 65_536, 0) }).outcome.is_ok());
 }
 
 /// The first `limit` are taken, the next is not.

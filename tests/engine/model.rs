@@ -54,6 +54,7 @@ pub(crate) struct Producer {
     pub(crate) fenced: BTreeSet<RunId>,
     pub(crate) committed: Option<Epoch>,
     pub(crate) epochs: BTreeMap<Epoch, BTreeMap<(Task, Attempt), Writer>>,
+    pub(crate) aborted: BTreeSet<Epoch>,
     pub(crate) direct: Option<AppenderId>,
     pub(crate) direct_next_ordinal: u64,
 }

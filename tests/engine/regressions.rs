@@ -4,7 +4,9 @@ use bowstring::engine::{
     AppenderId, Code, Command, Epoch, EpochState, Error, FullPolicy, Outcome, PartitionId, Place, Start, StreamOptions, Visibility,
 };
 
-use crate::story::{Story, anonymous, direct, drop_oldest, options, producer, reject, reserved, run, subscription, writer, writer_of};
+use crate::story::{
+    Story, anonymous, direct, drop_oldest, open_epoch, options, producer, reject, reserved, run, subscription, writer, writer_of,
+};
 
 #[test]
 fn the_last_epoch_number_commits_like_any_other() {
@@ -60,9 +62,28 @@ fn an_appender_of_an_aborted_epoch_does_not_feed_its_successor() {
     let zombie = story.open(writer(0, 0, 0));
     let aborted = story.ask(Command::AbortEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(0) });
     assert_eq!(aborted, Ok(Outcome::Epoch(EpochState::Aborted)));
+    assert_eq!(story.ask(open_epoch(0)), Ok(Outcome::Epoch(EpochState::Open)));
     let successor = story.open(writer(0, 0, 0));
     assert_eq!(story.reserve(zombie, 1), Err(Error::AppenderSuperseded { appender: zombie }));
     story.put(successor, 0, 1);
+}
+
+#[test]
+fn a_writer_that_comes_after_the_abort_is_refused() {
+    for opened in [false, true] {
+        let mut story = Story::new(4, 10, 10);
+        if opened {
+            assert_eq!(story.ask(open_epoch(0)), Ok(Outcome::Epoch(EpochState::Open)));
+        }
+        let aborted = story.ask(Command::AbortEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(0) });
+        assert_eq!(aborted, Ok(Outcome::Epoch(EpochState::Aborted)));
+        let late = story.ask(Command::OpenAppender { kind: writer(0, 0, 0) });
+        let refused = Error::EpochNotOpen { producer: producer("p"), epoch: Epoch(0) };
+        assert_eq!(late, Err(refused), "nobody would end what it stages");
+        story.open(writer(1, 0, 0));
+        assert_eq!(story.ask(open_epoch(0)), Ok(Outcome::Epoch(EpochState::Open)));
+        story.open(writer(0, 0, 0));
+    }
 }
 
 #[test]

@@ -132,6 +132,11 @@ pub(crate) fn writer_of(name: &str, of: &str, epoch: u64, task: u32, attempt: u6
     AppenderKind::Writer { producer: producer(name), run: run(of), epoch: Epoch(epoch), task: Task(task), attempt: Attempt(attempt) }
 }
 
+/// Of producer `p`, run `r`.
+pub(crate) fn open_epoch(epoch: u64) -> Command<u64> {
+    Command::OpenEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(epoch) }
+}
+
 pub(crate) fn producer(name: &str) -> ProducerId {
     ProducerId::new(name).expect("a valid name")
 }

@@ -48,7 +48,7 @@ class StreamWriter(DataSourceStreamArrowWriter):
 
     def write(self, iterator: Iterator[pa.RecordBatch]) -> WriterCommitMessage:
         """On an executor: appends one task's batches."""
-        return write_task(self._options, self._target, identity_in_task(self._options), iterator)
+        return write_task(self._options, self._target, identity_in_task(self._options), iterator, reopen=False)
 
     def commit(self, messages: list[WriterCommitMessage | None], batchId: int) -> None:
         """On the driver: commits the epoch."""
@@ -77,7 +77,9 @@ class BatchWriter(DataSourceArrowWriter):
         identity = self._named or identity_in_task(self._options, self._own)
         if identity is self._own and self._options.producer is not None:
             raise ValueError("option 'producer' needs option 'epoch' too, outside of a streaming query's foreachBatch")
-        return write_task(self._options, self._target, identity, iterator)
+        # A run that this write does not share ends with it.
+        alone = self._options.run is None and identity in (self._named, self._own)
+        return write_task(self._options, self._target, identity, iterator, reopen=not alone)
 
     def commit(self, messages: list[WriterCommitMessage | None]) -> None:
         """On the driver: commits the epoch."""

@@ -1,8 +1,8 @@
 """Writing a micro-batch: what a Spark task does on its executor, and what the driver does when all are done.
 
-Both sinks, the Data Source and the one for foreachBatch, are thin shells around this file. A task asks first
-whether its epoch is committed already, then appends its batches as a writer of its own (epoch, task, attempt)
-and comes back with a receipt. The driver commits the epoch with the receipts that Spark says have won: what
+Both sinks, the Data Source and the one for foreachBatch, are thin shells around this file. A task appends its
+batches as a writer of its own (epoch, task, attempt) and comes back with a receipt, or with none if its epoch is
+committed already. The driver commits the epoch with the receipts that Spark says have won: what
 failed, speculative or repeated attempts have staged vanishes with the commit.
 """
 
@@ -26,11 +26,10 @@ from .types import Conformer, settled
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Local properties that Spark sets in every task of a streaming query. The run id has no name of its own:
-#: it is the job group that query.stop() cancels, a UUID.
 #: A batch is cut so that it takes at most this much, or a quarter of the buffer.
 BATCH_BYTES_MAX = 64 << 20
-
+#: Local properties that Spark sets in every task of a streaming query. The run id has no name of its own:
+#: it is the job group that query.stop() cancels, a UUID.
 _QUERY_ID, _BATCH_ID, _RUN_ID = "sql.streaming.queryId", "streaming.sql.batchId", "spark.jobGroup.id"
 
 
@@ -86,16 +85,27 @@ def _run_id(job_group: str | None) -> str:
 
 
 def write_task(
-    options: SinkOptions, target: Target, identity: EpochIdentity, batches: Iterable[pa.RecordBatch]
+    options: SinkOptions,
+    target: Target,
+    identity: EpochIdentity,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    reopen: bool,
 ) -> TaskResult:
     """Appends a task's batches; runs on the executor.
+
+    After the epoch was aborted it is refused, unless ``reopen``: a task may come late, when its job has failed, and
+    nobody would end what it stages. Where the epoch may be tried again within its run (a foreachBatch function that
+    catches the failure) a late task cannot be told from the next try's, and what it stages goes with the query's
+    next epoch.
 
     An append waits while other epochs' data fills the buffer. Spark ends such a wait by killing the Python
     worker (two seconds after query.stop(), see spark.python.task.killTimeout), and the driver's wrapper ends
     it at once by ending the stream.
     """
     client = client_of(options.url, options.connect_timeout)
-    if client.open_epoch(options.stream, identity.producer, identity.run, identity.epoch) == "already_committed":
+    names = (identity.producer, identity.run, identity.epoch)
+    if reopen and client.open_epoch(options.stream, *names) == "already_committed":
         return TaskResult(identity, None)
     try:
         return TaskResult(identity, _append_all(client, options, target, identity, batches))

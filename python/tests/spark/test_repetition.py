@@ -59,6 +59,23 @@ def test_a_failed_batch_write_leaves_nothing_behind(spark: SparkSession, client:
     assert client.describe_stream("s")["spooled_batches"] == 0
 
 
+def test_a_micro_batch_can_be_written_again_after_a_failure(
+    client: bowstring.Client, numbers: Numbers, checkpoint: str
+) -> None:
+    put = foreach_batch_writer(client.url, "s")
+
+    def write_again(batch: DataFrame, batch_id: int) -> None:
+        with pytest.raises(Exception, match="not this time"):
+            put(batch.selectExpr("if(id % 500 = 499, raise_error('not this time'), id) AS id"), batch_id)
+        put(batch.select("id"), batch_id)
+
+    writer = numbers(files=4, per_trigger=2).writeStream.foreachBatch(write_again)
+    writer.option("checkpointLocation", checkpoint).trigger(**NOW).start().awaitTermination()
+    client.complete_stream("s")
+    assert sorted(ids(client.iterator("s"))) == list(range(1000))
+    assert client.describe_stream("s")["spooled_batches"] == 0
+
+
 def test_names_that_would_drop_data_are_refused(
     spark: SparkSession, client: bowstring.Client, numbers: Numbers, checkpoint: str
 ) -> None:

@@ -226,7 +226,8 @@ pub mod control_client {
                 .insert(GrpcMethod::new("bowstring.v1.Control", "FailStream"));
             self.inner.unary(req, path, codec).await
         }
-        /// Opens an epoch, or says that it is committed already.
+        /// Opens an epoch, also one that was aborted, or says that it is committed already. A writer opens its epoch as well,
+        /// but not after an abort.
         pub async fn open_epoch(
             &mut self,
             request: impl tonic::IntoRequest<crate::wire::proto::OpenEpochRequest>,
@@ -276,6 +277,7 @@ pub mod control_client {
                 .insert(GrpcMethod::new("bowstring.v1.Control", "CommitEpoch"));
             self.inner.unary(req, path, codec).await
         }
+        /// Drops what was staged, and refuses this run's writers until the epoch is opened again. Idempotent.
         pub async fn abort_epoch(
             &mut self,
             request: impl tonic::IntoRequest<crate::wire::proto::AbortEpochRequest>,

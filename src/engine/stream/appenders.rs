@@ -42,6 +42,7 @@ impl<D: Clone> Stream<D> {
     ) -> Result<(u64, Option<AppenderId>), Error> {
         let state = self.producers.get_mut(producer).ok_or_else(|| Error::ProducerUnknown { producer: producer.clone() })?;
         state.check_uncommitted(producer, epoch)?;
+        state.check_unaborted(producer, epoch)?;
         let writers = &mut state.open_epoch(epoch, now)?.writers;
         if let Some(writer) = writers.get_mut(&key) {
             return Ok((writer.next_ordinal, Some(std::mem::replace(&mut writer.appender, id))));

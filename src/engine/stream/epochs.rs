@@ -81,7 +81,7 @@ impl<D: Clone> Stream<D> {
         if state.check_uncommitted(producer, epoch).is_err() {
             return Ok(Outcome::Epoch(EpochState::AlreadyCommitted));
         }
-        let aborted = state.epochs.remove(&epoch);
+        let aborted = state.take_aborted(epoch);
         self.abort_epochs(aborted, effects);
         Ok(Outcome::Epoch(EpochState::Aborted))
     }

@@ -57,7 +57,8 @@ pub mod control_server {
             tonic::Response<crate::wire::proto::FailStreamResponse>,
             tonic::Status,
         >;
-        /// Opens an epoch, or says that it is committed already.
+        /// Opens an epoch, also one that was aborted, or says that it is committed already. A writer opens its epoch as well,
+        /// but not after an abort.
         async fn open_epoch(
             &self,
             request: tonic::Request<crate::wire::proto::OpenEpochRequest>,
@@ -73,6 +74,7 @@ pub mod control_server {
             tonic::Response<crate::wire::proto::EpochResponse>,
             tonic::Status,
         >;
+        /// Drops what was staged, and refuses this run's writers until the epoch is opened again. Idempotent.
         async fn abort_epoch(
             &self,
             request: tonic::Request<crate::wire::proto::AbortEpochRequest>,

@@ -42,12 +42,14 @@ impl Model {
             fenced: BTreeSet::new(),
             committed: None,
             epochs: BTreeMap::new(),
+            aborted: BTreeSet::new(),
             direct: None,
             direct_next_ordinal: 0,
         });
         if state.run != *run {
             state.fenced.insert(std::mem::replace(&mut state.run, run.clone()));
             state.epochs.clear();
+            state.aborted.clear();
             state.direct = None;
             state.direct_next_ordinal = 0;
         }
@@ -68,12 +70,14 @@ impl Model {
             (Command::CloseAppender { appender }, _) => self.close(*appender),
             (Command::OpenEpoch { producer, epoch, .. }, Ok(Outcome::Epoch(EpochState::Open))) => {
                 self.producer(producer).epochs.entry(*epoch).or_default();
+                self.producer(producer).aborted.remove(epoch);
             }
             (Command::CommitEpoch { producer, epoch, receipts, .. }, Ok(Outcome::Epoch(EpochState::Committed))) => {
                 self.commit(producer, *epoch, receipts);
             }
             (Command::AbortEpoch { producer, epoch, .. }, Ok(Outcome::Epoch(EpochState::Aborted))) => {
                 self.producer(producer).epochs.remove(epoch);
+                self.producer(producer).aborted.insert(*epoch);
             }
             (Command::Subscribe { subscription, start }, Ok(_)) => self.subscribe(subscription, *start),
             (Command::Unsubscribe { subscription }, Ok(_)) => {

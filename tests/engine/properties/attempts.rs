@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bowstring::engine::{Code, Command, EpochState, Error, Outcome, Visibility};
+use bowstring::engine::{AppenderKind, Code, Command, EpochState, Error, Outcome, Visibility};
 use proptest::prelude::*;
 
 use crate::model::{Model, named_appender, named_run};
@@ -67,6 +67,18 @@ proptest! {
                 let opens = matches!(step.command, Command::OpenAppender { .. });
                 assert!(is_fenced(step) || (opens && world.model.ended), "{:?}", step.effects.outcome);
                 assert_eq!(before, appearance);
+            }
+        });
+    }
+
+    #[test]
+    fn a_writer_that_comes_after_the_abort_is_refused(options in options(), operations in operations()) {
+        World::drive(options, &operations, |world, step| {
+            let Command::OpenAppender { kind: AppenderKind::Writer { producer, run, epoch, .. } } = &step.command else { return };
+            let Some(state) = step.before.producers.get(producer).filter(|state| state.run == *run) else { return };
+            if state.aborted.contains(epoch) && state.committed < Some(*epoch) && !world.model.ended {
+                let code = step.effects.outcome.as_ref().map_err(Error::code);
+                assert_eq!(code, Err(Code::EpochNotOpen));
             }
         });
     }
