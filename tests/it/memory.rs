@@ -140,9 +140,11 @@ async fn an_epoch_larger_than_the_spool_is_refused_at_once_with_the_limit_named_
     let status = soon(write(&channel, 0, 0..20)).await.expect_err("12 MiB are allowed");
     assert_eq!(super::server_support::code(&status), "spool_full");
     assert!(status.message().contains("max_spool_bytes") && status.message().contains(&(8 * MIB).to_string()), "{status}");
-    act(&channel, "abort_epoch", r#"{"stream": "s", "producer": "p", "run": "r", "epoch": 0}"#).await.expect("aborts");
+    let epoch = r#"{"stream": "s", "producer": "p", "run": "r", "epoch": 0}"#;
+    act(&channel, "abort_epoch", epoch).await.expect("aborts");
     let empty = stats(&channel).await.streams.remove(0).description.expect("is set");
     assert_eq!((empty.buffered_bytes, empty.spooled_bytes), (0, 0));
+    act(&channel, "open_epoch", epoch).await.expect("opens again");
     soon(write(&channel, 0, 0..9)).await.expect("there is room again");
     stop(server).await;
 }
