@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 from bowstring import _native
 
@@ -12,7 +13,9 @@ def main() -> None:
     """Runs the command line and exits with its code."""
     # Python's handler would only note Ctrl-C until the Rust code returns.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.exit(_native.run_cli(["bowstring", *sys.argv[1:]]))
+    # Its own name, by which it can start itself: the script beside this interpreter.
+    program = Path(sys.executable).with_name("bowstring")
+    sys.exit(_native.run_cli([str(program), *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ pub(super) enum CliError {
     NoBatch { waited: String },
     #[error("the acks of what is written were not confirmed within {waited}; what is not acked comes again")]
     AcksUnconfirmed { waited: String },
+    #[error("the benchmark failed: {reason}")]
+    Bench { reason: String },
     #[error("interrupted")]
     Interrupted,
     /// The reader of our output has gone, for instance `head`: nobody is left to tell.
@@ -92,6 +94,7 @@ impl CliError {
             Self::Unwritable { .. } => "unwritable",
             Self::NoSchema { .. } => "no_schema",
             Self::NoBatch { .. } | Self::AcksUnconfirmed { .. } => Code::Timeout.as_str(),
+            Self::Bench { .. } => "bench_failed",
             Self::Interrupted => "interrupted",
         }
     }
@@ -112,6 +115,7 @@ impl CliError {
             | Self::Io { .. }
             | Self::OutputClosed
             | Self::AcksUnconfirmed { .. }
+            | Self::Bench { .. }
             | Self::Interrupted => None,
         }
     }
@@ -131,6 +135,7 @@ impl CliError {
             | Self::Io { .. }
             | Self::Malformed { .. }
             | Self::Unwritable { .. }
+            | Self::Bench { .. }
             | Self::NoSchema { .. } => exit::FAILED,
         }
     }

@@ -1,6 +1,7 @@
 //! The `bowstring` command. One file per command; [`run`] is all of it, so that the Python wheel's script runs the same
 //! command in its own process.
 
+mod bench;
 mod config;
 mod error;
 mod format;
@@ -48,6 +49,9 @@ enum Command {
     Get(get::GetArgs),
     Stats(stats::StatsArgs),
     Top(top::TopArgs),
+    Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    BenchEnd(bench::EndArgs),
 }
 
 const AFTER_HELP: &str = "\
@@ -57,6 +61,7 @@ Examples:
   bowstring get flights                             look at it
   bowstring get flights --follow -o flights.csv     write what comes to a file until the stream ends
   bowstring top                                     watch rates, lag and waiting producers
+  bowstring bench put get relay                     measure what this machine carries
 
 Settings come from flags, then BOWSTRING_* variables, then the TOML file of --config, then defaults.
 
@@ -72,6 +77,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// As [`run`], with the exit code as a number: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found, 4 timed
 /// out, 5 coordinator not reachable, 130 interrupted.
 pub fn exit_code(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // As the shell found it, so that commands that start themselves find it too.
+    let program = args.first().cloned().unwrap_or_default();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -80,7 +88,7 @@ pub fn exit_code(args: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { exit::USAGE } else { exit::OK };
         }
     };
-    match start(cli) {
+    match start(cli, program) {
         Ok(()) => exit::OK,
         Err(error) => {
             error.print_to_stderr();
@@ -89,18 +97,18 @@ pub fn exit_code(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn start(cli: Cli) -> Result<(), CliError> {
+fn start(cli: Cli, program: OsString) -> Result<(), CliError> {
     let settings = Settings::read(cli.global.config.as_deref())?;
     let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
     log::start(&settings.log(&cli.global.log)?, level)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|reason| CliError::Io { doing: "starting the runtime", reason })?;
-    let result = runtime.block_on(dispatch(cli.command, &settings));
+    let result = runtime.block_on(dispatch(cli.command, &settings, program));
     // A thread may still be in a read from stdin, which nothing ends.
     runtime.shutdown_background();
     result
 }
 
-async fn dispatch(command: Command, settings: &Settings) -> Result<(), CliError> {
+async fn dispatch(command: Command, settings: &Settings, program: OsString) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
     match command {
         Command::Serve(args) => serve::run(&args, settings, &mut signals).await,
@@ -109,6 +117,8 @@ async fn dispatch(command: Command, settings: &Settings) -> Result<(), CliError>
         Command::Get(args) => get::run(args, settings, &mut signals).await,
         Command::Stats(args) => signals.interrupt(stats::run(args, settings)).await,
         Command::Top(args) => top::run(args, settings, &mut signals).await,
+        Command::Bench(args) => signals.interrupt(bench::run(args, program)).await,
+        Command::BenchEnd(args) => signals.interrupt(bench::run_end(args)).await,
     }
 }
 

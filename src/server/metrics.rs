@@ -6,6 +6,7 @@ use prometheus::{Encoder, TextEncoder};
 use super::cell::StreamCell;
 use super::coordinator::Coordinator;
 use super::counters::{LATENCY_BOUNDS, LatencyView};
+use super::process;
 use crate::engine::{StreamView, SubscriptionPartitionView};
 
 /// What kind of number a metric is.
@@ -73,6 +74,8 @@ metrics! {
     CONNECTIONS = Gauge "bowstring_open_connections" "Connections to the data and control plane";
     ERRORS = Counter "bowstring_errors_total" "Errors given to clients, by code";
     UPTIME = Gauge "bowstring_uptime_seconds" "Time since the coordinator was started";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" "CPU time that the process has used, in user and system mode";
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" "Memory of the process that is resident";
 }
 
 /// Everything in Prometheus' text format.
@@ -83,6 +86,10 @@ pub(super) fn render(coordinator: &Coordinator) -> prometheus::Result<String> {
     let mut scrape = Scrape::default();
     scrape.add(CONNECTIONS, &[], count(coordinator.open_connections()));
     scrape.add(UPTIME, &[], coordinator.uptime().as_secs_f64());
+    scrape.add(PROCESS_CPU, &[], process::cpu_time().as_secs_f64());
+    if let Some(bytes) = process::resident_bytes() {
+        scrape.add(PROCESS_MEMORY, &[], count(bytes));
+    }
     for (code, total) in coordinator.errors().totals() {
         scrape.add(ERRORS, &[("code", code.as_str())], count(total));
     }

@@ -15,6 +15,7 @@ mod http;
 mod listener;
 mod metrics;
 mod plane;
+mod process;
 mod read;
 mod running;
 mod status;

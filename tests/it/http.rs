@@ -210,6 +210,8 @@ async fn metrics_show_what_happened() {
     assert_eq!(scrape.value(&format!("bowstring_delivery_latency_seconds_bucket{{stream=\"{}\",le=\"+Inf\"}}", escaped(stream))), 2.0);
     assert_eq!(scrape.value("bowstring_errors_total{code=\"stream_not_found\"}"), 1.0);
     assert_eq!(scrape.value("bowstring_errors_total{code=\"internal\"}"), 0.0);
+    assert!(scrape.value("process_cpu_seconds_total") > before.value("process_cpu_seconds_total"));
+    assert!(scrape.value("process_resident_memory_bytes") > 1e6);
     assert!(scrape.value("bowstring_uptime_seconds") > before.value("bowstring_uptime_seconds"));
 
     act(&control, "delete_stream", json!({"stream": stream}).to_string()).await.expect("deletes");

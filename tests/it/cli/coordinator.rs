@@ -1,6 +1,7 @@
 //! A coordinator of a test's own: `bowstring serve` on free ports.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,15 @@ impl Coordinator {
         let mut command = bowstring(args);
         command.env("BOWSTRING_URL", self.url());
         command
+    }
+
+    /// The value of a metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let mut connection = TcpStream::connect(self.http.as_deref()?).unwrap();
+        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     /// Sends a signal to it.

@@ -1,5 +1,6 @@
 //! The `bowstring` command as users run it: real processes against a real coordinator.
 
+mod bench;
 pub(crate) mod coordinator;
 mod files;
 mod refusals;

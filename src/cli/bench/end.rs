@@ -1,0 +1,113 @@
+//! The ends of a benchmark, each a process of its own: it says `ready` once it is connected, waits for a line, works, and
+//! says its report as one line of JSON. `make bench` starts them too.
+
+use std::io::{BufRead as _, stdin};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::load::Columns;
+use super::meter::{Meter, Report};
+use super::{append, read};
+use crate::cli::error::CliError;
+use crate::cli::print_lines;
+use crate::cli::quantity::Size;
+
+/// One end of a benchmark
+#[derive(Debug, Args)]
+pub(in crate::cli) struct EndArgs {
+    /// Which end
+    role: Role,
+    /// The coordinator
+    #[arg(long)]
+    pub(super) url: String,
+    /// Beginning of the streams' names; their numbers follow
+    #[arg(long)]
+    pub(super) stream: String,
+    /// How many streams
+    #[arg(long, default_value_t = 1)]
+    pub(super) streams: u32,
+    /// Bytes of a batch
+    #[arg(long)]
+    pub(super) batch_bytes: Size,
+    /// Columns of a batch
+    #[arg(long, default_value = "fixed")]
+    pub(super) columns: Columns,
+    /// How long to append, or to read what is there again and again
+    #[arg(long, required_unless_present = "batches")]
+    seconds: Option<f64>,
+    /// How many batches of each stream to append or to read
+    #[arg(long)]
+    batches: Option<u64>,
+    /// Batches per second over all streams, each with a stamp
+    #[arg(long)]
+    pub(super) rate: Option<f64>,
+    /// Subscription to read and ack with, until the streams end; without one what is there is read again and again
+    #[arg(long)]
+    pub(super) subscription: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// The producer
+    Append,
+    /// A consumer
+    Read,
+}
+
+/// When an end has done enough.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Limit {
+    /// So many batches of a stream.
+    Batches(u64),
+    /// So long after the word to go.
+    For(Duration),
+}
+
+impl EndArgs {
+    pub(super) fn limit(&self) -> Limit {
+        match (self.batches, self.seconds) {
+            (Some(batches), _) => Limit::Batches(batches),
+            (None, seconds) => Limit::For(Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn stream_names(&self) -> impl Iterator<Item = String> + use<> {
+        stream_names(&self.stream, self.streams)
+    }
+}
+
+impl Limit {
+    /// Whether to go on after so many batches, at this time after the word to go.
+    pub(super) fn allows(self, batches: u64, passed: Duration) -> bool {
+        match self {
+            Self::Batches(most) => batches < most,
+            Self::For(most) => passed < most,
+        }
+    }
+}
+
+/// The names of a benchmark's streams.
+pub(super) fn stream_names(prefix: &str, streams: u32) -> impl Iterator<Item = String> + use<> {
+    let prefix = prefix.to_owned();
+    (0..streams).map(move |number| format!("{prefix}-{number}"))
+}
+
+pub(in crate::cli) async fn run(args: EndArgs) -> Result<(), CliError> {
+    let report: Report = match args.role {
+        Role::Append => append::append(&args).await?,
+        Role::Read => read::read(args).await?,
+    };
+    let line = serde_json::to_string(&report).map_err(|error| CliError::Bench { reason: error.to_string() })?;
+    print_lines([line])
+}
+
+/// Connected: from here on the time runs, once whoever started this process says so.
+pub(super) async fn wait_for_go() -> Result<Meter, CliError> {
+    print_lines(["ready".to_owned()])?;
+    let read = tokio::task::spawn_blocking(|| stdin().lock().read_line(&mut String::new())).await;
+    match read {
+        Ok(Ok(bytes)) if bytes > 0 => Ok(Meter::start()),
+        _ => Err(CliError::Bench { reason: "nobody said go: an end is started by `bowstring bench`".to_owned() }),
+    }
+}
