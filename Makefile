@@ -13,12 +13,16 @@ VENV ?= .venv
 CARGO ?= cargo
 # Benchmarks: rounds of A and B in turn; 1 is a smoke run on little data.
 export BENCH_ROUNDS ?= 5
+# Which parts of them, by name: core (the default), all, or for instance 'relay latency'; bench/parts.py has them.
+export BENCH ?= core
 # More arguments for pytest, e.g. make test-python PYTEST='-k pickled -x'
 PYTEST ?=
 
 BIN := $(VENV)/bin
 REQUIREMENTS := python/requirements-dev.txt
 INSTALLED := $(VENV)/.requirements-installed
+PEERS := bench/requirements-peers.txt
+PEERS_INSTALLED := $(VENV)/.peers-installed
 WHEEL := $(VENV)/.wheel-installed
 WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator python -type f \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name '*.bin' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \) \
@@ -46,7 +50,7 @@ test-python: $(WHEEL) check-java ## Python's and Spark's tests alone; PYTEST='-k
 	$(BIN)/python -m pytest python/tests $(PYTEST)
 
 .PHONY: bench
-bench: $(WHEEL) check-java ## Throughput as ratios: our relay against Arrow C++ and raw TCP, Spark against its noop; BENCH_ROUNDS=1 is a smoke run
+bench: $(WHEEL) $(if $(filter all kafka ray,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
 	$(CARGO) build --locked --release --features bench --bin bowstring --bin bowstring-bench
 	$(BIN)/python -m bench
 
@@ -90,6 +94,10 @@ $(INSTALLED): $(REQUIREMENTS)
 	@PYTHON='$(PYTHON)' bash .ci/require.sh python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	touch $@
+
+$(PEERS_INSTALLED): $(PEERS) $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(PEERS)
 	touch $@
 
 # Release: the demo and the benchmarks run what users run, and the tests of the Python side move gigabytes.

@@ -1,23 +1,26 @@
-"""Child processes of a benchmark: each end of a relay is a process of its own, as in real use."""
+"""Child processes of a benchmark: servers, and each end a process of its own, as in real use."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
-READY = "ready"
-DONE = "done"
+from bench.ends import READY
+from bench.figures import Figures, figures
 
 
 class Child:
-    """A child that speaks in lines: it says READY, waits for one line, works, and says DONE."""
+    """A child that speaks in lines."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], cwd: Path | None = None) -> None:
         self.command = command
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd)
 
     def line(self) -> str:
         """The child's next line."""
@@ -38,6 +41,19 @@ class Child:
         assert self.process.stdin
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
+
+    def report(self) -> dict[str, Any]:
+        """What an end has done, once it is done."""
+        return json.loads(self.line())
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time of the child so far, to a hundredth; none where the system has no `/proc`."""
+        try:
+            # The name, in brackets, may have blanks in it.
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         """Ends the child; a no-op if it has ended."""
@@ -65,31 +81,23 @@ def children(*commands: list[str]) -> Iterator[list[Child]]:
         yield started
 
 
-def carry(consumer: list[str], producer: list[str]) -> float:
-    """Seconds from the word to begin until the consumer has everything; both ends are connected before it."""
-    with children(consumer, producer) as (reading, appending):
-        reading.expect(READY)
-        appending.expect(READY)
-        begun = time.perf_counter()
-        reading.go()
-        appending.go()
-        reading.expect(DONE)
-        seconds = time.perf_counter() - begun
-        appending.expect(DONE)
-        return seconds
+def carry(server: Child, appending: list[str] | None, reading: list[str] | None) -> Figures:
+    """Runs the ends against the server, at once; both are connected before the time runs."""
+    commands = [command for command in (reading, appending) if command]
+    with children(*commands) as ends:
+        for end in ends:
+            end.expect(READY)
+        before = server.cpu_seconds()
+        for end in ends:
+            end.go()
+        reports = [end.report() for end in ends]
+        after = server.cpu_seconds()
+    used = None if before is None or after is None else after - before
+    return figures(
+        appending=reports[-1] if appending else None, reading=reports[:1] if reading else [], server_cpu_seconds=used
+    )
 
 
 def python(module: str, *arguments: str) -> list[str]:
     """The command of a module of ours."""
     return [sys.executable, "-m", module, *arguments]
-
-
-def wait_for_go() -> None:
-    """The child's side of `Child.go`."""
-    print(READY, flush=True)
-    sys.stdin.readline()
-
-
-def say_done() -> None:
-    """The child's last word."""
-    print(DONE, flush=True)

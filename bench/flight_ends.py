@@ -1,4 +1,4 @@
-"""Both ends of a relay as stock pyarrow.flight clients. Usage: flight_ends append|read URL TARGET ROWS BATCHES.
+"""Both ends as stock pyarrow.flight clients. Usage: flight_ends append|read URL TARGET CASE.
 
 TARGET is the descriptor's path, or the ticket; if the ticket names a subscription, the reader acks.
 """
@@ -11,35 +11,41 @@ from typing import Any
 
 import pyarrow.flight as flight
 
-from bench.children import say_done, wait_for_go
-from bench.load import make_batch
+from bench.cases import Case, make_batch
+from bench.ends import appends, take, wait_for_go
 
 #: Batches between two acks, of the 64 that the relay may hold.
 ACK_EVERY = 16
 
 
-def append(url: str, stream: str, rows: int, batches: int) -> None:
+def append(url: str, stream: str, case: Case) -> None:
     client = flight.connect(url)
-    batch = make_batch(rows)
-    wait_for_go()
+    batch = make_batch(case)
+    meter = wait_for_go()
     writer, _ = client.do_put(flight.FlightDescriptor.for_path(stream), batch.schema)
-    for _ in range(batches):
-        writer.write_batch(batch)
+    for one in appends(case, batch, meter):
+        writer.write_batch(one)
     writer.close()
+    meter.say_report()
 
 
-def read(url: str, ticket: str, rows: int, batches: int) -> None:
+def read(url: str, ticket: str, case: Case) -> None:
     client = flight.connect(url)
-    wait_for_go()
-    seen = 0
+    expected = make_batch(case)
     reads = json.loads(ticket) if ticket.startswith("{") else {}
-    for number, chunk in enumerate(client.do_get(flight.Ticket(ticket.encode())), start=1):
-        seen += chunk.data.num_rows
-        if "subscription" in reads and number % ACK_EVERY == 0:
-            ack(client, reads, number)
-        if seen == rows * batches:
-            break
-    assert seen == rows * batches, f"{seen} of {rows * batches} rows came"
+    meter = wait_for_go()
+    while meter.batches < case.batches:
+        # Where what is there is less than what is to be read, it is read again.
+        before = meter.batches
+        for number, chunk in enumerate(client.do_get(flight.Ticket(ticket.encode())), start=1):
+            assert chunk.data.num_rows == expected.num_rows, "a batch came in pieces"
+            last = take(case, chunk.data, meter, expected.nbytes)
+            if "subscription" in reads and number % ACK_EVERY == 0:
+                ack(client, reads, number)
+            if last:
+                break
+        assert meter.batches > before, f"{meter.batches} of {case.batches} batches came"
+    meter.say_report()
 
 
 def ack(client: flight.FlightClient, reads: dict[str, Any], offset: int) -> None:
@@ -49,6 +55,5 @@ def ack(client: flight.FlightClient, reads: dict[str, Any], offset: int) -> None
 
 
 if __name__ == "__main__":
-    end, url, target, rows, batches = sys.argv[1:]
-    {"append": append, "read": read}[end](url, target, int(rows), int(batches))
-    say_done()
+    end, url, target, case = sys.argv[1:]
+    {"append": append, "read": read}[end](url, target, Case.of(case))

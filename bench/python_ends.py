@@ -1,31 +1,59 @@
-"""Both ends of a relay in bowstring's Python. Usage: python_ends append|read URL STREAM ROWS BATCHES."""
+"""Both ends in bowstring's Python. Usage: python_ends append|read|drain URL STREAM CASE.
+
+`drain` reads until the stream ends, however much that is.
+"""
 
 from __future__ import annotations
 
 import sys
 
 import bowstring
-from bench.children import say_done, wait_for_go
-from bench.load import make_batch
+from bench.cases import Case, make_batch
+from bench.ends import appends, take, wait_for_go
 
 
-def append(url: str, stream: str, rows: int, batches: int) -> None:
-    batch = make_batch(rows)
-    with bowstring.connect(url).producer(stream) as producer:
-        wait_for_go()
-        for _ in range(batches):
-            producer.append(batch)
+def append(url: str, stream: str, case: Case) -> None:
+    batch = make_batch(case)
+    with bowstring.connect(url).producer(stream, schema=batch.schema) as producer:
+        meter = wait_for_go()
+        for one in appends(case, batch, meter):
+            producer.append(one)
         producer.complete()
+        meter.say_report()
 
 
-def read(url: str, stream: str, rows: int, batches: int) -> None:
+def read(url: str, stream: str, case: Case) -> None:
+    expected = make_batch(case)
+    if case.work == "get":
+        reread(url, stream, case, expected.nbytes)
+        return
     with bowstring.StreamingIterator(url, stream, subscription="bench") as iterator:
-        wait_for_go()
-        seen = sum(batch.num_rows for batch in iterator)
-    assert seen == rows * batches, f"{seen} of {rows * batches} rows came"
+        meter = wait_for_go()
+        for batch in iterator:
+            take(case, batch, meter, expected.nbytes)
+        assert meter.batches == case.batches, f"{meter.batches} of {case.batches} batches came"
+        meter.say_report()
+
+
+def reread(url: str, stream: str, case: Case, nbytes: int) -> None:
+    """What is there, from its beginning to its end, until it is enough."""
+    meter = wait_for_go()
+    while meter.batches < case.batches:
+        with bowstring.StreamingIterator(url, stream, subscription=None, follow=False) as iterator:
+            for batch in iterator:
+                if take(case, batch, meter, nbytes):
+                    break
+    meter.say_report()
+
+
+def drain(url: str, stream: str, _case: Case) -> None:
+    with bowstring.StreamingIterator(url, stream, subscription="bench") as iterator:
+        meter = wait_for_go()
+        for batch in iterator:
+            meter.count(batch)
+        meter.say_report()
 
 
 if __name__ == "__main__":
-    end, url, stream, rows, batches = sys.argv[1:]
-    {"append": append, "read": read}[end](url, stream, int(rows), int(batches))
-    say_done()
+    end, url, stream, case = sys.argv[1:]
+    {"append": append, "read": read, "drain": drain}[end](url, stream, Case.of(case))

@@ -1,4 +1,4 @@
-"""What was measured, as a table, as floors and as JSON."""
+"""What was measured, as tables, as floors and as JSON."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import json
 import os
 import platform
 import statistics
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from bench.figures import PROCESSES, QUANTILES, Figures
 
 
 @dataclass
@@ -17,6 +21,12 @@ class Series:
     name: str
     unit: str
     values: dict[str, list[float]]
+    #: Whom ratios are of.
+    against: Sequence[str] = ()
+    #: What is better: more, or less.
+    more_is_better: bool = True
+    #: Of the same rounds, where there is more than the value.
+    figures: dict[str, list[Figures]] = field(default_factory=dict)
 
     def median(self, contestant: str) -> float:
         """The contestant's median."""
@@ -42,40 +52,94 @@ class Floor:
         return self.ratio >= self.floor
 
 
-def print_table(series: Series, against: list[str]) -> None:
-    """One row per contestant: median, spread, ratios."""
+def print_table(series: Series) -> None:
+    """One row per contestant: median, spread, ratios, CPU, latencies."""
     rounds = len(next(iter(series.values.values())))
+    against = [name for name in series.against if name in series.values]
     print(f"\n{series.name}, {series.unit}, {rounds} interleaved rounds")
     columns = "".join(f"{'x ' + name.split(',')[0]:>18}" for name in against)
+    more = _more(series)
+    columns += "".join(f"{heading:>13}" for heading, _ in more)
     print(f"  {'':<28}{'median':>10}{'lowest':>10}{'highest':>10}{columns}")
     for name, values in series.values.items():
         figures = "".join(
             f"{figure:>10,.{_digits(figure)}f}" for figure in (series.median(name), min(values), max(values))
         )
         ratios = "".join(f"{series.ratio(name, other):>18.2f}" for other in against)
-        print(f"  {name:<28}{figures}{ratios}", flush=True)
+        print(f"  {name:<28}{figures}{ratios}{_cells(series.figures.get(name, []), more)}", flush=True)
+    if more:
+        print("  producer, coordinator, consumers: CPU seconds per GB that the process has carried")
+
+
+Part = Callable[[Figures], float | None]
+
+
+def _more(series: Series) -> list[tuple[str, Part]]:
+    if not series.figures:
+        return []
+    more: list[tuple[str, Part]] = []
+    if any(figures.latency for rounds in series.figures.values() for figures in rounds):
+        more += [(name, lambda f, name=name: f.latency and f.latency[name]) for name in QUANTILES if name != "p50"]
+    else:
+        more.append(("batches/s", lambda f: f.batches_per_s))
+    return more + [(name, lambda f, name=name: f.cpu.get(name)) for name in PROCESSES]
+
+
+def _cells(rounds: list[Figures], more: list[tuple[str, Part]]) -> str:
+    cells = ""
+    for _, part in more:
+        values = [value for figures in rounds if (value := part(figures)) is not None]
+        median = statistics.median(values) if values else None
+        cells += f"{'-':>13}" if median is None else f"{median:>13,.{_digits(median)}f}"
+    return cells
 
 
 def print_floors(floors: list[Floor]) -> None:
     """One row per floor: pass or fail."""
-    print("\nfloors")
+    if floors:
+        print("\nfloors")
     for floor in floors:
         print(
             f"  {'pass' if floor.holds else 'FAIL'}  {floor.name:<58}{floor.ratio:>6.2f}  (at least {floor.floor:.2f})"
         )
 
 
-def write_json(path: Path, measured: list[Series], floors: list[Floor], *, smoke: bool) -> None:
+def print_slower(measured: list[Series], ours: Sequence[str]) -> None:
+    """Where one of ours is behind a peer of the same run: what there is to do."""
+    slower = []
+    for series in measured:
+        for name in (name for name in ours if name in series.values):
+            for peer in (peer for peer in series.values if peer not in ours and not peer.startswith("raw")):
+                ratio = series.ratio(name, peer)
+                if ratio < 1 if series.more_is_better else ratio > 1:
+                    slower.append(f"  {series.name}: {name} {ratio:.2f} of {peer}")
+    if slower:
+        print("\nbehind a peer of this run", *slower, sep="\n")
+
+
+def as_json(measured: list[Series], floors: list[Floor], *, smoke: bool) -> dict[str, Any]:
     """The same figures, every round of them."""
-    report = {
+    return {
         "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
         "smoke": smoke,
-        "series": [{"name": series.name, "unit": series.unit, "values": series.values} for series in measured],
+        "series": [
+            {
+                "name": series.name,
+                "unit": series.unit,
+                "values": series.values,
+                "rounds": {name: [one.json() for one in rounds] for name, rounds in series.figures.items()},
+            }
+            for series in measured
+        ],
         "floors": [{"name": f.name, "ratio": f.ratio, "floor": f.floor, "holds": f.holds} for f in floors],
     }
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    """Beside the table."""
     path.write_text(json.dumps(report, indent=2) + "\n")
     print(f"\nevery round's figures: {path}")
 
 
 def _digits(figure: float) -> int:
-    return 0 if figure >= 100 else 2
+    return 0 if figure >= 100 else 2 if figure >= 1 else 3

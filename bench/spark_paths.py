@@ -20,8 +20,10 @@ from pyspark.sql import functions as F  # noqa: N812 - as everybody writes it
 from pyspark.sql.streaming import DataStreamWriter
 
 import bowstring
-from bench.children import DONE, READY, children, python
-from bench.relays import serve
+from bench.cases import Case
+from bench.children import children, python
+from bench.contestants import serve
+from bench.ends import READY
 from bench.report import Series
 from bowstring.streaming import register
 
@@ -117,13 +119,14 @@ def _forward(job: Job, **limits: int) -> float:
     client = bowstring.connect(job.url)
     client.create_stream("forward", partitions=PARTITIONS, **limits)
     client.subscribe("forward", "bench")
-    with children(python("bench.python_ends", "read", job.url, "forward", str(job.rows), "1")) as (consumer,):
+    rows = Case("forward", "relay", batch_bytes=0, batches=0)
+    with children(python("bench.python_ends", "drain", job.url, "forward", rows.json())) as (consumer,):
         consumer.expect(READY)
         consumer.go()
         sink = job.source().writeStream.format("bowstring").option("url", job.url).option("stream", "forward")
         seconds = job.run(sink)
         client.complete_stream("forward")
-        consumer.expect(DONE)
+        consumer.report()
     client.delete_stream("forward")
     return seconds
 

@@ -1,48 +1,56 @@
-//! `bowstring-bench`: the ends of `make bench`'s relays in Rust. Each says `ready`, waits for a line, works, says `done`.
-//! Not part of what is installed: it needs the feature `bench`.
+//! `bowstring-bench`: what `make bench` compares bowstring with, in Rust: raw sockets and arrow-flight as it comes.
+//! Servers print their address first. Ends say `ready`, wait for a line, work, and print a report, as `bowstring bench`'s
+//! own ends do. Not part of what is installed: it needs the feature `bench`.
 
-mod ends;
-mod tcp;
+mod raw;
+mod report;
+mod stock;
+mod stock_server;
 
 use std::error::Error;
-use std::io::{BufRead, stdin};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 #[global_allocator]
 static ALLOCATOR: bowstring_allocator::MiMalloc = bowstring_allocator::MiMalloc;
 
-/// One end of a relay, or the raw TCP relay itself.
+/// A server, or one end of what it carries.
 #[derive(Debug, Parser)]
 enum Role {
-    /// Appends batches to a stream and completes it.
-    Append(ends::End),
-    /// Reads a stream to its end, acking on the way.
-    Read(ends::End),
-    /// Takes bytes from the first connection and gives them to the second; prints its address first.
-    TcpRelay,
-    /// Sends bytes to a TCP relay.
-    TcpAppend(tcp::End),
-    /// Takes bytes from a TCP relay.
-    TcpRead(tcp::End),
+    /// Passes bytes on, or takes or gives them, without a look at any
+    RawServe {
+        /// What it listens on: "tcp", or the path of a Unix socket
+        listen: String,
+    },
+    /// Sends bytes
+    RawAppend(raw::End),
+    /// Takes bytes
+    RawRead(raw::End),
+    /// Flight with arrow-flight's own encoder and decoder
+    StockServe,
+    /// Appends to it
+    StockAppend(stock::End),
+    /// Reads from it
+    StockRead(stock::End),
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Work {
+    Put,
+    Get,
+    Relay,
+    Latency,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     bowstring_allocator::keep_free_memory();
     match Role::parse() {
-        Role::Append(end) => ends::append(&end)?,
-        Role::Read(end) => ends::read(&end)?,
-        Role::TcpRelay => tcp::relay()?,
-        Role::TcpAppend(end) => tcp::append(&end)?,
-        Role::TcpRead(end) => tcp::read(&end)?,
+        Role::RawServe { listen } => raw::serve(&listen),
+        Role::RawAppend(end) => raw::append(&end),
+        Role::RawRead(end) => raw::read(&end),
+        Role::StockServe => stock_server::serve(),
+        Role::StockAppend(end) => stock::append(&end),
+        Role::StockRead(end) => stock::read(&end),
     }
-    println!("done");
-    Ok(())
-}
-
-/// Connected: from here on the time runs.
-fn wait_for_go() -> Result<(), Box<dyn Error>> {
-    println!("ready");
-    stdin().lock().read_line(&mut String::new())?;
-    Ok(())
 }

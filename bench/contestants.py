@@ -1,0 +1,146 @@
+"""Who takes part: each does a case once, with processes of its own, and gives figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.flight as flight
+
+import bowstring
+from bench.cases import Case
+from bench.children import Child, carry, children, python
+from bench.figures import Figures, of_bench
+
+Contestant = Callable[[Case], Figures]
+
+TARGET = Path(os.environ["CARGO_TARGET_DIR"]) / "release"
+SERVER = str(TARGET / "bowstring")
+PEERS = str(TARGET / "bowstring-bench")
+
+
+def raw_tcp(case: Case) -> Figures:
+    """The machine's limit: the same bytes, at which nobody looks."""
+    return _raw(case, "tcp")
+
+
+def raw_unix(case: Case) -> Figures:
+    """The same through a Unix socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _raw(case, str(Path(folder) / "raw"))
+
+
+def _raw(case: Case, listen: str) -> Figures:
+    with children([PEERS, "raw-serve", listen]) as (server,):
+        what = (server.line(), case.work, str(case.batch_bytes), str(case.batches))
+        return _carry(case, server, [PEERS, "raw-append", *what], [PEERS, "raw-read", *what])
+
+
+def flight_cpp(case: Case) -> Figures:
+    """Arrow's C++ Flight through pyarrow, in all processes."""
+    with children(python("bench.flight_relay")) as (server,):
+        url = server.line()
+        ticket, path = "relay", "drop" if case.work == "put" else "relay"
+        if case.work == "get":
+            ticket = case.json()
+            list(flight.connect(url).do_action(flight.Action("make", ticket.encode())))
+        return _carry(case, server, _flight("append", url, path, case), _flight("read", url, ticket, case))
+
+
+def flight_rust(case: Case) -> Figures:
+    """arrow-flight's client, encoder, decoder and server as they come."""
+    with children([PEERS, "stock-serve"]) as (server,):
+        what = [server.line(), case.work, str(case.rows), str(case.batches)]
+        rate = [] if case.rate is None else ["--rate", str(case.rate)]
+        return _carry(case, server, [PEERS, "stock-append", *what, *rate], [PEERS, "stock-read", *what])
+
+
+def ours_rust(case: Case) -> Figures:
+    """bowstring with its Rust client at both ends: what `bowstring bench` shows."""
+    options = {
+        "batch-bytes": case.batch_bytes,
+        "columns": case.columns,
+        "partitions": case.partitions,
+        "streams": case.streams,
+        "consumers": case.consumers,
+        "rounds": 1,
+    }
+    if case.rate is None:
+        options["bytes"] = case.batch_bytes * case.batches
+    else:
+        options |= {"rate": case.rate, "seconds": case.batches / case.rate}
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    done = subprocess.run([SERVER, "bench", case.work, *flags, "--json", "-"], stdout=subprocess.PIPE, check=True)
+    return of_bench(json.loads(done.stdout)["cases"][0]["rounds"][0])
+
+
+def ours_python(case: Case) -> Figures:
+    """bowstring with Python at both ends: Producer and StreamingIterator."""
+    with children(serve()) as (server,):
+        url = _prepare(server, case)
+        return _carry(case, server, _python("append", url, case), _python("read", url, case))
+
+
+def ours_flight(case: Case) -> Figures:
+    """bowstring with stock pyarrow.flight clients at both ends: the same clients as the peer's."""
+    with children(serve()) as (server,):
+        url = _prepare(server, case)
+        reads = {"stream": "bench"}
+        if case.work != "get":
+            reads |= {"follow": True, "subscription": "bench"}
+        return _carry(
+            case, server, _flight("append", url, "bench", case), _flight("read", url, json.dumps(reads), case)
+        )
+
+
+RAW_TCP, RAW_UNIX = "raw TCP", "raw Unix socket"
+CPP, STOCK = "C++ Flight", "arrow-flight as it comes"
+RUST, PYTHON, PYARROW = "bowstring, Rust ends", "bowstring, Python ends", "bowstring, pyarrow ends"
+
+CONTESTANTS: dict[str, Contestant] = {
+    RAW_TCP: raw_tcp,
+    RAW_UNIX: raw_unix,
+    CPP: flight_cpp,
+    STOCK: flight_rust,
+    RUST: ours_rust,
+    PYTHON: ours_python,
+    PYARROW: ours_flight,
+}
+
+
+def serve() -> list[str]:
+    """The command of a coordinator with its defaults."""
+    return [SERVER, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", "warn"]
+
+
+def _prepare(server: Child, case: Case) -> str:
+    """Creates the stream, with default limits and a subscription that holds batches until they are acked."""
+    url = f"grpc://{json.loads(server.line())['listen']}"
+    client = bowstring.connect(url)
+    if case.work == "put":
+        client.create_stream("bench", full_policy="drop_oldest")
+    elif case.work == "get":
+        client.create_stream("bench", max_buffered_batches=case.prepared, max_buffered_bytes=8 << 30)
+        filled = Case("filled", "relay", case.batch_bytes, case.prepared, case.columns)
+        carry(server, _python("append", url, filled), None)
+    else:
+        client.create_stream("bench")
+        client.subscribe("bench", "bench")
+    return url
+
+
+def _carry(case: Case, server: Child, appending: list[str], reading: list[str]) -> Figures:
+    """The ends that the work has."""
+    return carry(server, None if case.work == "get" else appending, None if case.work == "put" else reading)
+
+
+def _flight(end: str, url: str, target: str, case: Case) -> list[str]:
+    return python("bench.flight_ends", end, url, target, case.json())
+
+
+def _python(end: str, url: str, case: Case) -> list[str]:
+    return python("bench.python_ends", end, url, "bench", case.json())

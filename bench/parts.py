@@ -1,0 +1,125 @@
+"""What `make bench` can measure, by name: the cases of each part, who takes part, and against whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bench.cases import Case
+from bench.contestants import CPP, PYARROW, PYTHON, RAW_TCP, RAW_UNIX, RUST, STOCK
+
+KIB, MIB = 1 << 10, 1 << 20
+SIZES = {"1 KiB": KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB, "64 MiB": 64 * MIB}
+#: A run carries so much, and a smoke run so much of it; small batches cost by their number.
+RUN_BYTES, RUN_BATCHES, SMOKE = 2 << 30, 40_000, 40
+LATENCY_SECONDS, LATENCY_SMOKE_SECONDS = 3.0, 0.5
+
+OURS = [RUST, PYTHON, PYARROW]
+FLIGHTS = [CPP, STOCK, *OURS]
+ALL = [RAW_TCP, RAW_UNIX, *FLIGHTS]
+KAFKA, RAY = "Kafka", "Ray actor"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cases that are measured together."""
+
+    doc: str
+    cases: Sequence[Case]
+    contestants: Sequence[str]
+    #: Whom ratios are of; the first is the peer that we must not be slower than.
+    against: Sequence[str]
+    #: Measured unless somebody chooses.
+    core: bool = False
+
+
+def case(work: str, size: str, **more: object) -> Case:
+    """A case of a size by name."""
+    batch_bytes = SIZES[size]
+    batches = max(16, min(RUN_BATCHES, RUN_BYTES // batch_bytes))
+    made = Case(f"{work} of {size} batches", work, batch_bytes, batches)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def latency(rate: float) -> Case:
+    """1 KiB batches at a rate; 0 is half of the maximum."""
+    name = f"latency of 1 KiB batches at {f'{rate:g}/s' if rate else 'half of the maximum'}"
+    return Case(name, "latency", KIB, RUN_BATCHES, rate=rate)
+
+
+#: 100 rows of eight int64: the small batches that the floors are of.
+ROWS_100 = Case("relay of 100-row batches", "relay", 6400, RUN_BATCHES)
+RELAY_4_MIB = replace(case("relay", "4 MiB"), batches=512)
+
+PARTS: dict[str, Part] = {
+    "relay": Part("relay of 4 MiB and of 100-row batches", [RELAY_4_MIB, ROWS_100], ALL, [CPP, RAW_TCP], core=True),
+    "put": Part("DoPut alone, 4 MiB", [case("put", "4 MiB")], ALL, [CPP, RAW_TCP], core=True),
+    "get": Part("DoGet alone, 4 MiB", [case("get", "4 MiB")], ALL, [CPP, RAW_TCP], core=True),
+    "latency": Part("append to delivery at 1,000/s", [latency(1000)], FLIGHTS, [CPP], core=True),
+    "sizes": Part(
+        "put, get and relay of 1 KiB to 64 MiB",
+        [case(work, size) for work in ("put", "get", "relay") for size in SIZES],
+        ALL,
+        [CPP, RAW_TCP],
+    ),
+    "latencies": Part(
+        "append to delivery at 100/s, 1,000/s and half of the maximum",
+        [latency(100), latency(1000), latency(0)],
+        FLIGHTS,
+        [CPP],
+    ),
+    "columns": Part(
+        "relay of fixed-width, string and nested columns",
+        [
+            case("relay", "4 MiB", name=f"relay of 4 MiB batches, {columns}", columns=columns)
+            for columns in ("fixed", "string", "nested")
+        ],
+        [CPP, *OURS],
+        [CPP],
+    ),
+    "fan-out": Part(
+        "to 1, 4 and 16 consumers",
+        [
+            case("fan-out", "1 MiB", name=f"fan-out of 1 MiB batches to {count}", consumers=count, batches=512)
+            for count in (1, 4, 16)
+        ],
+        [RUST],
+        [],
+    ),
+    "partitions": Part(
+        "relay over 1, 16 and 256 partitions",
+        [
+            case("relay", size, name=f"relay of {size} batches, {count} partitions", partitions=count)
+            for size in ("1 KiB", "1 MiB")
+            for count in (1, 16, 256)
+        ],
+        [RUST],
+        [],
+    ),
+    "streams": Part(
+        "relay over 1, 100 and 1,000 streams",
+        [
+            case("relay", "64 KiB", name=f"relay of 64 KiB batches, {count} streams", streams=count)
+            for count in (1, 100, 1000)
+        ],
+        [RUST],
+        [],
+    ),
+    "kafka": Part(
+        "against a Kafka broker: relay and latency",
+        [*(case("relay", size) for size in ("1 KiB", "64 KiB", "4 MiB")), latency(100), latency(1000)],
+        [KAFKA, RUST, PYTHON],
+        [KAFKA],
+    ),
+    "ray": Part(
+        "against a buffer in a Ray actor: relay and latency",
+        [*(case("relay", size) for size in ("1 KiB", "64 KiB", "4 MiB")), latency(100)],
+        [RAY, RUST, PYTHON],
+        [RAY],
+    ),
+}
+
+
+def smoke(one: Case) -> Case:
+    """The same on little data."""
+    return replace(one, batches=max(4 * one.streams, one.batches // SMOKE))

@@ -1,0 +1,172 @@
+//! The machine's limit: bytes through loopback TCP or a Unix socket, and a relay that looks at none of them.
+
+use std::error::Error;
+use std::io::{Read, Result as IoResult, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use clap::Args;
+
+use crate::Work;
+use crate::report::wait_for_go;
+
+/// As much as HTTP/2 frames of the real thing carry.
+const CHUNK_BYTES: usize = 1 << 20;
+/// A connection's first byte says what it is.
+const APPENDS: u8 = b'a';
+const READS: u8 = b'r';
+const PUTS: u8 = b'p';
+const GETS: u8 = b'g';
+
+/// One end.
+#[derive(Debug, Args)]
+pub(crate) struct End {
+    /// The server's address: host:port, or the path of its socket.
+    address: String,
+    /// What is measured.
+    work: Work,
+    /// Bytes of a batch.
+    bytes: usize,
+    /// How many batches.
+    batches: usize,
+}
+
+/// A connection of either kind.
+trait Connection: Read + Write + Send + Sync {}
+impl Connection for TcpStream {}
+impl Connection for UnixStream {}
+
+type Waiting = SyncSender<Box<dyn Connection>>;
+
+/// Serves until it is killed: the relay has one connection of each side at a time.
+pub(crate) fn serve(listen: &str) -> Result<(), Box<dyn Error>> {
+    let (readers, waiting) = sync_channel(1);
+    let (appenders, appending) = sync_channel(1);
+    thread::spawn(move || relays(&appending, &waiting));
+    if listen == "tcp" {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        println!("{}", listener.local_addr()?);
+        for connection in listener.incoming() {
+            let connection = connection?;
+            connection.set_nodelay(true)?;
+            take(Box::new(connection), &appenders, &readers);
+        }
+    } else {
+        let listener = UnixListener::bind(listen)?;
+        println!("{listen}");
+        for connection in listener.incoming() {
+            take(Box::new(connection?), &appenders, &readers);
+        }
+    }
+    Ok(())
+}
+
+fn take(mut connection: Box<dyn Connection>, appenders: &Waiting, readers: &Waiting) {
+    let (appenders, readers) = (appenders.clone(), readers.clone());
+    thread::spawn(move || {
+        let mut role = [0];
+        connection.read_exact(&mut role)?;
+        match role[0] {
+            APPENDS => appenders.send(connection).map_err(std::io::Error::other),
+            READS => readers.send(connection).map_err(std::io::Error::other),
+            PUTS => swallow(&mut *connection),
+            _ => give(&mut *connection),
+        }
+    });
+}
+
+fn relays(appending: &Receiver<Box<dyn Connection>>, waiting: &Receiver<Box<dyn Connection>>) -> IoResult<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while let (Ok(mut from), Ok(mut to)) = (appending.recv(), waiting.recv()) {
+        loop {
+            match from.read(&mut chunk)? {
+                0 => break,
+                read => to.write_all(&chunk[..read])?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes as many bytes as the first eight say, and confirms them.
+fn swallow(from: &mut dyn Connection) -> IoResult<()> {
+    let left = announced(from)?;
+    take_all(from, left)?;
+    from.write_all(&[1])
+}
+
+/// Gives as many bytes as it was asked for.
+fn give(to: &mut dyn Connection) -> IoResult<()> {
+    let mut left = announced(to)?;
+    let chunk = vec![7; CHUNK_BYTES];
+    while left > 0 {
+        let now = left.min(CHUNK_BYTES);
+        to.write_all(&chunk[..now])?;
+        left -= now;
+    }
+    Ok(())
+}
+
+fn announced(connection: &mut dyn Connection) -> IoResult<usize> {
+    let mut bytes = [0; 8];
+    connection.read_exact(&mut bytes)?;
+    usize::try_from(u64::from_le_bytes(bytes)).map_err(std::io::Error::other)
+}
+
+fn take_all(from: &mut dyn Connection, mut left: usize) -> IoResult<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while left > 0 {
+        match from.read(&mut chunk)? {
+            0 => return Err(std::io::Error::other(format!("the other side ended {left} bytes too early"))),
+            read => left -= read,
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn append(end: &End) -> Result<(), Box<dyn Error>> {
+    let put = end.work == Work::Put;
+    let mut connection = connect(end, if put { PUTS } else { APPENDS })?;
+    let batch = vec![7; end.bytes];
+    let meter = wait_for_go()?;
+    if put {
+        connection.write_all(&((end.bytes * end.batches) as u64).to_le_bytes())?;
+    }
+    for _ in 0..end.batches {
+        for chunk in batch.chunks(CHUNK_BYTES) {
+            connection.write_all(chunk)?;
+        }
+    }
+    if put {
+        connection.read_exact(&mut [0])?;
+    }
+    meter.report(end.batches as u64, (end.bytes * end.batches) as u64, &[]);
+    Ok(())
+}
+
+pub(crate) fn read(end: &End) -> Result<(), Box<dyn Error>> {
+    let get = end.work == Work::Get;
+    let mut connection = connect(end, if get { GETS } else { READS })?;
+    let meter = wait_for_go()?;
+    let bytes = end.bytes * end.batches;
+    if get {
+        connection.write_all(&(bytes as u64).to_le_bytes())?;
+    }
+    take_all(&mut *connection, bytes)?;
+    meter.report(end.batches as u64, bytes as u64, &[]);
+    Ok(())
+}
+
+fn connect(end: &End, role: u8) -> IoResult<Box<dyn Connection>> {
+    let mut connection: Box<dyn Connection> = if end.address.contains('/') {
+        Box::new(UnixStream::connect(&end.address)?)
+    } else {
+        let connection = TcpStream::connect(&end.address)?;
+        connection.set_nodelay(true)?;
+        Box::new(connection)
+    };
+    connection.write_all(&[role])?;
+    Ok(connection)
+}
