@@ -19,10 +19,10 @@ from bench.contestants import CONTESTANTS, CPP, PYTHON, RUST, Contestant
 from bench.figures import Figures
 from bench.kafka_broker import kafka
 from bench.parts import (
+    COMPARED,
     KAFKA,
     LATENCY_SECONDS,
     LATENCY_SMOKE_SECONDS,
-    OURS,
     PARTS,
     RAY,
     RELAY_4_MIB,
@@ -138,7 +138,8 @@ def main() -> int:
             print_table(one)
         measured += series
         floors += relay_floors(series) if name == "relay" else []
-    print_slower(measured, OURS)
+    if options.rounds > 1:
+        print_slower(measured, COMPARED)
     print_floors(floors)
     write_json(options.json, as_json(measured, floors, smoke=options.rounds == 1))
     note = f"medians of {options.rounds} interleaved rounds, lines from lowest to highest"

@@ -18,6 +18,8 @@ OURS = [RUST, PYTHON, PYARROW]
 FLIGHTS = [CPP, STOCK, *OURS]
 ALL = [RAW_TCP, RAW_UNIX, *FLIGHTS]
 KAFKA, RAY = "Kafka", "Ray actor"
+#: Whose peers are whose: ends in Python are compared with ends in Python.
+COMPARED = {RUST: [CPP, STOCK, KAFKA, RAY], PYTHON: [CPP, KAFKA, RAY], PYARROW: [CPP]}
 
 
 @dataclass(frozen=True)

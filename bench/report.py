@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,12 @@ def print_floors(floors: list[Floor]) -> None:
         )
 
 
-def print_slower(measured: list[Series], ours: Sequence[str]) -> None:
+def print_slower(measured: list[Series], compared: Mapping[str, Sequence[str]]) -> None:
     """Where one of ours is behind a peer of the same run: what there is to do."""
     slower = []
     for series in measured:
-        for name in (name for name in ours if name in series.values):
-            for peer in (peer for peer in series.values if peer not in ours and not peer.startswith("raw")):
+        for name in (name for name in compared if name in series.values):
+            for peer in (peer for peer in compared[name] if peer in series.values):
                 ratio = series.ratio(name, peer)
                 if ratio < 1 if series.more_is_better else ratio > 1:
                     slower.append(f"  {series.name}: {name} {ratio:.2f} of {peer}")
