@@ -23,14 +23,14 @@ def append(url: str, stream: str, case: Case) -> None:
 
 
 def read(url: str, stream: str, case: Case) -> None:
-    expected = make_batch(case)
+    nbytes = make_batch(case).nbytes
     if case.work == "get":
-        reread(url, stream, case, expected.nbytes)
+        reread(url, stream, case, nbytes)
         return
     with bowstring.StreamingIterator(url, stream, subscription="bench") as iterator:
         meter = wait_for_go()
         for batch in iterator:
-            take(case, batch, meter, expected.nbytes)
+            take(case, batch, meter, nbytes)
         assert meter.batches == case.batches, f"{meter.batches} of {case.batches} batches came"
         meter.say_report()
 
