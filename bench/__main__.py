@@ -28,6 +28,7 @@ from bench.parts import (
     RELAY_4_MIB,
     ROWS_100,
     Part,
+    part_of,
     smoke,
 )
 from bench.ray_actor import ray_actor
@@ -132,8 +133,9 @@ def main() -> int:
             measured.append(spark)
             floors += spark_floors
             continue
-        with contestants(PARTS[name]) as present:
-            series = measure(PARTS[name], present, options.rounds)
+        part = part_of(name)
+        with contestants(part) as present:
+            series = measure(part, present, options.rounds)
         for one in series:
             print_table(one)
         measured += series

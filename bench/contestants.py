@@ -61,6 +61,15 @@ def flight_rust(case: Case) -> Figures:
 
 def ours_rust(case: Case) -> Figures:
     """bowstring with its Rust client at both ends: what `bowstring bench` shows."""
+    return _bench(SERVER, case)
+
+
+def other_rust(case: Case) -> Figures:
+    """The same of another build, to compare a change with what was before it."""
+    return _bench(os.environ["BENCH_OTHER"], case)
+
+
+def _bench(command: str, case: Case) -> Figures:
     options = {
         "batch-bytes": case.batch_bytes,
         "columns": case.columns,
@@ -74,7 +83,7 @@ def ours_rust(case: Case) -> Figures:
     else:
         options |= {"rate": case.rate, "seconds": case.batches / case.rate}
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    done = subprocess.run([SERVER, "bench", case.work, *flags, "--json", "-"], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([command, "bench", case.work, *flags, "--json", "-"], stdout=subprocess.PIPE, check=True)
     return of_bench(json.loads(done.stdout)["cases"][0]["rounds"][0])
 
 
@@ -99,6 +108,7 @@ def ours_flight(case: Case) -> Figures:
 
 RAW_TCP, RAW_UNIX = "raw TCP", "raw Unix socket"
 CPP, STOCK = "C++ Flight", "arrow-flight as it comes"
+OTHER = "other build, Rust ends"
 RUST, PYTHON, PYARROW = "bowstring, Rust ends", "bowstring, Python ends", "bowstring, pyarrow ends"
 
 CONTESTANTS: dict[str, Contestant] = {
@@ -109,6 +119,7 @@ CONTESTANTS: dict[str, Contestant] = {
     RUST: ours_rust,
     PYTHON: ours_python,
     PYARROW: ours_flight,
+    OTHER: other_rust,
 }
 
 

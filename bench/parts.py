@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.cases import Case
-from bench.contestants import CPP, PYARROW, PYTHON, RAW_TCP, RAW_UNIX, RUST, STOCK
+from bench.contestants import CPP, OTHER, PYARROW, PYTHON, RAW_TCP, RAW_UNIX, RUST, STOCK
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {"1 KiB": KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB, "64 MiB": 64 * MIB}
@@ -120,6 +121,14 @@ PARTS: dict[str, Part] = {
         [RAY],
     ),
 }
+
+
+def part_of(name: str) -> Part:
+    """The part, with another build of bowstring among those who take part, where BENCH_OTHER is the path of one."""
+    part = PARTS[name]
+    if not os.environ.get("BENCH_OTHER") or RUST not in part.contestants:
+        return part
+    return replace(part, contestants=[*part.contestants, OTHER], against=[*part.against, OTHER])
 
 
 def smoke(one: Case) -> Case:

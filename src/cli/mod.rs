@@ -117,7 +117,7 @@ async fn dispatch(command: Command, settings: &Settings, program: OsString) -> R
         Command::Get(args) => get::run(args, settings, &mut signals).await,
         Command::Stats(args) => signals.interrupt(stats::run(args, settings)).await,
         Command::Top(args) => top::run(args, settings, &mut signals).await,
-        Command::Bench(args) => signals.interrupt(bench::run(args, program)).await,
+        Command::Bench(args) => bench::run(args, program, &mut signals).await,
         Command::BenchEnd(args) => signals.interrupt(bench::run_end(args)).await,
     }
 }

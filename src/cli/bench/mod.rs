@@ -14,6 +14,7 @@ mod target;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,6 +24,7 @@ pub(super) use end::{EndArgs, run as run_end};
 use super::error::CliError;
 use super::print_lines;
 use super::quantity::Size;
+use super::signals::Signals;
 use case::{Case, Rate, Work};
 use load::Columns;
 use report::Measured;
@@ -30,6 +32,8 @@ use round::{Amount, Rounds};
 use target::Target;
 
 const SECONDS_DEFAULT: f64 = 3.0;
+/// How long an interrupted benchmark tries to delete its streams.
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Measure throughput, latency and CPU
 #[derive(Debug, Args)]
@@ -93,17 +97,26 @@ pub(super) struct BenchArgs {
 }
 
 /// Measures what `args` say; `program` is this command as it was called, which the ends are started with.
-pub(super) async fn run(args: BenchArgs, program: OsString) -> Result<(), CliError> {
+pub(super) async fn run(args: BenchArgs, program: OsString, signals: &mut Signals) -> Result<(), CliError> {
     let cases = case::cases(&args)?;
     allow_connections();
-    let target = match args.url {
-        Some(url) => Target::running(&url, args.http).await?,
-        None => Target::start(&program).await?,
+    let open = async {
+        match &args.url {
+            Some(url) => Target::running(url, args.http.clone()).await,
+            None => Target::start(&program).await,
+        }
     };
+    let target = signals.interrupt(open).await?;
     let amount = args.bytes.map_or(Amount::Seconds(args.seconds.unwrap_or(SECONDS_DEFAULT)), |bytes| Amount::Bytes(bytes.0));
     let prefix = format!("bowstring-bench-{}", std::process::id());
     let rounds = Rounds { program, target, amount, prefix };
-    let measured = measure(&rounds, cases, args.rounds.get()).await?;
+    let streams = cases.iter().map(|case| case.streams).max().unwrap_or_default();
+    let measured = signals.interrupt(measure(&rounds, cases, args.rounds.get())).await;
+    if matches!(measured, Err(CliError::Interrupted)) {
+        // The ends are gone already. What they left is not left to a coordinator that goes on.
+        let _ = tokio::time::timeout(CLEAN_UP_TIMEOUT, rounds.delete(streams)).await;
+    }
+    let measured = measured?;
     let json = report::json(&measured, rounds.target.name());
     match &args.json {
         Some(path) if path.as_os_str() == "-" => super::print_json(&json),

@@ -64,7 +64,7 @@ impl Rounds {
         self.create(case, &load).await?;
         let figures = self.measure(case, &load, rate).await;
         // A round that failed must not leave its data with a coordinator that goes on; its error is the one that counts.
-        let deleted = self.delete(case).await;
+        let deleted = self.delete(case.streams).await;
         figures.and_then(|figures| deleted.map(|()| figures))
     }
 
@@ -145,8 +145,9 @@ impl Rounds {
         Ok(())
     }
 
-    async fn delete(&self, case: &Case) -> Result<(), CliError> {
-        for stream in stream_names(&self.prefix, case.streams) {
+    /// Deletes so many streams, where they are there.
+    pub(super) async fn delete(&self, streams: u32) -> Result<(), CliError> {
+        for stream in stream_names(&self.prefix, streams) {
             match self.target.client.delete_stream(&stream).await {
                 Err(error) if error.code() != Code::StreamNotFound => return Err(error.into()),
                 _ => {}

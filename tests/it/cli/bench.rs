@@ -82,7 +82,7 @@ fn a_coordinator_that_runs_is_left_as_it_was() {
 }
 
 #[test]
-fn ctrl_c_ends_all_of_its_processes() {
+fn ctrl_c_ends_all_of_its_processes_and_leaves_no_stream() {
     let coordinator = Coordinator::start();
     let mut command = bowstring(&["bench", "relay", "--seconds", "600", "--url", &coordinator.url()]);
     let mut child = command.spawn().unwrap();
@@ -90,6 +90,8 @@ fn ctrl_c_ends_all_of_its_processes() {
     eventually(readers);
     signal(&child, "INT");
     assert_eq!(wait(&mut child, Duration::from_secs(10)), 130);
+    let streams = coordinator.run(&["stream", "list"]).done();
+    assert!(!streams.contains("bowstring-bench"), "{streams}");
     // Its ends are gone, and so are their calls.
     let metrics = || coordinator.metric("bowstring_open_connections");
     eventually(|| metrics() == Some(0.0));
