@@ -66,12 +66,12 @@ def make_batch(case: Case) -> pa.RecordBatch:
     letters = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
     if case.columns == "string":
         rows = max(1, case.batch_bytes // 68)
-        texts = pa.array([letters[: 4 + row % 25] for row in range(rows)])
+        texts = pa.array([letters[: 4 + row * 7 % 25] for row in range(rows)])
         ids = np.arange(rows, dtype=np.int64)
         return pa.record_batch({"id": ids} | {f"s{column}": pa.concat_arrays([texts]) for column in range(3)})
     rows = max(1, case.batch_bytes // 64)
     items = pa.array([None if row % 16 == 15 else [row] * (1 + row % 7) for row in range(rows)], pa.list_(pa.int64()))
-    tags = pa.array([letters[: 4 + row % 9] for row in range(rows)])
+    tags = pa.array([letters[: 4 + row * 7 % 9] for row in range(rows)])
     points = pa.StructArray.from_arrays([np.arange(rows, dtype=np.float64), tags], ["x", "tag"])
     return pa.record_batch({"id": np.arange(rows, dtype=np.int64), "items": items, "point": points})
 
