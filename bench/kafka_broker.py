@@ -74,7 +74,7 @@ def _carry(broker: Broker, case: Case) -> Figures:
     # Its client is only installed where Kafka is measured.
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 3})
     topic = f"bench-{uuid.uuid4()}"
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
     ends = [python("bench.kafka_ends", end, broker.address, topic, case.json()) for end in ("append", "read")]
