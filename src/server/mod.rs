@@ -18,6 +18,7 @@ mod plane;
 mod read;
 mod running;
 mod status;
+mod unix;
 mod write;
 
 /// The control service of `proto/`, generated; `tests/it/codegen.rs` checks that it is current.
@@ -38,9 +39,10 @@ mod generated {
 
 pub use cell::StreamCell;
 pub use clock::{Clock, SystemClock};
-pub use config::{ConfigError, ServerConfig};
+pub use config::{ConfigError, ServerConfig, UnixSocket};
 pub use coordinator::{Coordinator, CoordinatorOptions, OpenConnection};
 pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, Totals};
 pub use error::Error;
 pub use metrics::{METRICS, MetricDoc, MetricKind};
 pub use running::{Server, StartError};
+pub use unix::UnixError;
