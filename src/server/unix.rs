@@ -53,14 +53,20 @@ pub enum UnixError {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    mark: Mark,
+}
+
+/// Device, inode and time of making: inodes are used again.
+type Mark = (u64, u64, i64, i64);
+
+fn mark(metadata: &Metadata) -> Mark {
+    (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
 }
 
 impl SocketFile {
     fn new(path: PathBuf) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(&path)?;
-        Ok(Self { path, device: metadata.dev(), inode: metadata.ino() })
+        let mark = mark(&fs::symlink_metadata(&path)?);
+        Ok(Self { path, mark })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -70,8 +76,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = |metadata: Metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode);
-        if fs::symlink_metadata(&self.path).is_ok_and(ours)
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| mark(&metadata) == self.mark)
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "the Unix socket's file could not be removed");
@@ -218,14 +223,26 @@ mod tests {
         let (living, file) = listen(&path).await.expect("a free path");
         assert!(matches!(listen(&path).await, Err(UnixError::InUse)));
         drop(living);
-        let (_living, newer) = listen(&path).await.expect("nobody listens any more");
+        std::mem::forget(file);
+        let (_living, file) = listen(&path).await.expect("nobody listens any more");
         drop(file);
-        assert!(path.exists(), "the newer server's file is not the older one's to remove");
-        drop(newer);
         assert!(!path.exists());
         fs::write(&path, "text").expect("writes");
         assert!(matches!(listen(&path).await, Err(UnixError::NoSocket)));
         assert_eq!(fs::read_to_string(&path).expect("is there"), "text");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_another_server_has_put_there_since_is_not_removed() {
+        let folder = folder();
+        let path = folder.path().join("s");
+        let (_older, file) = listen(&path).await.expect("a free path");
+        fs::rename(&path, folder.path().join("away")).expect("is ours");
+        let (_newer, newer_file) = listen(&path).await.expect("a free path");
+        drop(file);
+        assert!(path.exists());
+        drop(newer_file);
+        assert!(!path.exists());
     }
 
     #[test]
