@@ -34,16 +34,18 @@ def flight_cpp(load: Load) -> float:
 
 
 def ours_rust(load: Load) -> float:
-    """bowstring with its Rust client at both ends."""
-    with children(serve()) as (server,):
-        url = _prepare(server.line())
-        size = (str(load.rows), str(load.batches))
-        return carry([ENDS, "read", url, "bench", *size], [ENDS, "append", url, "bench", *size])
+    """bowstring with its Rust client at both ends, over TCP as the peers."""
+    return _rust_ends(load, "--unix", "off")
+
+
+def ours_unix(load: Load) -> float:
+    """The same by the Unix socket, as the clients choose by themselves."""
+    return _rust_ends(load)
 
 
 def ours_python(load: Load) -> float:
-    """bowstring with Python at both ends: Producer and StreamingIterator."""
-    with children(serve()) as (server,):
+    """bowstring with Python at both ends, over TCP: Producer and StreamingIterator."""
+    with children(serve("--unix", "off")) as (server,):
         url = _prepare(server.line())
         size = (str(load.rows), str(load.batches))
         return carry(
@@ -64,14 +66,22 @@ RELAYS: dict[str, Relay] = {
     "raw TCP": raw_tcp,
     "C++ Flight, pyarrow ends": flight_cpp,
     "bowstring, Rust ends": ours_rust,
+    "bowstring, Rust ends, Unix socket": ours_unix,
     "bowstring, Python ends": ours_python,
     "bowstring, pyarrow ends": ours_flight,
 }
 
 
-def serve() -> list[str]:
-    """The command of a coordinator with its defaults."""
-    return [SERVER, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+def serve(*settings: str) -> list[str]:
+    """The command of a coordinator with its defaults but for these settings."""
+    return [SERVER, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", *settings]
+
+
+def _rust_ends(load: Load, *settings: str) -> float:
+    with children(serve(*settings)) as (server,):
+        url = _prepare(server.line())
+        size = (str(load.rows), str(load.batches))
+        return carry([ENDS, "read", url, "bench", *size], [ENDS, "append", url, "bench", *size])
 
 
 def _prepare(line: str) -> str:
