@@ -152,8 +152,10 @@ class Client:
         self._native.seek(stream, subscription, dict(offsets), stream_id)
 
     def get_stats(self, stream: str | None = None) -> dict[str, Any]:
-        """`streams` (each a description with totals), `uptime_micros`, `version`, `open_connections`,
-        `open_unix_connections`."""
+        """`streams` (each a description with totals), `version`, `uptime_micros`, `open_connections`.
+
+        `open_unix_connections` are those of them that came by the Unix socket.
+        """
         stats = self._native.get_stats(stream)
         stats["streams"] = [with_schema(one) for one in stats["streams"]]
         return stats

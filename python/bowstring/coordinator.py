@@ -73,7 +73,7 @@ class StreamCoordinator:
 
     @property
     def unix_url(self) -> str | None:
-        """The Unix socket as a URL, `grpc+unix:///path`: for stock Flight clients, and for whoever wants nothing else."""
+        """The Unix socket as a URL, `grpc+unix:///path`: what stock Flight clients are given."""
         return self._native.unix_url
 
     @property

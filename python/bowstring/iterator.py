@@ -249,8 +249,8 @@ class StreamingIterator:
                 "follow",
             )
             arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
-            names = ("retry_deadline", "local_socket")
-            client = Client(self.url, **{name: self._arguments[name] for name in names})
+            retry_deadline, local_socket = self._arguments["retry_deadline"], self._arguments["local_socket"]
+            client = Client(self.url, retry_deadline=retry_deadline, local_socket=local_socket)
             self._consumer = client._native.consumer(self.stream, arguments)
         return self._consumer
 

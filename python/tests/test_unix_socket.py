@@ -15,7 +15,7 @@ from pyarrow import flight
 
 import bowstring
 
-from .support import Child, Served, ids, numbered, wait_until
+from .support import Served, ids, numbered, wait_until
 
 
 def by_unix(client: bowstring.Client) -> int:
@@ -91,7 +91,7 @@ def test_the_default_socket_is_in_a_folder_of_the_users_alone(coordinator: bowst
 
 
 def test_a_reader_whose_coordinator_is_killed_is_told_whichever_way_it_came(
-    serve: Callable[..., Served], start_child: Callable[..., Child]
+    serve: Callable[..., Served],
 ) -> None:
     for local_socket in (True, False):
         served = serve()

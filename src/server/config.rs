@@ -164,6 +164,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_unix_socket_is_auto_off_or_a_path() {
+        for (text, socket) in [("auto", UnixSocket::Auto), ("off", UnixSocket::Off), ("./off", UnixSocket::At("./off".into()))] {
+            assert_eq!(UnixSocket::from(text.to_owned()), socket);
+            assert_eq!(String::from(socket), text);
+        }
+    }
+
+    #[test]
     fn the_defaults_are_valid_and_numbers_out_of_range_are_named() {
         assert_eq!(ServerConfig::default().validate(), Ok(()));
         let field = |config: ServerConfig| config.validate().expect_err("out of range").field;

@@ -188,6 +188,4 @@ def abort_epoch(
     found = [result for result in results if isinstance(result, TaskResult)]
     identity = found[0].identity if found else fallback
     if identity is not None:
-        client_of(options).abort_epoch(
-            options.stream, identity.producer, identity.run, identity.epoch
-        )
+        client_of(options).abort_epoch(options.stream, identity.producer, identity.run, identity.epoch)
