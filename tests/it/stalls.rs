@@ -135,6 +135,7 @@ async fn clients_that_vanish_leave_nothing_open_and_their_room_to_others(on: Tra
     let unread = stall(&gone, "s").await;
     // A writer in the middle of a message, whose room is reserved: here on another stream, which has some.
     let half = half_a_message(&gone).await;
+    until("that stream is there", async || stats(&observer).await.streams.len() == 2).await;
     let following = tokio::spawn({
         let gone = gone.clone();
         async move { read(&gone, json!({"stream": "s", "follow": true, "start": {"0": 1}})).await }
