@@ -143,13 +143,16 @@ async fn what_the_coordinator_refuses_for_good_ends_the_producer_with_that_reaso
     let server = on.server(ServerConfig { create_on_put: false, ..ServerConfig::default() }).await;
     let client = connect(&on.url(&server)).await;
     let mut producer = client.producer("none", ProducerOptions::default()).expect("a producer");
-    producer.append(&numbered(0, 1), None, Bytes::new()).await.expect("room");
+    let appended = producer.append(&numbered(0, 1), None, Bytes::new()).await;
+    assert!(appended.err().is_none_or(|error| error.code() == Code::StreamNotFound));
     assert_eq!(soon(producer.flush()).await.expect_err("no such stream").code(), Code::StreamNotFound);
 
     create(&client, "s", StreamOptions { max_buffered_bytes: Some(10_000), ..StreamOptions::default() }).await;
     let check = async |partition: Option<PartitionId>, rows: usize, code: Code| {
         let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
-        producer.append(&numbered(0, rows), partition, Bytes::new()).await.expect("room");
+        // The refusal may come before this returns.
+        let appended = producer.append(&numbered(0, rows), partition, Bytes::new()).await;
+        assert!(appended.err().is_none_or(|error| error.code() == code));
         for _ in 0..2 {
             let error = soon(producer.flush()).await.expect_err("refused");
             assert_eq!((error.code(), error.stored()), (code, StoredState::No));
