@@ -58,7 +58,7 @@ struct FileMark {
 
 impl FileMark {
     fn of(path: &str) -> Option<Self> {
-        let metadata = fs::symlink_metadata(path).ok()?;
+        let metadata = fs::metadata(path).ok()?;
         Some(Self { device: metadata.dev(), inode: metadata.ino(), changed: (metadata.ctime(), metadata.ctime_nsec()) })
     }
 }
@@ -142,9 +142,12 @@ impl Found {
 
     /// A connection to the very socket that was found.
     async fn connect(&self) -> Option<Channel> {
+        if !self.is_unchanged() {
+            return None;
+        }
         let connected = tokio::time::timeout(ANSWER_TIMEOUT, self.endpoint.connect()).await;
         let channel = connected.ok()?.ok()?;
-        // After connecting: a file that is the same now was the same then.
+        // Once more: a file that is the same before and after was the same in between.
         self.is_unchanged().then_some(channel)
     }
 
