@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
+use super::authority::{AuthorityMender, SocketAuthority};
 use super::coordinator::{Coordinator, OpenConnection};
 
 /// Length of what an HTTP/2 client says first.
@@ -29,19 +30,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) tcp: TcpListener,
-    pub(super) unix: Option<UnixListener>,
+    pub(super) unix: Option<(UnixListener, SocketAuthority)>,
 }
 
 type Socket = Either<TcpStream, UnixStream>;
 
 impl Listeners {
     async fn accept(&self) -> io::Result<Socket> {
-        let Some(unix) = &self.unix else {
+        let Some((unix, _)) = &self.unix else {
             return self.tcp.accept().await.map(|(tcp, _)| Either::Left(tcp));
         };
         tokio::select! {
             tcp = self.tcp.accept() => tcp.map(|(tcp, _)| Either::Left(tcp)),
             unix = unix.accept() => unix.map(|(unix, _)| Either::Right(unix)),
+        }
+    }
+
+    fn mender(&self, socket: &Socket) -> Option<AuthorityMender> {
+        match (socket, &self.unix) {
+            (Either::Right(_), Some((_, authority))) => Some(AuthorityMender::new(authority.clone())),
+            (Either::Left(_), _) | (_, None) => None,
         }
     }
 }
@@ -63,7 +71,8 @@ pub(super) fn connections(
                         continue;
                     }
                     let counted = coordinator.count_connection(matches!(socket, Either::Right(_)));
-                    yield Ok(Connection { socket, greeting: Some(Greeting::new()), _slot: slot, _counted: counted });
+                    let mender = listeners.mender(&socket);
+                    yield Ok(Connection { socket, mender, greeting: Some(Greeting::new()), _slot: slot, _counted: counted });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -78,6 +87,8 @@ pub(super) fn connections(
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Socket,
+    /// Of those that came by the Unix socket.
+    mender: Option<AuthorityMender>,
     /// None once HTTP/2 has begun; from then on its own pings find out who is gone.
     greeting: Option<Greeting>,
     _slot: OwnedSemaphorePermit,
@@ -118,6 +129,9 @@ impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if let Some(mender) = &mut self.mender {
+            mender.pass(&mut buffer.filled_mut()[before..]);
+        }
         let Some(greeting) = &mut self.greeting else { return read };
         if read.is_pending() {
             return greeting.deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));

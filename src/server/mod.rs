@@ -1,6 +1,7 @@
 //! The server: thin. Decode the request, call the engine, wake whom it concerns.
 
 mod actions;
+mod authority;
 mod cell;
 mod clock;
 mod config;

@@ -15,6 +15,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
+use super::authority::SocketAuthority;
 use super::config::{ConfigError, ServerConfig};
 use super::control::ControlService;
 use super::coordinator::Coordinator;
@@ -104,7 +105,7 @@ impl Server {
         let (tcp, listen) = bind(config.listen).await?;
         let server_id = uuid::Uuid::new_v4().simple().to_string();
         let unix = unix::bind(&config.unix, &server_id).await.map_err(|(path, source)| StartError::Unix { path, source })?;
-        let (unix, unix_file) = unix.unzip();
+        let (unix, unix_file) = unix.map(|(listener, file)| ((listener, SocketAuthority::of(file.path())), file)).unzip();
         let unix_path = unix_file.as_ref().map(|file| file.path().to_path_buf());
         let http = match config.http {
             Some(address) => Some(bind(address).await?),
