@@ -60,16 +60,21 @@ def flight_rust(case: Case) -> Figures:
 
 
 def ours_rust(case: Case) -> Figures:
-    """bowstring with its Rust client at both ends: what `bowstring bench` shows."""
+    """bowstring with its Rust client at both ends, over TCP as the peers."""
+    return _bench(SERVER, case, BOWSTRING_UNIX="off")
+
+
+def ours_unix(case: Case) -> Figures:
+    """The same by the Unix socket, as the clients choose by themselves: what `bowstring bench` shows."""
     return _bench(SERVER, case)
 
 
 def other_rust(case: Case) -> Figures:
     """The same of another build, to compare a change with what was before it."""
-    return _bench(os.environ["BENCH_OTHER"], case)
+    return _bench(os.environ["BENCH_OTHER"], case, BOWSTRING_UNIX="off")
 
 
-def _bench(command: str, case: Case) -> Figures:
+def _bench(command: str, case: Case, **environment: str) -> Figures:
     options = {
         "batch-bytes": case.batch_bytes,
         "columns": case.columns,
@@ -83,19 +88,20 @@ def _bench(command: str, case: Case) -> Figures:
     else:
         options |= {"rate": case.rate, "seconds": case.batches / case.rate}
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    done = subprocess.run([command, "bench", case.work, *flags, "--json", "-"], stdout=subprocess.PIPE, check=True)
+    command_line = [command, "bench", case.work, *flags, "--json", "-"]
+    done = subprocess.run(command_line, env=os.environ | environment, stdout=subprocess.PIPE, check=True)
     return of_bench(json.loads(done.stdout)["cases"][0]["rounds"][0])
 
 
 def ours_python(case: Case) -> Figures:
-    """bowstring with Python at both ends: Producer and StreamingIterator."""
+    """bowstring with Python at both ends, over TCP: Producer and StreamingIterator."""
     with children(serve()) as (server,):
         url = _prepare(server, case)
         return _carry(case, server, _python("append", url, case), _python("read", url, case))
 
 
 def ours_flight(case: Case) -> Figures:
-    """bowstring with stock pyarrow.flight clients at both ends: the same clients as the peer's."""
+    """bowstring with stock pyarrow.flight clients at both ends, over TCP: the same clients as the peer's."""
     with children(serve()) as (server,):
         url = _prepare(server, case)
         reads = {"stream": "bench"}
@@ -110,6 +116,7 @@ RAW_TCP, RAW_UNIX = "raw TCP", "raw Unix socket"
 CPP, STOCK = "C++ Flight", "arrow-flight as it comes"
 OTHER = "other build, Rust ends"
 RUST, PYTHON, PYARROW = "bowstring, Rust ends", "bowstring, Python ends", "bowstring, pyarrow ends"
+RUST_UNIX = "bowstring, Rust ends, Unix socket"
 
 CONTESTANTS: dict[str, Contestant] = {
     RAW_TCP: raw_tcp,
@@ -117,6 +124,7 @@ CONTESTANTS: dict[str, Contestant] = {
     CPP: flight_cpp,
     STOCK: flight_rust,
     RUST: ours_rust,
+    RUST_UNIX: ours_unix,
     PYTHON: ours_python,
     PYARROW: ours_flight,
     OTHER: other_rust,
@@ -124,8 +132,8 @@ CONTESTANTS: dict[str, Contestant] = {
 
 
 def serve() -> list[str]:
-    """The command of a coordinator with its defaults."""
-    return [SERVER, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", "warn"]
+    """The command of a coordinator with its defaults, but for the Unix socket: peers go by TCP."""
+    return [SERVER, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--unix", "off", "--log", "warn"]
 
 
 def _prepare(server: Child, case: Case) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.cases import Case
-from bench.contestants import CPP, OTHER, PYARROW, PYTHON, RAW_TCP, RAW_UNIX, RUST, STOCK
+from bench.contestants import CPP, OTHER, PYARROW, PYTHON, RAW_TCP, RAW_UNIX, RUST, RUST_UNIX, STOCK
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {"1 KiB": KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB, "64 MiB": 64 * MIB}
@@ -15,7 +15,7 @@ SIZES = {"1 KiB": KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB, "64 M
 RUN_BYTES, RUN_BATCHES, SMOKE = 2 << 30, 40_000, 40
 LATENCY_SECONDS, LATENCY_SMOKE_SECONDS = 3.0, 0.5
 
-OURS = [RUST, PYTHON, PYARROW]
+OURS = [RUST, RUST_UNIX, PYTHON, PYARROW]
 FLIGHTS = [CPP, STOCK, *OURS]
 ALL = [RAW_TCP, RAW_UNIX, *FLIGHTS]
 KAFKA, RAY = "Kafka", "Ray actor"

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from bowstring.iterator import StreamingIterator
 
 
-def connect(url: str, *, timeout: float = 10.0, retry_deadline: float = 60.0) -> Client:
-    """Connects to the coordinator at `url` (`grpc://host:port`).
+def connect(url: str, *, timeout: float = 10.0, retry_deadline: float = 60.0, local_socket: bool = True) -> Client:
+    """Connects to the coordinator at `url` (`grpc://host:port`, or `grpc+unix:///path`).
 
     Keeps trying for `timeout` seconds. Later, calls keep trying for `retry_deadline` seconds while the coordinator
-    cannot be reached. Raises `Unavailable` or `InvalidArgument`.
+    cannot be reached. With `local_socket`, data goes by the Unix socket of a coordinator that is on the same host.
+    Raises `Unavailable` or `InvalidArgument`.
     """
-    return Client(url, timeout=timeout, retry_deadline=retry_deadline)
+    return Client(url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket)
 
 
 def with_schema(description: dict[str, Any]) -> dict[str, Any]:
@@ -35,9 +36,11 @@ def with_schema(description: dict[str, Any]) -> dict[str, Any]:
 class Client:
     """A connection to a coordinator. Pickles by its URL. Every method may raise `Unavailable`."""
 
-    def __init__(self, url: str, *, timeout: float = 10.0, retry_deadline: float = 60.0) -> None:
-        self._options = (timeout, retry_deadline)
-        self._native = _native.Client(url, timeout, retry_deadline)
+    def __init__(
+        self, url: str, *, timeout: float = 10.0, retry_deadline: float = 60.0, local_socket: bool = True
+    ) -> None:
+        self._options = (timeout, retry_deadline, local_socket)
+        self._native = _native.Client(url, timeout, retry_deadline, local_socket)
 
     @property
     def url(self) -> str:
@@ -149,7 +152,10 @@ class Client:
         self._native.seek(stream, subscription, dict(offsets), stream_id)
 
     def get_stats(self, stream: str | None = None) -> dict[str, Any]:
-        """`streams` (each a description with totals), `uptime_micros`, `version`, `open_connections`."""
+        """`streams` (each a description with totals), `version`, `uptime_micros`, `open_connections`.
+
+        `open_unix_connections` are those of them that came by the Unix socket.
+        """
         stats = self._native.get_stats(stream)
         stats["streams"] = [with_schema(one) for one in stats["streams"]]
         return stats
@@ -205,15 +211,17 @@ class Client:
     def iterator(self, stream: str, **options: Any) -> StreamingIterator:
         """A `StreamingIterator` over the stream; `options` are its keyword arguments.
 
-        `retry_deadline` defaults to this client's.
+        `retry_deadline` and `local_socket` default to this client's.
         """
         from bowstring.iterator import StreamingIterator
 
-        return StreamingIterator(self.url, stream, **{"retry_deadline": self._options[1], **options})
+        _, retry_deadline, local_socket = self._options
+        own = {"retry_deadline": retry_deadline, "local_socket": local_socket}
+        return StreamingIterator(self.url, stream, **{**own, **options})
 
 
-def _reconnect(url: str, timeout: float, retry_deadline: float) -> Client:
-    return Client(url, timeout=timeout, retry_deadline=retry_deadline)
+def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool) -> Client:
+    return Client(url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket)
 
 
 def consumer_arguments(

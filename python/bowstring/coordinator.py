@@ -24,6 +24,8 @@ class StreamCoordinator:
         listen: address of the data and control plane; port 0 picks a free one. Listen on 0.0.0.0 only on a network
             that you trust.
         http: address of /metrics, /healthz and /readyz; None for none.
+        unix: a Unix socket that gives the same as `listen`: "auto" for one in a private folder, a path of at most 107
+            bytes, or None for none. Clients on this host find it by themselves.
         advertise_host: host that `url` names, where `listen` is not what others can reach.
         max_buffered_batches, max_buffered_bytes, max_spool_bytes: defaults of streams that are created without.
         spool_dir: folder for what does not fit in memory; the system's folder for temporary files by default.
@@ -39,6 +41,7 @@ class StreamCoordinator:
         *,
         listen: str = "127.0.0.1:0",
         http: str | None = "127.0.0.1:0",
+        unix: str | None = "auto",
         advertise_host: str | None = None,
         max_buffered_batches: int = 64,
         max_buffered_bytes: int = 2 * 1024**3,
@@ -51,6 +54,7 @@ class StreamCoordinator:
             {
                 "listen": listen,
                 "http": http,
+                "unix": unix,
                 "advertise_host": advertise_host,
                 "max_buffered_batches": max_buffered_batches,
                 "max_buffered_bytes": max_buffered_bytes,
@@ -66,6 +70,11 @@ class StreamCoordinator:
     def url(self) -> str:
         """What clients connect to: `grpc://host:port`."""
         return self._native.url
+
+    @property
+    def unix_url(self) -> str | None:
+        """The Unix socket as a URL, `grpc+unix:///path`: what stock Flight clients are given."""
+        return self._native.unix_url
 
     @property
     def http_url(self) -> str | None:
@@ -92,6 +101,7 @@ class StreamCoordinator:
             "streams": streams,
             "uptime_micros": stats["uptime_micros"],
             "open_connections": stats["open_connections"],
+            "open_unix_connections": stats["open_unix_connections"],
         }
 
     def wait_for_drain(self, timeout: float, stream: str | None = None) -> None:

@@ -54,6 +54,7 @@ class StreamingIterator:
         stream_wait: seconds to wait for a stream that does not exist yet.
         follow: wait for new batches until the stream ends; else end with what is there.
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
+        local_socket: read by the Unix socket of a coordinator that is on the same host.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class StreamingIterator:
         stream_wait: float = _STREAM_WAIT,
         follow: bool = True,
         retry_deadline: float = 60.0,
+        local_socket: bool = True,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "subscription": subscription,
@@ -83,6 +85,7 @@ class StreamingIterator:
             "stream_wait": stream_wait,
             "follow": follow,
             "retry_deadline": retry_deadline,
+            "local_socket": local_socket,
         }
         self.url = url
         self.stream = stream
@@ -246,7 +249,8 @@ class StreamingIterator:
                 "follow",
             )
             arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
-            client = Client(self.url, retry_deadline=self._arguments["retry_deadline"])
+            retry_deadline, local_socket = self._arguments["retry_deadline"], self._arguments["local_socket"]
+            client = Client(self.url, retry_deadline=retry_deadline, local_socket=local_socket)
             self._consumer = client._native.consumer(self.stream, arguments)
         return self._consumer
 

@@ -72,7 +72,7 @@ fn producer<'py>(py: Python<'py>, producer: &proto::ProducerDescription) -> Dict
 }
 
 pub(crate) fn stats<'py>(py: Python<'py>, stats: &proto::GetStatsResponse) -> Dict<'py> {
-    let dict = dict!(py, stats, { uptime_micros, version, open_connections });
+    let dict = dict!(py, stats, { uptime_micros, version, open_connections, open_unix_connections });
     dict.set_item("streams", list(py, &stats.streams, stream_stats)?)?;
     Ok(dict)
 }

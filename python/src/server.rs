@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bowstring::engine::{Code, Retry};
-use bowstring::server::{Server as Running, ServerConfig};
+use bowstring::server::{Server as Running, ServerConfig, UnixSocket};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
@@ -20,6 +20,7 @@ pub(crate) struct Server {
     /// A forked child has a copy without threads; it must neither use nor drop it.
     process: u32,
     url: String,
+    unix_url: Option<String>,
     http_url: Option<String>,
     running: Mutex<Option<(Running, Runtime)>>,
 }
@@ -30,6 +31,7 @@ pub(crate) struct Server {
 struct Arguments {
     listen: String,
     http: Option<String>,
+    unix: Option<String>,
     advertise_host: Option<String>,
     max_buffered_batches: u64,
     max_buffered_bytes: u64,
@@ -48,6 +50,7 @@ impl Arguments {
         Ok(ServerConfig {
             listen: address("listen", &self.listen)?,
             http: self.http.as_deref().map(|http| address("http", http)).transpose()?,
+            unix: self.unix.map_or(UnixSocket::Off, Into::into),
             advertise_host: self.advertise_host,
             max_buffered_batches: self.max_buffered_batches,
             max_buffered_bytes: self.max_buffered_bytes,
@@ -72,7 +75,8 @@ impl Server {
             let started = runtime.block_on(Running::start(config));
             let running = started.map_err(|error| raise(Code::InvalidArgument, Retry::Never, &error.to_string()))?;
             let http_url = running.http_addr().map(|address| format!("http://{address}"));
-            Ok(Self { process: std::process::id(), url: running.url(), http_url, running: Mutex::new(Some((running, runtime))) })
+            let (url, unix_url) = (running.url(), running.unix_url());
+            Ok(Self { process: std::process::id(), url, unix_url, http_url, running: Mutex::new(Some((running, runtime))) })
         })
     }
 
@@ -80,6 +84,12 @@ impl Server {
     #[getter]
     fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What clients on this host may connect to as well.
+    #[getter]
+    fn unix_url(&self) -> Option<&str> {
+        self.unix_url.as_deref()
     }
 
     /// Where `/metrics` is, if anywhere.

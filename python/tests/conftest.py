@@ -29,10 +29,10 @@ def client(coordinator: bowstring.StreamCoordinator) -> bowstring.Client:
     return coordinator.client()
 
 
-@pytest.fixture
-def stock(coordinator: bowstring.StreamCoordinator) -> Iterator[flight.FlightClient]:
-    """A Flight client that knows nothing of bowstring."""
-    with flight.connect(coordinator.url) as connected:
+@pytest.fixture(params=["url", "unix_url"])
+def stock(coordinator: bowstring.StreamCoordinator, request: pytest.FixtureRequest) -> Iterator[flight.FlightClient]:
+    """A Flight client that knows nothing of bowstring, by TCP and by the Unix socket."""
+    with flight.connect(getattr(coordinator, request.param)) as connected:
         yield connected
 
 

@@ -48,6 +48,10 @@ pub(super) struct ClientSettings {
     #[arg(long, value_name = "DURATION", env = "BOWSTRING_RETRY_FOR", help_heading = "Connection")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retry_for: Option<Span>,
+    /// Whether data goes by the coordinator's Unix socket if it is on this host [default: true]
+    #[arg(long, value_name = "BOOL", env = "BOWSTRING_LOCAL_SOCKET", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) local_socket: Option<bool>,
 }
 
 /// What `bowstring serve` can be told; None is the server's default.
@@ -58,6 +62,10 @@ pub(super) struct ServeSettings {
     #[arg(long, value_name = "ADDRESS", env = "BOWSTRING_LISTEN", help_heading = "Addresses")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) listen: Option<String>,
+    /// Unix socket for producers and consumers on this host: a path, "auto" for one in a private folder, or "off" [default: auto]
+    #[arg(long, value_name = "PATH", env = "BOWSTRING_UNIX", help_heading = "Addresses")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unix: Option<String>,
     /// Address of /metrics, /healthz and /readyz, or "off" [default: 127.0.0.1:8816]
     #[arg(long, value_name = "ADDRESS", env = "BOWSTRING_HTTP", help_heading = "Addresses")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +165,7 @@ impl Settings {
         let options = ClientOptions {
             connect_timeout: settings.connect_timeout.map_or(CONNECT_TIMEOUT_DEFAULT, |timeout| timeout.0),
             retry_deadline: settings.retry_for.map_or(defaults.retry_deadline, |duration| duration.0),
+            local_socket: settings.local_socket.unwrap_or(defaults.local_socket),
             ..defaults
         };
         Ok(Client::connect(settings.url.as_deref().unwrap_or(URL_DEFAULT), options).await?)

@@ -85,6 +85,7 @@ pub(super) fn stats_json(stats: &GetStatsResponse) -> Value {
         "version": stats.version,
         "uptime_seconds": seconds(stats.uptime_micros),
         "open_connections": stats.open_connections,
+        "open_unix_connections": stats.open_unix_connections,
         "streams": stats.streams.iter().map(stream_stats_json).collect::<Vec<_>>(),
     })
 }

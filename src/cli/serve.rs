@@ -18,7 +18,8 @@ const SHUTDOWN_GRACE_DEFAULT: Duration = Duration::from_secs(5);
 /// Run a coordinator
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Once it listens it prints one line of JSON: {\"listen\": \"127.0.0.1:8815\", \"http\": \"127.0.0.1:8816\"}.
+Once it listens it prints one line of JSON: {\"listen\": \"127.0.0.1:8815\", \"http\": \"127.0.0.1:8816\", \"unix\": \"/run/user/1000/bowstring-1000/....sock\"}.
+Clients on the same host find the Unix socket by themselves; \"http\" and \"unix\" are null where they are off.
 SIGTERM and Ctrl-C end it in good order: consumers are told, producers get an error that says to try again; a second one ends it at once.
 
 Every setting can also stand in the file of --config, with _ for -, and in the environment:
@@ -34,6 +35,7 @@ Examples:
   bowstring serve
   bowstring serve --listen 0.0.0.0:8815 --http off --max-buffered-bytes 4GiB
   bowstring serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --log-format json
+  bowstring serve --unix /run/bowstring/bowstring.sock
   BOWSTRING_MAX_BUFFERED_BATCHES=256 bowstring serve --config bowstring.toml")]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -46,7 +48,8 @@ pub(super) async fn run(args: &ServeArgs, settings: &Settings, signals: &mut Sig
     let config = config(settings).await?;
     let server = Server::start(config).await?;
     let http = server.http_addr().map_or(Value::Null, |address| address.to_string().into());
-    print_lines([format!("{{\"listen\": \"{}\", \"http\": {http}}}", server.listen_addr())])?;
+    let unix = server.unix_path().map_or(Value::Null, |path| path.to_string_lossy().into());
+    print_lines([format!("{{\"listen\": \"{}\", \"http\": {http}, \"unix\": {unix}}}", server.listen_addr())])?;
     let signal = signals.next().await;
     tracing::info!(signal, grace = %super::quantity::span(grace), "shutting down; the same signal again ends at once");
     tokio::select! {
@@ -70,6 +73,7 @@ async fn config(settings: ServeSettings) -> Result<ServerConfig, CliError> {
     };
     Ok(ServerConfig {
         listen,
+        unix: settings.unix.map_or(defaults.unix, Into::into),
         http,
         advertise_host: settings.advertise_host,
         max_buffered_batches: settings.max_buffered_batches.unwrap_or(defaults.max_buffered_batches),

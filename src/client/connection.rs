@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
 use super::error::chain;
+use super::local::LocalSocket;
 use super::retry::{Backoff, now};
 use super::{ClientOptions, Error};
 
@@ -26,21 +27,37 @@ pub(super) struct Connector {
     pub(super) url: Arc<str>,
     pub(super) options: Arc<ClientOptions>,
     endpoint: Endpoint,
+    /// None where there is none to look for: the URL is a Unix socket's, or the options say no.
+    local: Option<Arc<LocalSocket>>,
 }
 
 impl Connector {
     pub(super) fn new(url: &str, options: ClientOptions) -> Result<Self, Error> {
-        let endpoint = Endpoint::from_shared(http_url(url)?)
-            .map_err(|_| Error::Url { url: url.to_owned(), reason: "it cannot be parsed" })?
-            .tcp_nodelay(true)
-            .connect_timeout(ATTEMPT_TIMEOUT)
-            .max_frame_size(FRAME_BYTES)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(options.ping_timeout)
-            .keep_alive_while_idle(true);
-        Ok(Self { url: url.into(), options: Arc::new(options), endpoint })
+        let (endpoint, local) = match Address::parse(url)? {
+            Address::Unix { path } => (unix_endpoint(path), None),
+            Address::Tcp { host, port } => (
+                Endpoint::from_shared(format!("http://{host}:{port}")),
+                options.local_socket.then(|| Arc::new(LocalSocket::new(host, port))),
+            ),
+        };
+        let endpoint = endpoint.map_err(|_| Error::Url { url: url.to_owned(), reason: "it cannot be parsed" })?;
+        let endpoint = configured(endpoint, &options);
+        Ok(Self { url: url.into(), options: Arc::new(options), endpoint, local })
+    }
+
+    /// One attempt at a connection of its own for data, by the Unix socket if the coordinator has one on this host.
+    pub(super) async fn connect_data(&self) -> Result<Channel, Error> {
+        match &self.local {
+            Some(local) => local.connect(self).await,
+            None => self.connect_once().await,
+        }
+    }
+
+    /// A connection broke: what is known of the coordinator's Unix socket may be its predecessor's.
+    pub(super) fn connection_broke(&self) {
+        if let Some(local) = &self.local {
+            local.forget();
+        }
     }
 
     /// One attempt at a connection of its own. Every data stream has one: a slow reader on a shared connection
@@ -73,21 +90,50 @@ impl Connector {
     }
 }
 
-fn http_url(url: &str) -> Result<String, Error> {
-    let wrong = |reason| Error::Url { url: url.to_owned(), reason };
-    let address = match url.split_once("://") {
-        Some(("grpc" | "grpc+tcp" | "http", address)) => address,
-        Some(("grpc+tls" | "https", _)) => return Err(wrong("this version has no TLS")),
-        Some(_) => return Err(wrong("its scheme is not grpc")),
-        None => url,
-    };
-    let address = address.trim_end_matches('/');
-    if address.contains('/') {
-        return Err(wrong("it has a path"));
-    }
-    match address.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) => Ok(format!("http://{address}")),
-        Some(_) | None => Err(wrong("it names no host and port")),
+/// The settings that all connections have, whichever way they take.
+pub(super) fn configured(endpoint: Endpoint, options: &ClientOptions) -> Endpoint {
+    endpoint
+        .tcp_nodelay(true)
+        .connect_timeout(ATTEMPT_TIMEOUT)
+        .max_frame_size(FRAME_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(options.ping_timeout)
+        .keep_alive_while_idle(true)
+}
+
+pub(super) fn unix_endpoint(path: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Endpoint::from_shared(format!("unix://{path}"))
+}
+
+/// What a URL names.
+#[derive(Debug, PartialEq, Eq)]
+enum Address<'a> {
+    Tcp { host: &'a str, port: u16 },
+    Unix { path: &'a str },
+}
+
+impl<'a> Address<'a> {
+    fn parse(url: &'a str) -> Result<Self, Error> {
+        let wrong = |reason| Error::Url { url: url.to_owned(), reason };
+        let address = match url.split_once("://") {
+            Some(("grpc" | "grpc+tcp" | "http", address)) => address,
+            Some(("grpc+unix" | "unix", path)) if path.starts_with('/') => return Ok(Self::Unix { path }),
+            Some(("grpc+unix" | "unix", _)) => return Err(wrong("its path is not absolute")),
+            Some(("grpc+tls" | "https", _)) => return Err(wrong("this version has no TLS")),
+            Some(_) => return Err(wrong("its scheme is not grpc")),
+            None => url,
+        };
+        let address = address.trim_end_matches('/');
+        if address.contains('/') {
+            return Err(wrong("it has a path"));
+        }
+        let (host, port) = address.rsplit_once(':').unwrap_or_default();
+        match port.parse() {
+            Ok(port) if port != 0 && !host.is_empty() => Ok(Self::Tcp { host, port }),
+            Ok(_) | Err(_) => Err(wrong("it names no host and port")),
+        }
     }
 }
 
@@ -98,10 +144,20 @@ mod tests {
     #[test]
     fn a_url_names_a_host_and_a_port() {
         for good in ["grpc://h:1", "grpc+tcp://127.0.0.1:8815/", "h:1", "grpc://[::1]:8815"] {
-            assert!(http_url(good).is_ok(), "{good}");
+            assert!(matches!(Address::parse(good), Ok(Address::Tcp { .. })), "{good}");
         }
         for bad in ["grpc://h", "grpc://:1", "grpc://h:0", "grpc://h:70000", "ftp://h:1", "grpc+tls://h:1", "grpc://h:1/path", ""] {
-            assert!(http_url(bad).is_err(), "{bad}");
+            assert!(Address::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_url_of_a_unix_socket_names_an_absolute_path() {
+        for (good, path) in [("grpc+unix:///tmp/s", "/tmp/s"), ("unix:///with space/s", "/with space/s")] {
+            assert_eq!(Address::parse(good).expect("a URL"), Address::Unix { path });
+        }
+        for bad in ["grpc+unix://tmp/s", "unix://", "grpc+unix:/tmp/s"] {
+            assert!(Address::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -53,7 +53,7 @@ pub enum Error {
         stored: StoredState,
     },
     /// The URL is not one of a coordinator.
-    #[error("{url:?} is no coordinator's URL: {reason}; write grpc://host:port")]
+    #[error("{url:?} is no coordinator's URL: {reason}; write grpc://host:port or grpc+unix:///path")]
     Url {
         /// What was given.
         url: String,

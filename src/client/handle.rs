@@ -25,7 +25,7 @@ struct Inner {
 }
 
 impl Client {
-    /// Connects to the coordinator at `url` (`grpc://host:port`); keeps trying until `connect_timeout`.
+    /// Connects to the coordinator at `url` (`grpc://host:port`, `grpc+unix:///path`); keeps trying until `connect_timeout`.
     ///
     /// # Errors
     /// `unavailable` if it cannot be reached in time, `invalid_argument` if the URL is none.

@@ -19,6 +19,7 @@
 //! | module | noun |
 //! | --- | --- |
 //! | `connection` | a coordinator that can be reached: URL, HTTP/2 settings, connect with retry |
+//! | `local` | the coordinator's Unix socket, where it is on this host |
 //! | `retry` | when to try again |
 //! | `admin` | the control verbs |
 //! | `call`, `put` | hand-framed `DoPut` and `DoGet` |
@@ -53,6 +54,7 @@ mod generated {
     include!("generated/bowstring.v1.rs");
 }
 mod handle;
+mod local;
 mod options;
 mod prefetch;
 mod producer;

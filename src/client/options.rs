@@ -18,6 +18,9 @@ pub struct ClientOptions {
     pub retry_deadline: Duration,
     /// A connection that answers no HTTP/2 ping for this long counts as broken. Default 10 s.
     pub ping_timeout: Duration,
+    /// Whether data goes by the coordinator's Unix socket if the URL is TCP and the coordinator is on this host; it
+    /// is found without being asked for. Default true. Control calls always go to the URL.
+    pub local_socket: bool,
     /// Largest message that is sent or taken, in bytes. Default and most: 1 GiB, the servers' limit.
     pub message_bytes_max: u64,
 }
@@ -31,6 +34,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(10),
             retry_deadline: Duration::from_secs(60),
             ping_timeout: Duration::from_secs(10),
+            local_socket: true,
             message_bytes_max: MESSAGE_BYTES_MAX,
         }
     }

@@ -134,6 +134,7 @@ impl Reader {
                 break Ok(());
             };
             tracing::debug!(stream = self.plan.command.stream, %error, "a read connection ended");
+            self.client.connector().connection_broke();
             if now().saturating_duration_since(started) >= STEADY {
                 backoff.reset();
             }
@@ -150,7 +151,7 @@ impl Reader {
             return Ok(());
         }
         let connector = self.client.connector();
-        let channel = connector.connect_once().await?;
+        let channel = connector.connect_data().await?;
         let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket()?)));
         let mut connection = Connection {
             answers: Answers::open(channel, DO_GET, request, connector.url.clone()).await?,

@@ -55,6 +55,7 @@ impl Sender {
                 Err(error) => error,
             };
             tracing::debug!(stream = self.command.stream, %error, "an append connection ended");
+            self.client.connector().connection_broke();
             if now().saturating_duration_since(started) >= STEADY {
                 backoff.reset();
             }
@@ -71,7 +72,7 @@ impl Sender {
     /// One connection, until it ends: well only after the window was closed.
     async fn connection(&self, backoff: &mut Backoff) -> Result<Option<Receipt>, Error> {
         let connector = self.client.connector();
-        let channel = connector.connect_once().await?;
+        let channel = connector.connect_data().await?;
         let body = PutBody::new(self.window.clone(), &self.descriptor()?, &self.schema_header);
         let _lane = LaneGuard(&self.window);
         let mut answers = Answers::open(channel, DO_PUT, tonic::body::Body::new(body), connector.url.clone()).await?;

@@ -19,6 +19,8 @@ const MESSAGE_BYTES_LIMIT: u64 = 1 << 30;
 pub struct ServerConfig {
     /// Address of the data and control plane; port 0 picks a free one. Default 127.0.0.1:8815.
     pub listen: SocketAddr,
+    /// The Unix socket that gives the same services to clients on this host. Default [`UnixSocket::Auto`].
+    pub unix: UnixSocket,
     /// Address of `/metrics`, `/healthz` and `/readyz`; none: no HTTP. Default 127.0.0.1:8816.
     pub http: Option<SocketAddr>,
     /// Host that clients use in URLs; none: the listening address. Needed when listening on 0.0.0.0.
@@ -51,6 +53,7 @@ impl Default for ServerConfig {
         let limits = Limits::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8815)),
+            unix: UnixSocket::Auto,
             http: Some(SocketAddr::from(([127, 0, 0, 1], 8816))),
             advertise_host: None,
             max_buffered_batches: limits.max_buffered_batches,
@@ -63,6 +66,40 @@ impl Default for ServerConfig {
             message_bytes_max: MESSAGE_BYTES_LIMIT,
             append_timeout_ms: None,
             connections_max: 10_000,
+        }
+    }
+}
+
+/// Where a server listens besides TCP. As text: `auto`, `off`, or a path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum UnixSocket {
+    /// At a path of its own, made anew at each start, in a folder of `$XDG_RUNTIME_DIR` or of the temporary files that only
+    /// this user may enter. Where that cannot be made, nowhere.
+    #[default]
+    Auto,
+    /// At this path, of at most 107 bytes of UTF-8; the umask says who may connect. A dead server's file there is replaced.
+    At(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+impl From<String> for UnixSocket {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "auto" => Self::Auto,
+            "off" => Self::Off,
+            _ => Self::At(text.into()),
+        }
+    }
+}
+
+impl From<UnixSocket> for String {
+    fn from(socket: UnixSocket) -> Self {
+        match socket {
+            UnixSocket::Auto => "auto".to_owned(),
+            UnixSocket::Off => "off".to_owned(),
+            UnixSocket::At(path) => path.to_string_lossy().into_owned(),
         }
     }
 }
@@ -125,6 +162,14 @@ impl ServerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unix_socket_is_auto_off_or_a_path() {
+        for (text, socket) in [("auto", UnixSocket::Auto), ("off", UnixSocket::Off), ("./off", UnixSocket::At("./off".into()))] {
+            assert_eq!(UnixSocket::from(text.to_owned()), socket);
+            assert_eq!(String::from(socket), text);
+        }
+    }
 
     #[test]
     fn the_defaults_are_valid_and_numbers_out_of_range_are_named() {

@@ -21,11 +21,13 @@ const LEASE_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone)]
 pub(super) struct ControlService {
     coordinator: Arc<Coordinator>,
+    /// What `DescribeServer` answers: it stays as it is while the server runs.
+    server: proto::ServerDescription,
 }
 
 impl ControlService {
-    pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
-        Self { coordinator }
+    pub(super) fn new(coordinator: Arc<Coordinator>, server: proto::ServerDescription) -> Self {
+        Self { coordinator, server }
     }
 
     fn cell(&self, stream: &str) -> Result<Arc<StreamCell>, Error> {
@@ -133,6 +135,7 @@ impl ControlService {
             uptime_micros: u64::try_from(self.coordinator.uptime().as_micros()).unwrap_or(u64::MAX),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             open_connections: self.coordinator.open_connections(),
+            open_unix_connections: self.coordinator.open_unix_connections(),
         })
     }
 }
@@ -222,5 +225,9 @@ impl Control for ControlService {
 
     async fn get_stats(&self, request: Request<proto::GetStatsRequest>) -> Answer<proto::GetStatsResponse> {
         self.answer(self.stats(&request.get_ref().stream))
+    }
+
+    async fn describe_server(&self, _request: Request<proto::DescribeServerRequest>) -> Answer<proto::ServerDescription> {
+        Ok(Response::new(self.server.clone()))
     }
 }

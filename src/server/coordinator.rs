@@ -42,6 +42,7 @@ pub struct Coordinator {
     shutdown: CancellationToken,
     errors: ErrorCounters,
     connections: AtomicU64,
+    unix_connections: AtomicU64,
     started_at: Timestamp,
 }
 
@@ -64,6 +65,7 @@ impl Coordinator {
             shutdown: CancellationToken::new(),
             errors: ErrorCounters::default(),
             connections: AtomicU64::new(0),
+            unix_connections: AtomicU64::new(0),
             started_at,
         })
     }
@@ -189,15 +191,22 @@ impl Coordinator {
 
     /// Counts a connection until the guard is dropped.
     #[must_use]
-    pub fn count_connection(self: &Arc<Self>) -> OpenConnection {
+    pub fn count_connection(self: &Arc<Self>, by_unix_socket: bool) -> OpenConnection {
         self.connections.fetch_add(1, Relaxed);
-        OpenConnection(self.clone())
+        self.unix_connections.fetch_add(u64::from(by_unix_socket), Relaxed);
+        OpenConnection { coordinator: self.clone(), by_unix_socket }
     }
 
     /// Connections that are open now.
     #[must_use]
     pub fn open_connections(&self) -> u64 {
         self.connections.load(Relaxed)
+    }
+
+    /// Those of them that came by the Unix socket.
+    #[must_use]
+    pub fn open_unix_connections(&self) -> u64 {
+        self.unix_connections.load(Relaxed)
     }
 
     /// How long the coordinator has been running.
@@ -209,11 +218,15 @@ impl Coordinator {
 
 /// A connection that is counted.
 #[derive(Debug)]
-pub struct OpenConnection(Arc<Coordinator>);
+pub struct OpenConnection {
+    coordinator: Arc<Coordinator>,
+    by_unix_socket: bool,
+}
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
+        self.coordinator.connections.fetch_sub(1, Relaxed);
+        self.coordinator.unix_connections.fetch_sub(u64::from(self.by_unix_socket), Relaxed);
     }
 }
 

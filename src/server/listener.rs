@@ -10,11 +10,13 @@ use std::time::Duration;
 use async_stream::stream;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
+use super::authority::{AuthorityMender, SocketAuthority};
 use super::coordinator::{Coordinator, OpenConnection};
 
 /// Length of what an HTTP/2 client says first.
@@ -24,9 +26,37 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The connections of a listener, at most `connections_max` at a time: further ones wait in the system's backlog.
+/// Where connections come from.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) tcp: TcpListener,
+    pub(super) unix: Option<(UnixListener, SocketAuthority)>,
+}
+
+type Socket = Either<TcpStream, UnixStream>;
+
+impl Listeners {
+    async fn accept(&self) -> io::Result<Socket> {
+        let Some((unix, _)) = &self.unix else {
+            return self.tcp.accept().await.map(|(tcp, _)| Either::Left(tcp));
+        };
+        tokio::select! {
+            tcp = self.tcp.accept() => tcp.map(|(tcp, _)| Either::Left(tcp)),
+            unix = unix.accept() => unix.map(|(unix, _)| Either::Right(unix)),
+        }
+    }
+
+    fn mender(&self, socket: &Socket) -> Option<AuthorityMender> {
+        match (socket, &self.unix) {
+            (Either::Right(_), Some((_, authority))) => Some(AuthorityMender::new(authority.clone())),
+            (Either::Left(_), _) | (_, None) => None,
+        }
+    }
+}
+
+/// The connections of all listeners, at most `connections_max` together: further ones wait in the system's backlog.
 pub(super) fn connections(
-    listener: TcpListener,
+    listeners: Listeners,
     connections_max: usize,
     coordinator: Arc<Coordinator>,
 ) -> impl Stream<Item = io::Result<Connection>> {
@@ -34,18 +64,15 @@ pub(super) fn connections(
     stream! {
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((tcp, _)) => {
-                    if let Err(error) = tcp.set_nodelay(true) {
+            match listeners.accept().await {
+                Ok(socket) => {
+                    if let Either::Left(tcp) = &socket && let Err(error) = tcp.set_nodelay(true) {
                         tracing::debug!(%error, "a connection was gone before it began");
                         continue;
                     }
-                    yield Ok(Connection {
-                        tcp,
-                        greeting: Some(Greeting::new()),
-                        _slot: slot,
-                        _counted: coordinator.count_connection(),
-                    });
+                    let counted = coordinator.count_connection(matches!(socket, Either::Right(_)));
+                    let mender = listeners.mender(&socket);
+                    yield Ok(Connection { socket, mender, greeting: Some(Greeting::new()), _slot: slot, _counted: counted });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -59,7 +86,9 @@ pub(super) fn connections(
 /// A connection that is counted while it is open.
 #[derive(Debug)]
 pub(super) struct Connection {
-    tcp: TcpStream,
+    socket: Socket,
+    /// Of those that came by the Unix socket.
+    mender: Option<AuthorityMender>,
     /// None once HTTP/2 has begun; from then on its own pings find out who is gone.
     greeting: Option<Greeting>,
     _slot: OwnedSemaphorePermit,
@@ -82,7 +111,7 @@ impl Greeting {
 /// Who is connected.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    /// The peer's address, for logs.
+    /// The peer's address, for logs; one that came by the Unix socket has none.
     #[expect(dead_code, reason = "kept in the request's extensions for logging")]
     pub(super) address: Option<SocketAddr>,
 }
@@ -91,14 +120,18 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { address: self.tcp.peer_addr().ok() }
+        let Either::Left(tcp) = &self.socket else { return Peer { address: None } };
+        Peer { address: tcp.peer_addr().ok() }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if let Some(mender) = &mut self.mender {
+            mender.pass(&mut buffer.filled_mut()[before..]);
+        }
         let Some(greeting) = &mut self.greeting else { return read };
         if read.is_pending() {
             return greeting.deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
@@ -113,23 +146,23 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(context, bytes)
+        Pin::new(&mut self.socket).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(context, slices)
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
 
@@ -150,7 +183,7 @@ mod tests {
         let coordinator = Coordinator::new(ServerConfig::default().coordinator_options(), spool);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("is bound");
-        let mut incoming = std::pin::pin!(connections(listener, 10, coordinator));
+        let mut incoming = std::pin::pin!(connections(Listeners { tcp: listener, unix: None }, 10, coordinator));
         for (said, closes) in [(0, true), (PREFACE_BYTES - 1, true), (PREFACE_BYTES, false)] {
             let (client, server) = tokio::join!(TcpStream::connect(address), incoming.next());
             let (mut client, mut server) = (client.expect("connects"), server.expect("one").expect("is open"));

@@ -72,6 +72,7 @@ metrics! {
     READERS = Gauge "bowstring_open_readers" "DoGet calls that are open";
     LATENCY = Histogram "bowstring_delivery_latency_seconds" "Time from append to delivery";
     CONNECTIONS = Gauge "bowstring_open_connections" "Connections to the data and control plane";
+    UNIX_CONNECTIONS = Gauge "bowstring_open_unix_connections" "Those of bowstring_open_connections that came by the Unix socket";
     ERRORS = Counter "bowstring_errors_total" "Errors given to clients, by code";
     UPTIME = Gauge "bowstring_uptime_seconds" "Time since the coordinator was started";
     PROCESS_CPU = Counter "process_cpu_seconds_total" "CPU time that the process has used, in user and system mode";
@@ -85,6 +86,7 @@ metrics! {
 pub(super) fn render(coordinator: &Coordinator) -> prometheus::Result<String> {
     let mut scrape = Scrape::default();
     scrape.add(CONNECTIONS, &[], count(coordinator.open_connections()));
+    scrape.add(UNIX_CONNECTIONS, &[], count(coordinator.open_unix_connections()));
     scrape.add(UPTIME, &[], coordinator.uptime().as_secs_f64());
     scrape.add(PROCESS_CPU, &[], process::cpu_time().as_secs_f64());
     if let Some(bytes) = process::resident_bytes() {

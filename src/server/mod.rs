@@ -1,6 +1,7 @@
 //! The server: thin. Decode the request, call the engine, wake whom it concerns.
 
 mod actions;
+mod authority;
 mod cell;
 mod clock;
 mod config;
@@ -19,6 +20,7 @@ mod process;
 mod read;
 mod running;
 mod status;
+mod unix;
 mod write;
 
 /// The control service of `proto/`, generated; `tests/it/codegen.rs` checks that it is current.
@@ -39,9 +41,10 @@ mod generated {
 
 pub use cell::StreamCell;
 pub use clock::{Clock, SystemClock};
-pub use config::{ConfigError, ServerConfig};
+pub use config::{ConfigError, ServerConfig, UnixSocket};
 pub use coordinator::{Coordinator, CoordinatorOptions, OpenConnection};
 pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, Totals};
 pub use error::Error;
 pub use metrics::{METRICS, MetricDoc, MetricKind};
 pub use running::{Server, StartError};
+pub use unix::UnixError;

@@ -1,6 +1,7 @@
 //! A running server: bound, serving, and stopped in good order.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +15,19 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
+use super::authority::SocketAuthority;
 use super::config::{ConfigError, ServerConfig};
 use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::flight::FlightPlane;
 use super::generated::control_server::ControlServer;
-use super::listener::connections;
+use super::listener::{Listeners, connections};
 use super::plane::Plane;
 use super::status::name_refusal;
+use super::unix::{self, SocketFile, UnixError};
 use super::{generated, http as http_port};
 use crate::storage::Spool;
+use crate::wire::proto;
 
 /// Receive windows: 16 MiB a stream keeps a wire of any speed busy. A producer that waits for room fills its
 /// stream's window; the connection's has room for 31 of them beside calls that go on: with less, a few waiting
@@ -59,6 +63,14 @@ pub enum StartError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A Unix socket that was named cannot be listened on.
+    #[error("cannot listen on the Unix socket {}: {source}; name another path, or turn it off with unix = \"off\"", path.display())]
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: UnixError,
+    },
     /// The folder for spooled batches cannot be made.
     #[error("cannot use the spool folder: {0}; choose another spool_dir")]
     Spool(#[source] std::io::Error),
@@ -69,10 +81,13 @@ pub enum StartError {
 pub struct Server {
     coordinator: Arc<Coordinator>,
     listen: SocketAddr,
+    unix: Option<PathBuf>,
     http: Option<SocketAddr>,
     advertise_host: Option<String>,
     stopping: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Removed as soon as the server stops: clients look for another way at once.
+    unix_file: Mutex<Option<SocketFile>>,
     /// Ends after the tasks: `/readyz` says that the server is shutting down until it has.
     http_stopping: CancellationToken,
     http_task: Mutex<Option<JoinHandle<()>>>,
@@ -87,27 +102,35 @@ impl Server {
         config.validate()?;
         let spool = Spool::new(config.spool_options()).map_err(StartError::Spool)?;
         let coordinator = Coordinator::new(config.coordinator_options(), spool);
-        let (listener, listen) = bind(config.listen).await?;
+        let (tcp, listen) = bind(config.listen).await?;
+        let server_id = uuid::Uuid::new_v4().simple().to_string();
+        let unix = unix::bind(&config.unix, &server_id).await.map_err(|(path, source)| StartError::Unix { path, source })?;
+        let (unix, unix_file) = unix.map(|(listener, file)| ((listener, SocketAuthority::of(file.path())), file)).unzip();
+        let unix_path = unix_file.as_ref().map(|file| file.path().to_path_buf());
         let http = match config.http {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
+        let control = ControlService::new(coordinator.clone(), describe(server_id, listen, unix_path.as_deref()));
         let stopping = CancellationToken::new();
         let http_address = http.as_ref().map(|(_, address)| *address);
         let tasks = vec![
-            tokio::spawn(serve(listener, config.connections_max, coordinator.clone(), stopping.clone())),
+            tokio::spawn(serve(Listeners { tcp, unix }, config.connections_max, control, coordinator.clone(), stopping.clone())),
             tokio::spawn(tick(coordinator.clone(), stopping.clone())),
         ];
         let http_stopping = CancellationToken::new();
         let http_task = http.map(|(listener, _)| tokio::spawn(http_port::serve(listener, coordinator.clone(), http_stopping.clone())));
-        tracing::info!(%listen, storage = "memory", "the coordinator is ready; nothing survives it");
+        let unix_shown = unix_path.as_deref().map(|path| tracing::field::display(path.display()));
+        tracing::info!(%listen, unix = unix_shown, storage = "memory", "the coordinator is ready; nothing survives it");
         Ok(Self {
             coordinator,
             listen,
+            unix: unix_path,
             http: http_address,
             advertise_host: config.advertise_host,
             stopping,
             tasks: Mutex::new(tasks),
+            unix_file: Mutex::new(unix_file),
             http_stopping,
             http_task: Mutex::new(http_task),
         })
@@ -117,6 +140,12 @@ impl Server {
     #[must_use]
     pub fn listen_addr(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Absolute path of the Unix socket, if there is one.
+    #[must_use]
+    pub fn unix_path(&self) -> Option<&Path> {
+        self.unix.as_deref()
     }
 
     /// Address of the HTTP port, if there is one.
@@ -134,6 +163,12 @@ impl Server {
         }
     }
 
+    /// What clients on this host may connect to as well: `grpc+unix:///path`, if there is a Unix socket.
+    #[must_use]
+    pub fn unix_url(&self) -> Option<String> {
+        self.unix.as_ref().map(|path| format!("grpc+unix://{}", path.display()))
+    }
+
     /// The coordinator that is served.
     #[must_use]
     pub fn coordinator(&self) -> &Arc<Coordinator> {
@@ -145,6 +180,7 @@ impl Server {
     pub async fn shutdown(&self, grace: Duration) {
         self.coordinator.shut_down();
         self.stopping.cancel();
+        drop(self.unix_file.lock().take());
         let tasks = std::mem::take(&mut *self.tasks.lock());
         if !end(tasks, grace).await {
             tracing::warn!(?grace, "some calls did not end in time and were cut");
@@ -177,8 +213,19 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     Ok((listener, bound))
 }
 
-async fn serve(listener: TcpListener, connections_max: usize, coordinator: Arc<Coordinator>, stopping: CancellationToken) {
-    let control = ControlService::new(coordinator.clone());
+/// What clients are told of the server.
+fn describe(server_id: String, listen: SocketAddr, unix: Option<&Path>) -> proto::ServerDescription {
+    let unix_path = unix.and_then(Path::to_str).unwrap_or_default().to_owned();
+    proto::ServerDescription { server_id, port: listen.port().into(), unix_path }
+}
+
+async fn serve(
+    listeners: Listeners,
+    connections_max: usize,
+    control: ControlService,
+    coordinator: Arc<Coordinator>,
+    stopping: CancellationToken,
+) {
     let flight = FlightServiceServer::new(FlightPlane::new(coordinator.clone(), control.clone()));
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in HEALTHY {
@@ -208,7 +255,7 @@ async fn serve(listener: TcpListener, connections_max: usize, coordinator: Arc<C
         .add_service(ControlServer::new(control))
         .add_service(health_service)
         .add_service(reflection);
-    let incoming = connections(listener, connections_max, coordinator);
+    let incoming = connections(listeners, connections_max, coordinator);
     let signal = async move {
         stopping.cancelled().await;
         end_health(health).await;

@@ -8,7 +8,20 @@ use bowstring::server::ServerConfig;
 use bowstring::wire::proto::{FullPolicy, StreamOptions};
 use bytes::Bytes;
 
-use super::client_support::{connect, create, next, number, numbered, partitions, rest, server, server_with, soon, subscribed};
+use super::client_support::{connect, create, next, number, numbered, partitions, rest, soon, subscribed};
+use super::transport::{Transport, on_each_transport};
+
+on_each_transport! {
+    batches_go_where_they_say_else_where_the_producer_says_else_round_in_turn,
+    an_append_past_the_window_waits_and_one_that_is_dropped_meanwhile_is_not_stored,
+    an_append_timeout_is_told_within_a_second_and_the_producer_goes_on_after_it,
+    a_stream_that_rejects_says_what_is_stored_and_takes_more_when_there_is_room,
+    a_batch_that_no_message_holds_is_refused_before_anything_is_sent,
+    what_the_coordinator_refuses_for_good_ends_the_producer_with_that_reason,
+    a_second_run_of_a_producer_fences_the_first,
+    encoded_batches_pass_through_as_they_are,
+    a_batch_for_partition_0_goes_there_also_as_the_first_of_its_writer,
+}
 
 fn now() -> Instant {
     tokio::time::Instant::now().into()
@@ -18,10 +31,9 @@ fn batches(max: u64) -> StreamOptions {
     StreamOptions { max_buffered_batches: Some(max), ..StreamOptions::default() }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn batches_go_where_they_say_else_where_the_producer_says_else_round_in_turn() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn batches_go_where_they_say_else_where_the_producer_says_else_round_in_turn(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     create(&client, "s", partitions(3)).await;
     let mut fixed =
         client.producer("s", ProducerOptions { partition: Some(PartitionId(2)), ..ProducerOptions::default() }).expect("a producer");
@@ -39,10 +51,9 @@ async fn batches_go_where_they_say_else_where_the_producer_says_else_round_in_tu
     assert_eq!(got, [(0, 2), (1, 0), (2, 0), (3, 1), (4, 2)]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_past_the_window_waits_and_one_that_is_dropped_meanwhile_is_not_stored() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn an_append_past_the_window_waits_and_one_that_is_dropped_meanwhile_is_not_stored(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     create(&client, "s", batches(1)).await;
     let mut consumer = subscribed(&client, "s", "a").await;
     let mut producer = client.producer("s", ProducerOptions { window_batches: 1, ..ProducerOptions::default() }).expect("a producer");
@@ -60,10 +71,9 @@ async fn an_append_past_the_window_waits_and_one_that_is_dropped_meanwhile_is_no
     assert_eq!(number(&next(&mut consumer).await), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_timeout_is_told_within_a_second_and_the_producer_goes_on_after_it() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn an_append_timeout_is_told_within_a_second_and_the_producer_goes_on_after_it(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     create(&client, "s", batches(1)).await;
     let mut consumer = subscribed(&client, "s", "a").await;
     let options = ProducerOptions { append_timeout: Some(Duration::from_millis(300)), ..ProducerOptions::default() };
@@ -85,10 +95,9 @@ async fn an_append_timeout_is_told_within_a_second_and_the_producer_goes_on_afte
     assert_eq!((number(&delivered), delivered.offset), (2, Offset(1)), "the refused batch left no gap");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_rejects_says_what_is_stored_and_takes_more_when_there_is_room() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn a_stream_that_rejects_says_what_is_stored_and_takes_more_when_there_is_room(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     create(&client, "s", StreamOptions { full_policy: FullPolicy::Reject.into(), ..batches(3) }).await;
     let mut consumer = subscribed(&client, "s", "a").await;
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
@@ -117,9 +126,8 @@ async fn a_stream_that_rejects_says_what_is_stored_and_takes_more_when_there_is_
     assert_eq!(number(&next(&mut consumer).await), 99);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_no_message_holds_is_refused_before_anything_is_sent() {
-    let server = server().await;
+async fn a_batch_that_no_message_holds_is_refused_before_anything_is_sent(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
     let options = ClientOptions { message_bytes_max: 100_000, ..ClientOptions::default() };
     let client = Client::connect(&server.url(), options).await.expect("the server is there");
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
@@ -131,18 +139,20 @@ async fn a_batch_that_no_message_holds_is_refused_before_anything_is_sent() {
     soon(producer.close()).await.expect("stored");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_coordinator_refuses_for_good_ends_the_producer_with_that_reason() {
-    let server = server_with(ServerConfig { create_on_put: false, ..ServerConfig::default() }).await;
-    let client = connect(&server.url()).await;
+async fn what_the_coordinator_refuses_for_good_ends_the_producer_with_that_reason(on: Transport) {
+    let server = on.server(ServerConfig { create_on_put: false, ..ServerConfig::default() }).await;
+    let client = connect(&on.url(&server)).await;
     let mut producer = client.producer("none", ProducerOptions::default()).expect("a producer");
-    producer.append(&numbered(0, 1), None, Bytes::new()).await.expect("room");
+    let appended = producer.append(&numbered(0, 1), None, Bytes::new()).await;
+    assert!(appended.err().is_none_or(|error| error.code() == Code::StreamNotFound));
     assert_eq!(soon(producer.flush()).await.expect_err("no such stream").code(), Code::StreamNotFound);
 
     create(&client, "s", StreamOptions { max_buffered_bytes: Some(10_000), ..StreamOptions::default() }).await;
     let check = async |partition: Option<PartitionId>, rows: usize, code: Code| {
         let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
-        producer.append(&numbered(0, rows), partition, Bytes::new()).await.expect("room");
+        // The refusal may come before this returns.
+        let appended = producer.append(&numbered(0, rows), partition, Bytes::new()).await;
+        assert!(appended.err().is_none_or(|error| error.code() == code));
         for _ in 0..2 {
             let error = soon(producer.flush()).await.expect_err("refused");
             assert_eq!((error.code(), error.stored()), (code, StoredState::No));
@@ -155,10 +165,9 @@ async fn what_the_coordinator_refuses_for_good_ends_the_producer_with_that_reaso
     check(None, 1, Code::StreamCompleted).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_run_of_a_producer_fences_the_first() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn a_second_run_of_a_producer_fences_the_first(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     let options = || ProducerOptions { producer: Some("p".to_owned()), ..ProducerOptions::default() };
     let mut first = client.producer("s", options()).expect("a producer");
     first.append(&numbered(0, 1), None, Bytes::new()).await.expect("room");
@@ -180,10 +189,9 @@ async fn a_second_run_of_a_producer_fences_the_first() {
     soon(second.close()).await.expect("goes on");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn encoded_batches_pass_through_as_they_are() {
-    let server = server_with(ServerConfig { max_buffered_batches: 1_000, ..ServerConfig::default() }).await;
-    let client = connect(&server.url()).await;
+async fn encoded_batches_pass_through_as_they_are(on: Transport) {
+    let server = on.server(ServerConfig { max_buffered_batches: 1_000, ..ServerConfig::default() }).await;
+    let client = connect(&on.url(&server)).await;
     let schema = bowstring::wire::schema::StreamSchema::from_arrow(&numbered(0, 1).schema()).expect("encodable");
     let generator = arrow_ipc::writer::IpcDataGenerator::default();
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
@@ -206,10 +214,9 @@ async fn encoded_batches_pass_through_as_they_are() {
     assert_eq!(delivered.iter().map(number).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_for_partition_0_goes_there_also_as_the_first_of_its_writer() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn a_batch_for_partition_0_goes_there_also_as_the_first_of_its_writer(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     create(&client, "s", partitions(4)).await;
     for _ in 0..5 {
         let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");

@@ -7,7 +7,18 @@ use bowstring::engine::{Code, Offset, PartitionId, Retry, Start};
 use bowstring::server::ServerConfig;
 use bytes::Bytes;
 
-use super::client_support::{connect, create, next, number, numbered, partitions, rest, server, server_with, soon, subscribed};
+use super::client_support::{connect, create, next, number, numbered, partitions, rest, soon, subscribed};
+use super::transport::{Transport, on_each_transport};
+
+on_each_transport! {
+    end_failure_timeout_and_lost_producer_are_four_signals_and_what_is_there_comes_first,
+    a_producer_that_keeps_alive_is_lost_when_dropped_but_not_when_closed,
+    a_stream_can_be_waited_for_and_its_schema_too,
+    a_bounded_read_gives_exactly_its_range_again_and_again,
+    a_subscription_goes_on_after_its_last_ack_and_can_be_moved,
+    acks_ahead_of_the_stream_are_refused_and_the_caller_learns_it,
+    a_consumer_that_does_not_read_holds_only_its_prefetch_and_loses_nothing,
+}
 
 const P0: PartitionId = PartitionId(0);
 
@@ -24,10 +35,9 @@ fn in_ms(milliseconds: u64) -> Option<Instant> {
     Some((tokio::time::Instant::now() + Duration::from_millis(milliseconds)).into())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn end_failure_timeout_and_lost_producer_are_four_signals_and_what_is_there_comes_first() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn end_failure_timeout_and_lost_producer_are_four_signals_and_what_is_there_comes_first(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     for stream in ["ends", "fails", "waits", "lost"] {
         filled(&client, stream, 2).await;
     }
@@ -65,10 +75,9 @@ async fn end_failure_timeout_and_lost_producer_are_four_signals_and_what_is_ther
     assert_eq!(number(&next(&mut waits).await), 0, "a timeout loses nothing");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_producer_that_keeps_alive_is_lost_when_dropped_but_not_when_closed() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn a_producer_that_keeps_alive_is_lost_when_dropped_but_not_when_closed(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     let options = || ProducerOptions { keep_alive: Some(Duration::from_millis(600)), ..ProducerOptions::default() };
     for stream in ["closed", "dropped"] {
         let mut producer = client.producer(stream, options()).expect("a producer");
@@ -94,10 +103,9 @@ async fn a_producer_that_keeps_alive_is_lost_when_dropped_but_not_when_closed() 
     assert_eq!(soon(closed.next(in_ms(1_000))).await.expect_err("only quiet").code(), Code::Timeout);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_can_be_waited_for_and_its_schema_too() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn a_stream_can_be_waited_for_and_its_schema_too(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     let error = client.consumer("later", ConsumerOptions::default()).await.expect_err("not there");
     assert_eq!(error.code(), Code::StreamNotFound);
     let opening = tokio::spawn({
@@ -120,10 +128,9 @@ async fn a_stream_can_be_waited_for_and_its_schema_too() {
     assert!(soon(consumer.next(None)).await.expect("no error").is_none());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bounded_read_gives_exactly_its_range_again_and_again() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn a_bounded_read_gives_exactly_its_range_again_and_again(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     filled(&client, "s", 10).await;
     let options = || ConsumerOptions {
         partitions: Some(vec![P0]),
@@ -148,10 +155,9 @@ async fn a_bounded_read_gives_exactly_its_range_again_and_again() {
     assert_eq!(client.consumer("s", wrong).await.expect_err("one partition").code(), Code::PartitionOutOfRange);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_goes_on_after_its_last_ack_and_can_be_moved() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn a_subscription_goes_on_after_its_last_ack_and_can_be_moved(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     filled(&client, "s", 10).await;
     client.subscribe("s", "keeps", Start::Earliest).await.expect("subscribes");
     let mut consumer = subscribed(&client, "s", "a").await;
@@ -172,20 +178,18 @@ async fn a_subscription_goes_on_after_its_last_ack_and_can_be_moved() {
     assert_eq!(plain.ack(P0, Offset(1)).expect_err("no subscription").code(), Code::InvalidArgument);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn acks_ahead_of_the_stream_are_refused_and_the_caller_learns_it() {
-    let server = server().await;
-    let client = connect(&server.url()).await;
+async fn acks_ahead_of_the_stream_are_refused_and_the_caller_learns_it(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let client = connect(&on.url(&server)).await;
     filled(&client, "s", 1).await;
     let mut consumer = subscribed(&client, "s", "a").await;
     consumer.ack(P0, Offset(100)).expect("not known yet");
     assert_eq!(soon(consumer.flush_acks()).await.expect_err("refused").code(), Code::OffsetAhead);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_does_not_read_holds_only_its_prefetch_and_loses_nothing() {
-    let server = server_with(ServerConfig { max_buffered_batches: 1_000, ..ServerConfig::default() }).await;
-    let client = connect(&server.url()).await;
+async fn a_consumer_that_does_not_read_holds_only_its_prefetch_and_loses_nothing(on: Transport) {
+    let server = on.server(ServerConfig { max_buffered_batches: 1_000, ..ServerConfig::default() }).await;
+    let client = connect(&on.url(&server)).await;
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
     // 400 MB: more than the prefetch and the connection's windows hold.
     for index in 0..400 {

@@ -7,16 +7,24 @@ use bowstring::engine::{Attempt, Code, Epoch, EpochState, StoredState, Task};
 use bowstring::server::ServerConfig;
 use bytes::Bytes;
 
-use super::client_support::{Proxy, connect, create, next, number, numbered, partitions, rest, server, server_with, soon, subscribed};
+use super::client_support::{Proxy, connect, create, next, number, numbered, partitions, rest, soon, subscribed};
+use super::transport::{Transport, on_each_transport};
+
+on_each_transport! {
+    a_producer_whose_connections_are_cut_stores_each_batch_once_and_in_order,
+    a_consumer_whose_connections_are_cut_reads_each_batch_once_and_in_order,
+    a_writer_whose_connection_is_cut_still_gets_one_receipt_for_all_its_batches,
+    a_coordinator_that_stays_away_is_an_error_after_the_retry_deadline_and_a_later_call_goes_on,
+    a_stream_that_is_made_anew_is_not_mistaken_for_the_former_one,
+}
 
 fn roomy() -> ServerConfig {
     ServerConfig { max_buffered_batches: 100_000, ..ServerConfig::default() }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_producer_whose_connections_are_cut_stores_each_batch_once_and_in_order() {
-    let server = server_with(roomy()).await;
-    let proxy = Proxy::to(&server).await;
+async fn a_producer_whose_connections_are_cut_stores_each_batch_once_and_in_order(on: Transport) {
+    let server = on.server(roomy()).await;
+    let proxy = Proxy::to(on, &server).await;
     let client = connect(&proxy.url).await;
     create(&client, "s", partitions(3)).await;
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
@@ -32,7 +40,7 @@ async fn a_producer_whose_connections_are_cut_stores_each_batch_once_and_in_orde
     soon(producer.complete()).await.expect("stored");
     assert_eq!(producer.stored(), 1_500);
 
-    let mut consumer = connect(&server.url()).await.consumer("s", ConsumerOptions::default()).await.expect("the stream is there");
+    let mut consumer = connect(&on.url(&server)).await.consumer("s", ConsumerOptions::default()).await.expect("the stream is there");
     let mut by_partition = vec![Vec::new(); 3];
     for delivered in soon(rest(&mut consumer)).await.expect("reads") {
         by_partition[delivered.partition.index()].push(number(&delivered));
@@ -43,11 +51,10 @@ async fn a_producer_whose_connections_are_cut_stores_each_batch_once_and_in_orde
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_whose_connections_are_cut_reads_each_batch_once_and_in_order() {
-    let server = server_with(roomy()).await;
-    let proxy = Proxy::to(&server).await;
-    let direct = connect(&server.url()).await;
+async fn a_consumer_whose_connections_are_cut_reads_each_batch_once_and_in_order(on: Transport) {
+    let server = on.server(roomy()).await;
+    let proxy = Proxy::to(on, &server).await;
+    let direct = connect(&on.url(&server)).await;
     create(&direct, "s", partitions(2)).await;
     let mut consumer = subscribed(&connect(&proxy.url).await, "s", "a").await;
     let mut producer = direct.producer("s", ProducerOptions::default()).expect("a producer");
@@ -74,10 +81,9 @@ async fn a_consumer_whose_connections_are_cut_reads_each_batch_once_and_in_order
     assert!(description.subscriptions[0].partitions.iter().all(|partition| partition.acked == 500), "{description:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_writer_whose_connection_is_cut_still_gets_one_receipt_for_all_its_batches() {
-    let server = server_with(roomy()).await;
-    let proxy = Proxy::to(&server).await;
+async fn a_writer_whose_connection_is_cut_still_gets_one_receipt_for_all_its_batches(on: Transport) {
+    let server = on.server(roomy()).await;
+    let proxy = Proxy::to(on, &server).await;
     let client = connect(&proxy.url).await;
     create(&client, "s", partitions(1)).await;
     let run = ProducerRun { producer: "query".to_owned(), run: "r1".to_owned() };
@@ -108,10 +114,9 @@ async fn a_writer_whose_connection_is_cut_still_gets_one_receipt_for_all_its_bat
     assert!(delivered.iter().all(|delivered| delivered.epoch == Some(Epoch(0))));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_coordinator_that_stays_away_is_an_error_after_the_retry_deadline_and_a_later_call_goes_on() {
-    let server = server().await;
-    let proxy = Proxy::to(&server).await;
+async fn a_coordinator_that_stays_away_is_an_error_after_the_retry_deadline_and_a_later_call_goes_on(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let proxy = Proxy::to(on, &server).await;
     let options = ClientOptions { retry_deadline: Duration::from_millis(500), ..ClientOptions::default() };
     let client = Client::connect(&proxy.url, options).await.expect("the server is there");
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
@@ -135,10 +140,9 @@ async fn a_coordinator_that_stays_away_is_an_error_after_the_retry_deadline_and_
     soon(client.describe_stream("s")).await.expect("is back");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_made_anew_is_not_mistaken_for_the_former_one() {
-    let server = server().await;
-    let proxy = Proxy::to(&server).await;
+async fn a_stream_that_is_made_anew_is_not_mistaken_for_the_former_one(on: Transport) {
+    let server = on.server(ServerConfig::default()).await;
+    let proxy = Proxy::to(on, &server).await;
     let client = connect(&proxy.url).await;
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
     producer.append(&numbered(0, 1), None, Bytes::new()).await.expect("room");
@@ -146,7 +150,7 @@ async fn a_stream_that_is_made_anew_is_not_mistaken_for_the_former_one() {
     let mut consumer = subscribed(&client, "s", "a").await;
     next(&mut consumer).await;
 
-    let direct = connect(&server.url()).await;
+    let direct = connect(&on.url(&server)).await;
     proxy.block();
     direct.delete_stream("s").await.expect("deletes");
     create(&direct, "s", partitions(1)).await;

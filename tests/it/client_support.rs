@@ -1,6 +1,7 @@
 //! What the client's tests share: a server, batches, and a proxy whose connections can be cut.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use bowstring::client::{Client, ClientOptions, Consumer, ConsumerOptions, Delive
 use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::proto::{CreateStreamRequest, StreamOptions};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio_util::either::Either;
+
+use super::transport::Transport;
 
 /// What a test may wait for anything: far more than it takes, so that only a hang fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,32 +82,76 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 /// Passes connections on to a server until they are cut.
 pub(crate) struct Proxy {
     pub(crate) url: String,
+    on: Transport,
     connections: Arc<Mutex<JoinSet<()>>>,
-    upstream: Arc<Mutex<Option<SocketAddr>>>,
+    upstream: Arc<Mutex<Option<Upstream>>>,
     accepting: tokio::task::JoinHandle<()>,
+    /// Of a proxy by Unix socket: where that is.
+    _folder: Option<tempfile::TempDir>,
+}
+
+#[derive(Clone)]
+enum Upstream {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Upstream {
+    fn of(on: Transport, server: &Server) -> Self {
+        match on {
+            Transport::Tcp => Self::Tcp(server.listen_addr()),
+            Transport::Unix => Self::Unix(server.unix_path().expect("has a Unix socket").to_path_buf()),
+        }
+    }
+
+    async fn connect(&self) -> std::io::Result<Either<TcpStream, UnixStream>> {
+        match self {
+            Self::Tcp(address) => TcpStream::connect(address).await.map(Either::Left),
+            Self::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
+        }
+    }
 }
 
 impl Proxy {
-    pub(crate) async fn to(server: &Server) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("grpc://{}", listener.local_addr().expect("bound"));
+    pub(crate) async fn to(on: Transport, server: &Server) -> Self {
         let connections: Arc<Mutex<JoinSet<()>>> = Arc::default();
-        let upstream = Arc::new(Mutex::new(Some(server.listen_addr())));
-        let accepting = tokio::spawn({
+        let upstream = Arc::new(Mutex::new(Some(Upstream::of(on, server))));
+        let pass_on = {
             let (connections, upstream) = (connections.clone(), upstream.clone());
-            async move {
-                while let Ok((mut client, _)) = listener.accept().await {
-                    let Some(upstream) = *upstream.lock() else { continue };
-                    connections.lock().spawn(async move {
-                        if let Ok(mut server) = TcpStream::connect(upstream).await {
-                            // However it ends: that is what the tests are about.
-                            drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
-                        }
-                    });
-                }
+            move |mut client| {
+                let Some(upstream) = upstream.lock().clone() else { return };
+                connections.lock().spawn(async move {
+                    if let Ok(mut server) = upstream.connect().await {
+                        // However it ends: that is what the tests are about.
+                        drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+                    }
+                });
             }
-        });
-        Self { url, connections, upstream, accepting }
+        };
+        let (url, accepting, folder) = match on {
+            Transport::Tcp => {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                let url = format!("grpc://{}", listener.local_addr().expect("bound"));
+                let accept = async move {
+                    while let Ok((client, _)) = listener.accept().await {
+                        pass_on(Either::Left(client));
+                    }
+                };
+                (url, tokio::spawn(accept), None)
+            }
+            Transport::Unix => {
+                let folder = tempfile::tempdir().expect("a folder");
+                let path = folder.path().join("proxy");
+                let listener = UnixListener::bind(&path).expect("a short path");
+                let accept = async move {
+                    while let Ok((client, _)) = listener.accept().await {
+                        pass_on(Either::Right(client));
+                    }
+                };
+                (format!("grpc+unix://{}", path.display()), tokio::spawn(accept), Some(folder))
+            }
+        };
+        Self { url, on, connections, upstream, accepting, _folder: folder }
     }
 
     /// Cuts all connections; new ones are welcome.
@@ -118,7 +166,7 @@ impl Proxy {
     }
 
     pub(crate) fn restore(&self, server: &Server) {
-        *self.upstream.lock() = Some(server.listen_addr());
+        *self.upstream.lock() = Some(Upstream::of(self.on, server));
     }
 }
 

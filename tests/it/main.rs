@@ -22,4 +22,6 @@ mod server_support;
 mod shutdown;
 mod stalls;
 mod tidy;
+mod transport;
+mod unix_socket;
 mod wire;

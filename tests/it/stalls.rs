@@ -7,11 +7,20 @@ use bowstring::server::ServerConfig;
 use bowstring::wire::proto::{StreamOptions, StreamStats};
 use serde_json::json;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-use super::server_support::{
-    act, channel, create, flight, messages, numbers, path, put, read, refused, soon, start, started, stats, stop, until,
-};
+use super::server_support::{act, create, flight, messages, numbers, path, put, read, refused, soon, stats, stop, until};
+use super::transport::{Transport, on_each_transport};
+
+on_each_transport! {
+    a_stalled_consumer_holds_up_nobody_on_other_connections,
+    stalled_consumers_hold_up_nobody_on_their_connection_while_its_window_is_larger_than_theirs_together,
+    producers_that_wait_hold_up_neither_acks_nor_others_on_their_connection,
+    refused_appends_give_back_their_share_of_the_connection,
+    clients_that_vanish_leave_nothing_open_and_their_room_to_others,
+    a_stream_that_is_deleted_tells_everybody_who_uses_it,
+    a_deadline_that_passes_while_waiting_for_room_frees_the_place_in_the_line,
+}
 
 /// A batch of 4 MB.
 fn large(number: i64) -> arrow::array::RecordBatch {
@@ -46,13 +55,12 @@ fn one_batch() -> StreamOptions {
     StreamOptions { max_buffered_batches: Some(1), ..Default::default() }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stalled_consumer_holds_up_nobody_on_other_connections() {
-    let (server, producer) = started().await;
+async fn a_stalled_consumer_holds_up_nobody_on_other_connections(on: Transport) {
+    let (server, producer) = on.started().await;
     put(&producer, path("s"), (0..8).map(large).collect()).await.expect("appends");
-    let elsewhere = channel(server.listen_addr()).await;
+    let elsewhere = on.channel(&server).await;
     let _stalled = stall(&elsewhere, "s").await;
-    let consumer = channel(server.listen_addr()).await;
+    let consumer = on.channel(&server).await;
     assert_eq!(soon(read(&consumer, json!({"stream": "s"}))).await.expect("reads").len(), 8);
     soon(put(&producer, path("s"), vec![large(8)])).await.expect("appends");
     soon(put(&producer, path("t"), vec![large(0)])).await.expect("appends");
@@ -65,12 +73,11 @@ async fn stop_cut(server: bowstring::server::Server) {
     server.shutdown(Duration::from_millis(10)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn stalled_consumers_hold_up_nobody_on_their_connection_while_its_window_is_larger_than_theirs_together() {
-    let (server, producer) = started().await;
+async fn stalled_consumers_hold_up_nobody_on_their_connection_while_its_window_is_larger_than_theirs_together(on: Transport) {
+    let (server, producer) = on.started().await;
     put(&producer, path("s"), (0..8).map(large).collect()).await.expect("appends");
-    let shared = Endpoint::from_shared(format!("http://{}", server.listen_addr()))
-        .expect("a url")
+    let shared = on
+        .endpoint(&server)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .connect()
@@ -86,9 +93,8 @@ async fn stalled_consumers_hold_up_nobody_on_their_connection_while_its_window_i
     stop_cut(server).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn producers_that_wait_hold_up_neither_acks_nor_others_on_their_connection() {
-    let (server, shared) = started().await;
+async fn producers_that_wait_hold_up_neither_acks_nor_others_on_their_connection(on: Transport) {
+    let (server, shared) = on.started().await;
     create(&shared, "s", one_batch()).await;
     act(&shared, "subscribe", r#"{"stream": "s", "subscription": "a"}"#).await.expect("subscribes");
     put(&shared, path("s"), vec![large(0)]).await.expect("one fits");
@@ -108,10 +114,9 @@ async fn producers_that_wait_hold_up_neither_acks_nor_others_on_their_connection
     stop(server).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn refused_appends_give_back_their_share_of_the_connection() {
-    let server = start(ServerConfig { max_buffered_bytes: 1 << 20, ..ServerConfig::default() }).await;
-    let shared = channel(server.listen_addr()).await;
+async fn refused_appends_give_back_their_share_of_the_connection(on: Transport) {
+    let server = on.server(ServerConfig { max_buffered_bytes: 1 << 20, ..ServerConfig::default() }).await;
+    let shared = on.channel(&server).await;
     for number in 0..20 {
         assert_eq!(refused(soon(put(&shared, path("s"), vec![large(number)])).await), "batch_too_large");
     }
@@ -119,18 +124,18 @@ async fn refused_appends_give_back_their_share_of_the_connection() {
     stop(server).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_that_vanish_leave_nothing_open_and_their_room_to_others() {
-    let (server, observer) = started().await;
+async fn clients_that_vanish_leave_nothing_open_and_their_room_to_others(on: Transport) {
+    let (server, observer) = on.started().await;
     create(&observer, "s", one_batch()).await;
     act(&observer, "subscribe", r#"{"stream": "s", "subscription": "a"}"#).await.expect("subscribes");
     put(&observer, path("s"), vec![large(0)]).await.expect("one fits");
 
-    let gone = channel(server.listen_addr()).await;
+    let gone = on.channel(&server).await;
     let waiting = wait_for_room(&gone, "s", 0).await;
     let unread = stall(&gone, "s").await;
     // A writer in the middle of a message, whose room is reserved: here on another stream, which has some.
     let half = half_a_message(&gone).await;
+    until("that stream is there", async || stats(&observer).await.streams.len() == 2).await;
     let following = tokio::spawn({
         let gone = gone.clone();
         async move { read(&gone, json!({"stream": "s", "follow": true, "start": {"0": 1}})).await }
@@ -185,9 +190,8 @@ async fn half_a_message(channel: &Channel) -> tokio::task::JoinHandle<()> {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_deleted_tells_everybody_who_uses_it() {
-    let (server, channel) = started().await;
+async fn a_stream_that_is_deleted_tells_everybody_who_uses_it(on: Transport) {
+    let (server, channel) = on.started().await;
     create(&channel, "s", one_batch()).await;
     put(&channel, path("s"), vec![large(0)]).await.expect("one fits");
     let waiting = wait_for_room(&channel, "s", 0).await;
@@ -213,9 +217,8 @@ async fn a_stream_that_is_deleted_tells_everybody_who_uses_it() {
     stop(server).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_that_passes_while_waiting_for_room_frees_the_place_in_the_line() {
-    let (server, channel) = started().await;
+async fn a_deadline_that_passes_while_waiting_for_room_frees_the_place_in_the_line(on: Transport) {
+    let (server, channel) = on.started().await;
     create(&channel, "s", one_batch()).await;
     put(&channel, path("s"), vec![numbers(0..1)]).await.expect("one fits");
     let mut request = tonic::Request::new(futures::stream::iter(messages(path("s"), vec![numbers(1..2)])));

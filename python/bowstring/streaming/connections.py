@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import bowstring
 
-from .options import StreamLimits
+from .options import SinkOptions, SourceOptions, StreamLimits
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 #: Embedded coordinators hold their data in this process: they live until they are closed, whoever forgets them.
 _embedded: set[bowstring.StreamCoordinator] = set()
-_clients: dict[tuple[int, str], bowstring.Client] = {}
+_clients: dict[tuple[int, str, bool], bowstring.Client] = {}
 _lock = threading.Lock()
 
 
-def client_of(url: str, timeout: float = 10.0) -> bowstring.Client:
-    """The process's client for the coordinator at `url`; Spark reuses its Python workers, so this pays."""
-    key = (os.getpid(), url)
+def client_of(options: SinkOptions | SourceOptions) -> bowstring.Client:
+    """The process's client for the coordinator of a sink or source; Spark reuses its Python workers, so this pays."""
+    key = (os.getpid(), options.url, options.local_socket)
     with _lock:
         if key not in _clients:
-            _clients[key] = bowstring.connect(url, timeout=timeout)
+            _clients[key] = bowstring.connect(
+                options.url, timeout=options.connect_timeout, local_socket=options.local_socket
+            )
         return _clients[key]
 
 

@@ -29,7 +29,7 @@ class BowstringDataSource(DataSource):
     def schema(self) -> StructType:
         """The stream's schema, from the coordinator."""
         options = source_options(self.options)
-        found = client_of(options.url, options.connect_timeout).describe_stream(options.stream)["schema"]
+        found = client_of(options).describe_stream(options.stream)["schema"]
         if found is None:
             raise ValueError(
                 f"stream {options.stream!r} has no schema yet, since nothing was appended to it: "

@@ -34,6 +34,8 @@ class SinkOptions:
     #: Seconds that an append may wait for room; None waits as long as it takes.
     append_timeout: float | None
     connect_timeout: float
+    #: Whether data goes by the Unix socket of a coordinator on the same host.
+    local_socket: bool
     #: Who writes, if it is not Spark's streaming query: for batch writes that may be repeated.
     producer: str | None
     run: str | None
@@ -53,13 +55,15 @@ class SourceOptions:
     max_batches: int | None
     max_bytes: int | None
     connect_timeout: float
+    #: Whether data goes by the Unix socket of a coordinator on the same host.
+    local_socket: bool
     #: Whether the query fails when the producer is lost and all of its data has been read.
     fail_on_producer_lost: bool
     #: Whether the stream is completed when the query ends, so that its producer does not wait for a reader in vain.
     complete_on_stop: bool
 
 
-_COMMON = ("url", "stream", "path", "connectTimeout")
+_COMMON = ("url", "stream", "path", "connectTimeout", "localSocket")
 SINK_NAMES = (
     *_COMMON, "partitions", "routing", "maxBufferedBatches", "maxBufferedBytes", "maxSpoolBytes", "appendTimeout",
     "producer", "run", "epoch",
@@ -90,6 +94,7 @@ def sink_options(given: Mapping[str, Any]) -> SinkOptions:
         routing=Routing.parse(read.text("routing") or "spark"),
         append_timeout=read.seconds("appendTimeout"),
         connect_timeout=read.seconds("connectTimeout") or 10.0,
+        local_socket=read.truth("localSocket", default=True),
         producer=read.text("producer"),
         run=read.text("run"),
         epoch=read.number("epoch", least=0),
@@ -110,6 +115,7 @@ def source_options(given: Mapping[str, Any]) -> SourceOptions:
         max_batches=read.number("maxBatchesPerTrigger", least=1),
         max_bytes=read.number("maxBytesPerTrigger", least=1),
         connect_timeout=read.seconds("connectTimeout") or 10.0,
+        local_socket=read.truth("localSocket", default=True),
         fail_on_producer_lost=read.truth("failOnProducerLost", default=True),
         complete_on_stop=read.truth("completeOnStop", default=False),
     )

@@ -23,7 +23,7 @@ def _prepare(options: SinkOptions, schema: StructType) -> Target:
     """Checks the routing, and creates the stream with the DataFrame's schema if need be."""
     options.routing.check(schema.names)
     check_writable(schema)
-    client = client_of(options.url, options.connect_timeout)
+    client = client_of(options)
     found = ensure_stream(client, options.stream, options.limits, schema_or_none(schema))
     bytes_max = int(found["options"]["max_buffered_bytes"])
     return Target(partition_count(found), max(1, min(BATCH_BYTES_MAX, bytes_max // 4)))

@@ -102,7 +102,7 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     @property
     def _client(self) -> bowstring.Client:
-        return client_of(self._options.url, self._options.connect_timeout)
+        return client_of(self._options)
 
     def _describe(self) -> dict[str, Any]:
         return self._client.describe_stream(self._options.stream)

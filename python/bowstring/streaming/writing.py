@@ -103,7 +103,7 @@ def write_task(
     worker (two seconds after query.stop(), see spark.python.task.killTimeout), and the driver's wrapper ends
     it at once by ending the stream.
     """
-    client = client_of(options.url, options.connect_timeout)
+    client = client_of(options)
     names = (identity.producer, identity.run, identity.epoch)
     if reopen and client.open_epoch(options.stream, *names) == "already_committed":
         return TaskResult(identity, None)
@@ -174,7 +174,7 @@ def commit_epoch(options: SinkOptions, results: Sequence[WriterCommitMessage | N
         raise RuntimeError("Spark handed over no task's result, so that the epoch to commit is unknown")
     identity = found[0].identity
     receipts = [result.receipt for result in found if result.receipt is not None]
-    client = client_of(options.url, options.connect_timeout)
+    client = client_of(options)
     return client.commit_epoch(options.stream, identity.producer, identity.run, identity.epoch, receipts)
 
 
@@ -188,6 +188,4 @@ def abort_epoch(
     found = [result for result in results if isinstance(result, TaskResult)]
     identity = found[0].identity if found else fallback
     if identity is not None:
-        client_of(options.url, options.connect_timeout).abort_epoch(
-            options.stream, identity.producer, identity.run, identity.epoch
-        )
+        client_of(options).abort_epoch(options.stream, identity.producer, identity.run, identity.epoch)

@@ -469,5 +469,30 @@ pub mod control_client {
                 .insert(GrpcMethod::new("bowstring.v1.Control", "GetStats"));
             self.inner.unary(req, path, codec).await
         }
+        /// Who answers here, and by which Unix socket: clients on the same host move to that.
+        pub async fn describe_server(
+            &mut self,
+            request: impl tonic::IntoRequest<crate::wire::proto::DescribeServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::ServerDescription>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/bowstring.v1.Control/DescribeServer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bowstring.v1.Control", "DescribeServer"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }

@@ -345,6 +345,9 @@ pub struct GetStatsResponse {
     pub version: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
     pub open_connections: u64,
+    /// Those of them that came by the Unix socket.
+    #[prost(uint64, tag = "5")]
+    pub open_unix_connections: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StreamStats {
@@ -372,6 +375,21 @@ pub struct StreamStats {
     pub appenders: u64,
     #[prost(uint64, tag = "11")]
     pub readers: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeServerRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServerDescription {
+    /// Made anew at each start: tells this server from all others, and from the one that was here before.
+    #[prost(string, tag = "1")]
+    pub server_id: ::prost::alloc::string::String,
+    /// The TCP port that the server itself listens on. Who came by another one came through something that passes
+    /// connections on, and stays there.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    /// Absolute path of the Unix socket that gives the same services; empty: there is none.
+    #[prost(string, tag = "3")]
+    pub unix_path: ::prost::alloc::string::String,
 }
 /// Stable error codes. A number or name, once given, is never given to another error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -24,6 +24,7 @@ pub(crate) struct Coordinator {
     stderr: Option<ChildStderr>,
     pub(crate) listen: String,
     pub(crate) http: Option<String>,
+    pub(crate) unix: Option<String>,
 }
 
 impl Coordinator {
@@ -45,7 +46,7 @@ impl Coordinator {
             panic!("serve said {line:?} and logged {log}");
         };
         let text = |key: &str| said[key].as_str().map(String::from);
-        Self { child, stdout, stderr, listen: text("listen").unwrap(), http: text("http") }
+        Self { child, stdout, stderr, listen: text("listen").unwrap(), http: text("http"), unix: text("unix") }
     }
 
     pub(crate) fn pid(&self) -> u32 {

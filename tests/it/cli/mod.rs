@@ -21,7 +21,7 @@ pub(crate) struct Finished {
 
 impl Finished {
     /// The output of a command that must have succeeded.
-    fn done(self) -> String {
+    pub(crate) fn done(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");
         self.stdout
     }

@@ -47,6 +47,25 @@ fn http_answers_where_it_says_and_not_at_all_when_off() {
 }
 
 #[test]
+fn the_unix_socket_is_on_unless_told_otherwise_and_clients_use_it_unless_told_otherwise() {
+    let serve = ["--listen", "127.0.0.1:0", "--http", "off"];
+    let coordinator = Coordinator::start_with(&serve, &[]);
+    assert!(std::path::Path::new(coordinator.unix.as_deref().unwrap()).exists());
+    coordinator.run_with(&["put", "s", "-", "--format", "csv"], Some(b"n\n1\n")).done();
+    for (flags, by_unix) in [(&[][..], 1), (&["--local-socket", "false"], 0)] {
+        let mut follower = coordinator.command(&[&["get", "s", "--follow", "--format", "csv"], flags].concat()).spawn().unwrap();
+        follower.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
+        assert_eq!(coordinator.run(&["stats", "--json"]).json()["open_unix_connections"], by_unix, "{flags:?}");
+        follower.kill().unwrap();
+        follower.wait().unwrap();
+        super::coordinator::eventually(|| coordinator.run(&["stats", "--json"]).json()["open_unix_connections"] == 0);
+    }
+    for (flags, environment) in [(&["--unix", "off"][..], None), (&[], Some(("BOWSTRING_UNIX", "off")))] {
+        assert_eq!(Coordinator::start_with(&[&serve, flags].concat(), environment.as_slice()).unix, None);
+    }
+}
+
+#[test]
 fn flags_go_before_environment_before_file_before_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bowstring.toml");
