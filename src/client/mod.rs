@@ -54,6 +54,7 @@ mod generated {
 }
 mod handle;
 mod options;
+mod plain;
 mod prefetch;
 mod producer;
 mod put;
