@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow_flight::Ticket;
 use arrow_schema::SchemaRef;
+use bytes::Bytes;
 use http_body_util::Full;
 
 use super::call::{Answers, DO_GET};
@@ -16,7 +17,7 @@ use super::watched::Watched;
 use super::{Client, ConsumerOptions, Delivered, Error};
 use crate::engine::{Code, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
 use crate::wire::command::GetCommand;
-use crate::wire::frame::{FlightHead, FrameReader, frame_proto};
+use crate::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
 use crate::wire::metadata::BatchMetadata;
 use crate::wire::proto::StreamDescription;
 use crate::wire::schema::StreamSchema;
@@ -154,7 +155,7 @@ impl Reader {
         let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket()?)));
         let mut connection = Connection {
             answers: Answers::open(channel, DO_GET, request, connector.url.clone()).await?,
-            frames: FrameReader::new(connector.options.message_bytes_max),
+            frames: FrameReader::new(connector.options.message_bytes_max, Small::Shared),
             decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone())),
             pending: Vec::new(),
             pending_bytes: 0,
@@ -250,7 +251,7 @@ impl Connection<'_> {
                     offset: Offset(metadata.offset),
                     epoch: metadata.epoch.map(Epoch),
                     appended_at: Timestamp(metadata.appended_at_micros),
-                    user: metadata.user,
+                    user: Bytes::copy_from_slice(&metadata.user),
                 };
                 self.pending_bytes += bytes;
                 self.pending.push(Ready { delivered, bytes });

@@ -18,10 +18,13 @@ use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutTarget;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::error::WireError;
-use crate::wire::frame::{FlightHead, FrameReader};
+use crate::wire::frame::{FlightHead, FrameReader, Small};
 use crate::wire::ipc::{self, Kind, Message};
 use crate::wire::metadata::{AppendMetadata, AppendResult};
 use crate::wire::schema::{DictionaryIds, StreamSchema};
+
+/// Headers up to this size are compared with the next batch's; larger ones may hold on to what they came in.
+const HEADER_BYTES_KEPT: usize = 8 << 10;
 
 /// Serves one `DoPut`: reads `body` to its end and appends what it carries.
 ///
@@ -40,7 +43,7 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut input = Input { body, frames: FrameReader::new(coordinator.options().message_bytes_max) };
+    let mut input = Input { body, frames: FrameReader::new(coordinator.options().message_bytes_max, Small::Copied) };
     let Some(first) = input.head().await? else { return Err(Error::Wire(WireError::missing_descriptor())) };
     coordinator.check_running()?;
     let mut writing = Writing::open(coordinator, &first, deadline)?;
@@ -126,6 +129,8 @@ struct Writing {
     ids: DictionaryIds,
     dictionaries: Arc<DictionarySet>,
     next_ordinal: u64,
+    /// The last batch's header, the length of its body, and what it was found to be: small batches are often alike.
+    inspected: (Bytes, u64, Kind),
     spool: SpoolFile,
     append_timeout: Option<Duration>,
     deadline: Option<Instant>,
@@ -167,6 +172,7 @@ impl Writing {
             ids,
             dictionaries: DictionarySet::empty(),
             next_ordinal,
+            inspected: (Bytes::new(), 0, Kind::Empty),
             spool: coordinator.spool().file(),
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
             deadline,
@@ -220,7 +226,7 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        match self.schema.inspect(&head.header, head.body_len)? {
+        match self.inspect(&head)? {
             Kind::Empty => input.body().await.map(drop),
             Kind::Schema => {
                 self.ids = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
@@ -238,6 +244,19 @@ impl Writing {
             }
             Kind::Batch { rows, compressed } => self.take_batch(input, head, rows, compressed, progress).await,
         }
+    }
+
+    /// [`StreamSchema::inspect`], once for batches of the same shape.
+    fn inspect(&mut self, head: &FlightHead) -> Result<Kind, Error> {
+        let (header, body_len, kind) = &self.inspected;
+        if *body_len == head.body_len && *header == head.header {
+            return Ok(*kind);
+        }
+        let kind = self.schema.inspect(&head.header, head.body_len)?;
+        if matches!(kind, Kind::Batch { .. }) && head.header.len() <= HEADER_BYTES_KEPT {
+            self.inspected = (head.header.clone(), head.body_len, kind);
+        }
+        Ok(kind)
     }
 
     /// Room first, then the body: what waits for room stays in the client and in the connection's window.

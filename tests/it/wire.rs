@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, DictionaryArray, Int64Array, ListArray, NullArray, 
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow_flight::FlightData;
 use bowstring::wire::dictionary::DictionarySet;
-use bowstring::wire::frame::{FlightHead, FrameReader, FrameWriter};
+use bowstring::wire::frame::{FlightHead, FrameReader, FrameWriter, Small};
 use bowstring::wire::ipc::{Body, Kind, Message, inspect};
 use bowstring::wire::schema::StreamSchema;
 use bytes::Bytes;
@@ -41,8 +41,14 @@ fn frame() -> impl Strategy<Value = Frame> {
 
 /// Reads everything, given in chunks of these sizes, one after the other and again.
 fn read_back(sent: &[Bytes], sizes: &[usize]) -> Vec<Frame> {
+    let [copied, shared] = [Small::Copied, Small::Shared].map(|small| read_back_with(small, sent, sizes));
+    assert!(copied == shared, "what becomes of small messages does not show");
+    copied
+}
+
+fn read_back_with(small: Small, sent: &[Bytes], sizes: &[usize]) -> Vec<Frame> {
     let mut left: Bytes = sent.concat().into();
-    let (mut reader, mut read, mut head) = (FrameReader::new(1 << 30), Vec::new(), None::<FlightHead>);
+    let (mut reader, mut read, mut head) = (FrameReader::new(1 << 30, small), Vec::new(), None::<FlightHead>);
     for size in sizes.iter().cycle() {
         if left.is_empty() {
             break;
@@ -109,7 +115,7 @@ proptest! {
     fn a_reader_of_random_bytes_neither_panics_nor_waits_for_more_than_is_allowed(
         chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..10),
     ) {
-        let mut reader = FrameReader::new(1 << 20);
+        let mut reader = FrameReader::new(1 << 20, Small::Copied);
         for chunk in chunks {
             reader.push(chunk.into());
             while let Ok(Some(head)) = reader.head() {

@@ -33,7 +33,7 @@ struct Column {
 impl PlainDecoder {
     /// None if a column is not plain, or the batch is compressed, or not laid out as its schema says: Arrow's decoder
     /// knows what to do or to say. The header's ranges lie in the body; the guard has seen to that.
-    pub(in crate::client) fn new(header: &Bytes, body_len: u64, batch: &arrow_ipc::RecordBatch<'_>, schema: &Schema) -> Option<Self> {
+    pub(in crate::client) fn new(header: &[u8], body_len: u64, batch: &arrow_ipc::RecordBatch<'_>, schema: &Schema) -> Option<Self> {
         if !is_plain(schema) || batch.compression().is_some() {
             return None;
         }
@@ -58,7 +58,8 @@ impl PlainDecoder {
             (is_complete && holds(data_type, rows, &column.values)).then_some(column)
         };
         let columns = schema.fields().iter().map(|field| column(field.data_type())).collect::<Option<_>>()?;
-        Some(Self { header: header.clone(), body_len, rows, columns })
+        // The header may be part of a large chunk.
+        Some(Self { header: Bytes::copy_from_slice(header), body_len, rows, columns })
     }
 
     /// Whether it was made for this header.

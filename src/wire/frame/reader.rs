@@ -9,14 +9,23 @@ use crate::wire::error::WireError;
 /// Tag and length of a field have at most ten bytes each.
 const FIELD_HEAD_MAX: usize = 20;
 
-/// Parts and bodies below this are copied out of the chunk they came in: a batch of 1 KiB that is kept would
-/// otherwise hold on to a chunk of 1 MiB, which no limit counts.
-const COPIED_BELOW: usize = 16 << 10;
+/// Messages, parts and bodies below this are small.
+const SMALL_BELOW: usize = 16 << 10;
+
+/// What becomes of small messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Small {
+    /// They are copied out of the chunk they came in: a batch of 1 KiB that is kept would otherwise hold on to a
+    /// chunk of 1 MiB, which no limit counts.
+    Copied,
+    /// They hold on to the chunk they came in: for who decodes at once and keeps nothing.
+    Shared,
+}
 
 /// Reads `FlightData` messages from chunks cut anywhere.
 ///
 /// Give it what was received with [`push`](Self::push), then ask for [`head`](Self::head) and, after each head, for
-/// [`body`](Self::body). After an error it is of no more use.
+/// [`body`](Self::body). After an error it is of no more use. A small message is taken in whole, body and all.
 #[derive(Debug)]
 pub struct FrameReader {
     rope: Rope,
@@ -26,12 +35,15 @@ pub struct FrameReader {
     head_bytes: u64,
     early_body: Body,
     message_bytes_max: u64,
+    small: Small,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// Between messages.
     Prefix,
+    /// At the start of a message of so many bytes, small enough to be taken in one piece.
+    Whole { len: usize },
     /// Inside a message, so many bytes before its end.
     Fields { left: usize },
     /// The head was given; the body has so many bytes, or was met before the message's last field.
@@ -51,7 +63,7 @@ enum Field {
 impl FrameReader {
     /// Takes messages of up to so many bytes.
     #[must_use]
-    pub fn new(message_bytes_max: u64) -> Self {
+    pub fn new(message_bytes_max: u64, small: Small) -> Self {
         Self {
             rope: Rope::default(),
             state: State::Prefix,
@@ -59,6 +71,7 @@ impl FrameReader {
             head_bytes: 0,
             early_body: Body::new(),
             message_bytes_max,
+            small,
         }
     }
 
@@ -86,7 +99,15 @@ impl FrameReader {
                     self.head = FlightHead::default();
                     self.head_bytes = 0;
                     self.early_body = Body::new();
-                    self.state = State::Fields { left };
+                    self.state = if left < SMALL_BELOW { State::Whole { len: left } } else { State::Fields { left } };
+                }
+                State::Whole { len } => {
+                    if self.rope.len() < len {
+                        return Ok(None);
+                    }
+                    let message = self.take_small(len);
+                    self.fields(&message)?;
+                    self.state = State::Fields { left: 0 };
                 }
                 State::Fields { left: 0 } => {
                     self.head.body_len = self.early_body.len();
@@ -151,18 +172,53 @@ impl FrameReader {
         self.rope.skip(head.bytes);
         let content = self.take(head.content);
         match head.number {
-            DESCRIPTOR => self.head.descriptor = content.contiguous(),
-            HEADER => self.head.header = content.contiguous(),
-            METADATA => self.head.metadata = content.contiguous(),
             BODY => self.early_body = content,
-            // Of a newer version of Flight.
-            _ => {}
+            number => self.set(number, content.contiguous()),
         }
         Ok(Field::Taken { left: left - whole })
     }
 
+    /// All fields of a message that is there whole.
+    fn fields(&mut self, message: &Bytes) -> Result<(), WireError> {
+        let mut at = 0;
+        while at < message.len() {
+            let Some(head) = FieldHead::parse(&message[at..])? else {
+                return Err(WireError::malformed("a protobuf field that is cut short"));
+            };
+            let start = at + head.bytes;
+            let end = start.saturating_add(head.content);
+            if end > message.len() {
+                return Err(WireError::malformed("a protobuf field that goes beyond its message"));
+            }
+            let content = message.slice(start..end);
+            match head.number {
+                BODY => self.early_body = Body::from(content),
+                number => self.set(number, content),
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, number: u32, content: Bytes) {
+        match number {
+            DESCRIPTOR => self.head.descriptor = content,
+            HEADER => self.head.header = content,
+            METADATA => self.head.metadata = content,
+            // Of a newer version of Flight.
+            _ => {}
+        }
+    }
+
     fn take(&mut self, len: usize) -> Body {
-        if len < COPIED_BELOW { Body::from(self.rope.take_copy(len)) } else { self.rope.take(len) }
+        if len < SMALL_BELOW { Body::from(self.take_small(len)) } else { self.rope.take(len) }
+    }
+
+    fn take_small(&mut self, len: usize) -> Bytes {
+        match self.small {
+            Small::Copied => self.rope.take_copy(len),
+            Small::Shared => self.rope.take_shared(len),
+        }
     }
 }
 
