@@ -198,7 +198,7 @@ class Client:
         consumer = self._native.consumer(stream, arguments)
         try:
             while (taken := consumer.take()) is not None:
-                yield from pa.RecordBatchReader.from_stream(taken[0])
+                yield from (batch for batch, _ in unpacked(*taken))
         finally:
             consumer.close()
 
@@ -210,6 +210,18 @@ class Client:
         from bowstring.iterator import StreamingIterator
 
         return StreamingIterator(self.url, stream, **{"retry_deadline": self._options[1], **options})
+
+
+def unpacked(
+    crossing: _native.Batches, facts: list[_native.Facts]
+) -> Iterator[tuple[pa.RecordBatch, tuple[int, int, int | None, int]]]:
+    """Each batch of `Consumer.take` with its partition, offset, epoch and append time: small ones are slices."""
+    whole = list(pa.RecordBatchReader.from_stream(crossing))
+    for index, start, rows, partition, offset, epoch, appended_at in facts:
+        batch = whole[index]
+        if rows != batch.num_rows:
+            batch = batch.slice(start, rows)
+        yield batch, (partition, offset, epoch, appended_at)
 
 
 def _reconnect(url: str, timeout: float, retry_deadline: float) -> Client:

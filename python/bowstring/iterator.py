@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from bowstring import _native
-from bowstring.client import Client, consumer_arguments
+from bowstring.client import Client, consumer_arguments, unpacked
 from bowstring.errors import Cancelled, InvalidArgument
 
 if TYPE_CHECKING:
@@ -293,8 +293,7 @@ class StreamingIterator:
             self._ended = True
             self.flush()
             return
-        batches = pa.RecordBatchReader.from_stream(taken[0])
-        self._ready.extend(Delivered(batch, *facts) for batch, facts in zip(batches, taken[1], strict=True))
+        self._ready.extend(Delivered(batch, *facts) for batch, facts in unpacked(*taken))
 
 
 def _restore(url: str, stream: str, arguments: dict[str, Any]) -> StreamingIterator:

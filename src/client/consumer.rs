@@ -32,6 +32,8 @@ pub struct Delivered {
     pub appended_at: Timestamp,
     /// What its producer sent along.
     pub user: Bytes,
+    /// Bytes of the encoded batch: what it counted for in the coordinator, but for metadata.
+    pub bytes: u64,
 }
 
 /// Reads a stream: in order within a partition, each batch once per consumer, over reconnects too.

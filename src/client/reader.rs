@@ -11,7 +11,7 @@ use http_body_util::Full;
 use super::call::{Answers, DO_GET};
 use super::decode::{BatchDecoder, Decoded};
 use super::options::{Offsets, ReadStart};
-use super::prefetch::{Prefetch, Ready};
+use super::prefetch::Prefetch;
 use super::retry::{Backoff, STEADY, now};
 use super::watched::Watched;
 use super::{Client, ConsumerOptions, Delivered, Error};
@@ -178,7 +178,7 @@ struct Connection<'a> {
     frames: FrameReader,
     decoder: BatchDecoder,
     /// Decoded, not yet in the prefetch: small batches go there together. Empty whenever this waits.
-    pending: Vec<Ready>,
+    pending: Vec<Delivered>,
     pending_bytes: u64,
     prefetch: &'a Watched<Prefetch>,
 }
@@ -252,9 +252,10 @@ impl Connection<'_> {
                     epoch: metadata.epoch.map(Epoch),
                     appended_at: Timestamp(metadata.appended_at_micros),
                     user: Bytes::copy_from_slice(&metadata.user),
+                    bytes,
                 };
                 self.pending_bytes += bytes;
-                self.pending.push(Ready { delivered, bytes });
+                self.pending.push(delivered);
                 Ok(())
             }
             Ok(Decoded::Schema(_) | Decoded::Dictionary) => Ok(()),
