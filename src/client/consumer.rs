@@ -200,7 +200,8 @@ impl Consumer {
             return Err(Error::invalid("this consumer reads without a subscription, so there is nothing to ack; name one when opening it"));
         };
         let (client, plan) = (&self.client, &self.plan);
-        Ok(self.acks.get_or_insert_with(|| Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id)))
+        let new = || Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id, plan.acks_urgent);
+        Ok(self.acks.get_or_insert_with(new))
     }
 }
 

@@ -8,6 +8,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use http_body_util::Full;
 
+use super::acks::batches_urgent;
 use super::call::{Answers, DO_GET};
 use super::decode::{BatchDecoder, Decoded};
 use super::options::{Offsets, ReadStart};
@@ -33,6 +34,8 @@ pub(super) struct ReadPlan {
     pub(super) stream_id: StreamId,
     pub(super) partitions: Vec<PartitionId>,
     ends: Offsets,
+    /// How many batches' acks go out without delay.
+    pub(super) acks_urgent: u64,
 }
 
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
@@ -72,7 +75,9 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         stream_id: Some(description.stream_id),
         batches_max: None,
     };
-    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends }, starts, schema))
+    let limits = description.options.unwrap_or_default();
+    let acks_urgent = batches_urgent(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
+    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends, acks_urgent }, starts, schema))
 }
 
 async fn find_stream(client: &Client, stream: &str, options: &ConsumerOptions) -> Result<StreamDescription, Error> {
