@@ -2,7 +2,6 @@
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Schema};
 use bowstring::client::blocking;
 use bowstring::client::{ConsumerOptions, Delivered, Error, ReadStart};
 use bowstring::engine::{Offset, PartitionId, Start, StreamId};
@@ -15,10 +14,10 @@ use crate::shared::Shared;
 /// Batches, and bytes, that cross to Python together at most: the rest waits in the read-ahead.
 const BATCHES_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 1 << 20;
-/// Batches of at most so many bytes are joined before they cross, up to so many bytes together, and Python makes slices:
-/// a slice costs an eighth of a crossing. Whoever keeps a slice keeps its neighbours in memory.
+/// Plain batches of at most so many bytes are joined before they cross, up to so many bytes together, and Python makes
+/// slices: a slice costs an eighth of a crossing. Whoever keeps a slice keeps its neighbours in memory, and pickles them.
 const SMALL_BYTES_MAX: u64 = 4 << 10;
-const JOINED_BYTES_MAX: u64 = 64 << 10;
+const JOINED_BYTES_MAX: u64 = 32 << 10;
 
 /// What Python may ask for; see `bowstring.client.Client.iterator` for what the fields mean.
 #[derive(FromPyObject)]
@@ -79,10 +78,9 @@ struct Crossing {
 impl Crossing {
     fn new(taken: Vec<Delivered>) -> Result<Self, Raised> {
         let mut crossing = Self { batches: Vec::new(), facts: Vec::with_capacity(taken.len()) };
-        let joins = taken.first().is_some_and(|first| can_be_joined(&first.batch.schema()));
         let (mut run, mut rows, mut bytes) = (Vec::new(), 0, 0);
         for one in taken {
-            let is_small = joins && one.bytes <= SMALL_BYTES_MAX;
+            let is_small = one.is_plain && one.bytes <= SMALL_BYTES_MAX;
             if !is_small || bytes + one.bytes > JOINED_BYTES_MAX {
                 crossing.end(&mut run)?;
             }
@@ -103,7 +101,7 @@ impl Crossing {
         Ok(crossing)
     }
 
-    /// Joins the batches of a run.
+    /// Joins the batches of a run. Plain ones of a few KiB can always be joined.
     fn end(&mut self, run: &mut Vec<RecordBatch>) -> Result<(), Raised> {
         let joined = match run.as_slice() {
             [] => return Ok(()),
@@ -114,11 +112,6 @@ impl Crossing {
         self.batches.push(joined);
         Ok(())
     }
-}
-
-/// Joining batches must not change them: those with dictionaries would get other ones.
-fn can_be_joined(schema: &Schema) -> bool {
-    !schema.fields().is_empty() && !schema.flattened_fields().iter().any(|field| matches!(field.data_type(), DataType::Dictionary(..)))
 }
 
 /// A consumer.
@@ -195,7 +188,7 @@ impl Consumer {
 
     /// Done with all batches of the partition before `offset`. Returns at once.
     fn ack(&self, py: Python<'_>, partition: u32, offset: u64) -> PyResult<()> {
-        self.0.with(py, |reading| reading.consumer.ack(PartitionId(partition), Offset(offset)))
+        self.0.with_gil(py, |reading| reading.consumer.ack(PartitionId(partition), Offset(offset)))
     }
 
     /// Waits until all acks so far are confirmed.

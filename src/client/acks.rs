@@ -11,7 +11,8 @@ use super::watched::Watched;
 use super::{Client, Error};
 use crate::engine::{Offset, PartitionId, Retry, StreamId};
 
-/// Longest time after a call that acks wait for others to go with them. The first one after a pause goes at once.
+/// How long after a call's answer acks wait for others to go with them; the timer makes up to two milliseconds of it.
+/// The first one after a pause goes at once.
 const LINGER: Duration = Duration::from_millis(1);
 /// Buffers below this are acked without delay: a producer would feel it.
 const LINGER_BUFFER_BYTES_MIN: u64 = 16 << 20;
@@ -48,7 +49,7 @@ impl Acks {
 
     /// What is pending goes out now.
     pub(super) fn hurry(&self) {
-        self.pending.update(|pending| pending.hurries = true);
+        self.pending.update(|pending| pending.hurries = !pending.offsets.is_empty());
     }
 
     pub(super) async fn flush(&self) -> Result<(), Error> {
@@ -76,6 +77,17 @@ async fn send(client: Client, stream: String, subscription: String, stream_id: S
     }
 }
 
+/// What the task that sends knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    #[default]
+    Nothing,
+    /// That there is something to send.
+    Ready,
+    /// That it is urgent.
+    Urgent,
+}
+
 /// What is to be acked and what is known of the last call.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -88,6 +100,8 @@ pub(super) struct Pending {
     hurries: bool,
     /// Up to where each partition is acked, to tell how far the next ack moves it.
     newest: Offsets,
+    /// What the task that sends was woken for since the last call.
+    told: Told,
     in_flight: bool,
     /// Reported once if `retry()` allows another try, else for ever. Until then nothing is sent.
     failed: Option<Error>,
@@ -96,13 +110,19 @@ pub(super) struct Pending {
 impl Pending {
     /// Whether the task that sends is to be woken, and what an earlier ack was refused with.
     fn add(&mut self, partition: PartitionId, offset: Offset) -> (bool, Result<(), Error>) {
-        let (was_ready, was_urgent) = (self.is_ready(), self.is_urgent());
         let newest = self.newest.entry(partition).or_default();
         self.batches = self.batches.saturating_add(offset.since(*newest));
         *newest = offset.max(*newest);
         self.merge(partition, offset);
         let result = self.take_failure().map_or(Ok(()), Err);
-        (self.is_ready() && !was_ready || self.is_urgent() && !was_urgent, result)
+        let tell = match self.is_ready() {
+            false => Told::Nothing,
+            true if self.is_urgent() => Told::Urgent,
+            true => Told::Ready,
+        };
+        let wakes = tell > self.told;
+        self.told = self.told.max(tell);
+        (wakes, result)
     }
 
     fn is_ready(&self) -> bool {
@@ -126,6 +146,7 @@ impl Pending {
         self.in_flight = true;
         self.hurries = false;
         self.batches = 0;
+        self.told = Told::Nothing;
         Some(std::mem::take(&mut self.offsets))
     }
 
@@ -153,7 +174,11 @@ impl Pending {
     fn take_failure(&mut self) -> Option<Error> {
         match &self.failed {
             Some(error) if error.retry() == Retry::Never => Some(error.clone()),
-            Some(_) => self.failed.take(),
+            Some(_) => {
+                // From here on acks go out again.
+                self.told = Told::Nothing;
+                self.failed.take()
+            }
             None => None,
         }
     }
@@ -194,8 +219,10 @@ mod tests {
         let offsets = pending.take().expect("one to send");
         pending.answered(offsets, Err(refused(Code::Unavailable)));
         assert_eq!(pending.take(), None, "not before the error was reported");
+        pending.hurries = true;
         assert_eq!(pending.settled().expect("known").expect_err("not reached").code(), Code::Unavailable);
-        assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(4))])));
+        assert!(pending.add(P, Offset(5)).0, "the task has gone to sleep");
+        assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5))])));
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub struct Delivered {
     pub user: Bytes,
     /// Bytes of the encoded batch: what it counted for in the coordinator, but for metadata.
     pub bytes: u64,
+    /// Whether its columns are plain (numbers, times, booleans, strings, binary), and it came uncompressed: in memory it
+    /// has about `bytes`, and such batches can be joined without changing what is in them.
+    pub is_plain: bool,
 }
 
 /// Reads a stream: in order within a partition, each batch once per consumer, over reconnects too.

@@ -55,6 +55,11 @@ impl BatchDecoder {
         caught(AssertUnwindSafe(|| self.decode_checked(&message, header, body)))
     }
 
+    /// Whether the last batch was decoded as a plain one.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.is_some()
+    }
+
     fn decode_checked(&mut self, message: &arrow_ipc::Message<'_>, header: &Bytes, body: &Body) -> Result<Decoded, String> {
         match message.header_type() {
             MessageHeader::Schema => {

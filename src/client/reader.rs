@@ -71,7 +71,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         partitions: Some(partitions.iter().map(|partition| partition.0).collect()),
         subscription: options.subscription,
         start: None,
-        end: (!ends.is_empty()).then(|| plain(&ends)),
+        end: (!ends.is_empty()).then(|| as_numbers(&ends)),
         stream_id: Some(description.stream_id),
         batches_max: None,
     };
@@ -118,7 +118,7 @@ async fn starts(
     Ok(starts)
 }
 
-fn plain(offsets: &Offsets) -> std::collections::BTreeMap<u32, u64> {
+fn as_numbers(offsets: &Offsets) -> std::collections::BTreeMap<u32, u64> {
     offsets.iter().map(|(partition, offset)| (partition.0, offset.0)).collect()
 }
 
@@ -171,7 +171,7 @@ impl Reader {
 
     fn ticket(&self) -> Result<Ticket, Error> {
         let mut command = self.plan.command.clone();
-        command.start = Some(self.prefetch.with(|prefetch| plain(&prefetch.next)));
+        command.start = Some(self.prefetch.with(|prefetch| as_numbers(&prefetch.next)));
         let command = serde_json::to_vec(&command).map_err(|error| Error::protocol(error.to_string()))?;
         Ok(Ticket { ticket: command.into() })
     }
@@ -258,6 +258,7 @@ impl Connection<'_> {
                     appended_at: Timestamp(metadata.appended_at_micros),
                     user: Bytes::copy_from_slice(&metadata.user),
                     bytes,
+                    is_plain: self.decoder.is_plain(),
                 };
                 self.pending_bytes += bytes;
                 self.pending.push(delivered);

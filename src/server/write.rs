@@ -23,7 +23,8 @@ use crate::wire::ipc::{self, Kind, Message};
 use crate::wire::metadata::{AppendMetadata, AppendResult};
 use crate::wire::schema::{DictionaryIds, StreamSchema};
 
-/// Headers up to this size are compared with the next batch's; larger ones may hold on to what they came in.
+/// Headers up to this size are compared with the next batch's. A small message's header holds on to all of it: to 16 KiB
+/// per connection.
 const HEADER_BYTES_KEPT: usize = 8 << 10;
 
 /// Serves one `DoPut`: reads `body` to its end and appends what it carries.
@@ -117,6 +118,13 @@ enum Route {
     RoundRobin,
 }
 
+/// The last batch's header and the length of its body, and what they were found to be: small batches are often alike.
+struct Inspected {
+    header: Bytes,
+    body_len: u64,
+    kind: Kind,
+}
+
 /// One `DoPut` under way.
 struct Writing {
     cell: Arc<StreamCell>,
@@ -129,8 +137,7 @@ struct Writing {
     ids: DictionaryIds,
     dictionaries: Arc<DictionarySet>,
     next_ordinal: u64,
-    /// The last batch's header, the length of its body, and what it was found to be: small batches are often alike.
-    inspected: (Bytes, u64, Kind),
+    inspected: Inspected,
     spool: SpoolFile,
     append_timeout: Option<Duration>,
     deadline: Option<Instant>,
@@ -172,7 +179,7 @@ impl Writing {
             ids,
             dictionaries: DictionarySet::empty(),
             next_ordinal,
-            inspected: (Bytes::new(), 0, Kind::Empty),
+            inspected: Inspected { header: Bytes::new(), body_len: 0, kind: Kind::Empty },
             spool: coordinator.spool().file(),
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
             deadline,
@@ -248,13 +255,12 @@ impl Writing {
 
     /// [`StreamSchema::inspect`], once for batches of the same shape.
     fn inspect(&mut self, head: &FlightHead) -> Result<Kind, Error> {
-        let (header, body_len, kind) = &self.inspected;
-        if *body_len == head.body_len && *header == head.header {
-            return Ok(*kind);
+        if self.inspected.body_len == head.body_len && self.inspected.header == head.header {
+            return Ok(self.inspected.kind);
         }
         let kind = self.schema.inspect(&head.header, head.body_len)?;
         if matches!(kind, Kind::Batch { .. }) && head.header.len() <= HEADER_BYTES_KEPT {
-            self.inspected = (head.header.clone(), head.body_len, kind);
+            self.inspected = Inspected { header: head.header.clone(), body_len: head.body_len, kind };
         }
         Ok(kind)
     }

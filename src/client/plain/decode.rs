@@ -99,8 +99,7 @@ impl Column {
         let nulls = (!self.validity.is_empty()).then(|| NullBuffer::new(BooleanBuffer::new(slice(body, &self.validity), 0, rows)));
         macro_rules! primitive {
             ($type:ty) => {{
-                let first = self.values.start / size_of::<<$type as ArrowPrimitiveType>::Native>();
-                let values = ScalarBuffer::new(body.clone(), first, rows);
+                let values = ScalarBuffer::new(slice(body, &self.values), 0, rows);
                 let array = PrimitiveArray::<$type>::try_new(values, nulls)?;
                 // Its own type may lack a time zone, a precision and a scale.
                 Ok(if <$type as ArrowPrimitiveType>::DATA_TYPE == *data_type {

@@ -56,14 +56,15 @@ impl PlainEncoder {
         self.shape.rows = batch.num_rows();
         self.shape.nulls.clear();
         self.shape.lengths.clear();
-        self.buffers.clear();
-        batch.columns().iter().try_for_each(|column| self.add(column))?;
+        let added = batch.columns().iter().try_for_each(|column| self.add(column));
+        // The batch's memory is the window's from here on, and counted there.
+        let buffers = std::mem::take(&mut self.buffers);
+        added?;
         if self.shape != self.last_shape {
             self.header = self.shape.header();
             self.last_shape.clone_from(&self.shape);
         }
-        let body = body(&self.buffers, self.copy_bytes_max);
-        self.buffers.clear();
+        let body = body(&buffers, self.copy_bytes_max);
         Some(Message { header: self.header.clone(), body })
     }
 

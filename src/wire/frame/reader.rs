@@ -12,6 +12,10 @@ const FIELD_HEAD_MAX: usize = 20;
 /// Messages, parts and bodies below this are small.
 const SMALL_BELOW: usize = 16 << 10;
 
+/// Field tags and lengths have fewer bytes than this together. More beside the parts that are kept is a descriptor, or
+/// of no use.
+const OVERHEAD_MAX: u64 = 64;
+
 /// What becomes of small messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Small {
@@ -197,7 +201,23 @@ impl FrameReader {
             }
             at = end;
         }
+        if self.small == Small::Copied && message.len() as u64 > self.kept_bytes() + OVERHEAD_MAX {
+            self.own_parts();
+        }
         Ok(())
+    }
+
+    /// Bytes of the parts that are kept, and counted by whoever keeps them.
+    fn kept_bytes(&self) -> u64 {
+        (self.head.header.len() + self.head.metadata.len()) as u64 + self.early_body.len()
+    }
+
+    /// The parts as copies: what else is in their message is not held with them.
+    fn own_parts(&mut self) {
+        for part in [&mut self.head.descriptor, &mut self.head.header, &mut self.head.metadata] {
+            *part = Bytes::copy_from_slice(part);
+        }
+        self.early_body = Body::from(Bytes::copy_from_slice(&self.early_body.contiguous()));
     }
 
     fn set(&mut self, number: u32, content: Bytes) {
