@@ -149,7 +149,7 @@ impl Consumer {
     }
 
     /// The subscription is done with all batches of the partition before `offset`. Returns at once: acks are sent in
-    /// the background, the newest for all the older ones.
+    /// the background, the newest for all the older ones, up to two milliseconds later where many come.
     ///
     /// # Errors
     /// `invalid_argument` without a subscription; what an earlier ack was refused with.

@@ -265,7 +265,8 @@ impl Writing {
         Ok(kind)
     }
 
-    /// Room first, then the body: what waits for room stays in the client and in the connection's window.
+    /// Room first, then the body: what waits for room stays in the client and in the connection's window, but for one small
+    /// message.
     async fn take_batch<B>(
         &mut self,
         input: &mut Input<B>,
