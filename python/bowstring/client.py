@@ -204,7 +204,7 @@ class Client:
         consumer = self._native.consumer(stream, arguments)
         try:
             while (taken := consumer.take()) is not None:
-                yield from pa.RecordBatchReader.from_stream(taken[0])
+                yield from (batch for batch, _ in unpacked(*taken))
         finally:
             consumer.close()
 
@@ -218,6 +218,18 @@ class Client:
         _, retry_deadline, local_socket = self._options
         own = {"retry_deadline": retry_deadline, "local_socket": local_socket}
         return StreamingIterator(self.url, stream, **{**own, **options})
+
+
+def unpacked(
+    crossing: _native.Batches, facts: list[_native.Facts]
+) -> Iterator[tuple[pa.RecordBatch, tuple[int, int, int | None, int]]]:
+    """Each batch of `Consumer.take` with its partition, offset, epoch and append time: small ones are slices."""
+    whole = list(pa.RecordBatchReader.from_stream(crossing))
+    for index, start, rows, partition, offset, epoch, appended_at in facts:
+        batch = whole[index]
+        if rows != batch.num_rows:
+            batch = batch.slice(start, rows)
+        yield batch, (partition, offset, epoch, appended_at)
 
 
 def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool) -> Client:

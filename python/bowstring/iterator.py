@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from bowstring import _native
-from bowstring.client import Client, consumer_arguments
+from bowstring.client import Client, consumer_arguments, unpacked
 from bowstring.errors import Cancelled, InvalidArgument
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class StreamingIterator:
     With `auto_ack`, asking for the next batch acks the one before; leaving the `with` block without an exception acks
     the last one. After an exception the last batch is not acked and will be delivered again to the next iterator of
     the subscription. Iterators pickle: the copy starts where the subscription's acks have come to.
+
+    Batches below 4 KiB may be slices that share up to 32 KiB of memory with their neighbours; pickle writes all of it.
 
     It ends in four ways: the end of the stream ends the loop, `StreamFailed` after what was there before the failure,
     `Timeout` after `timeout` seconds without a batch, and `ProducerLost`. After the last two it may be asked again.
@@ -297,8 +299,7 @@ class StreamingIterator:
             self._ended = True
             self.flush()
             return
-        batches = pa.RecordBatchReader.from_stream(taken[0])
-        self._ready.extend(Delivered(batch, *facts) for batch, facts in zip(batches, taken[1], strict=True))
+        self._ready.extend(Delivered(batch, *facts) for batch, facts in unpacked(*taken))
 
 
 def _restore(url: str, stream: str, arguments: dict[str, Any]) -> StreamingIterator:

@@ -1,17 +1,23 @@
 //! Reading.
 
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use bowstring::client::blocking;
 use bowstring::client::{ConsumerOptions, Delivered, Error, ReadStart};
 use bowstring::engine::{Offset, PartitionId, Start, StreamId};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{Batches, SchemaCapsule};
-use crate::errors::{Raised, duration, invalid};
+use crate::errors::{Raised, duration, internal, invalid};
 use crate::shared::Shared;
 
 /// Batches, and bytes, that cross to Python together at most: the rest waits in the read-ahead.
 const BATCHES_AT_ONCE: usize = 64;
-const BYTES_AT_ONCE: usize = 1 << 20;
+const BYTES_AT_ONCE: u64 = 1 << 20;
+/// Plain batches of at most so many bytes are joined before they cross, up to so many bytes together, and Python makes
+/// slices: a slice costs an eighth of a crossing. Whoever keeps a slice keeps its neighbours in memory, and pickles them.
+const SMALL_BYTES_MAX: u64 = 4 << 10;
+const JOINED_BYTES_MAX: u64 = 32 << 10;
 
 /// What Python may ask for; see `bowstring.client.Client.iterator` for what the fields mean.
 #[derive(FromPyObject)]
@@ -59,8 +65,54 @@ pub(crate) fn start(text: &str) -> PyResult<Start> {
     }
 }
 
-/// Partition, offset, epoch and append time (microseconds since the Unix epoch) of a batch.
-type Facts = (u32, u64, Option<u64>, u64);
+/// Where a batch is among those that cross: the index, the first row and the number of rows. Then its partition, offset,
+/// epoch and append time (microseconds since the Unix epoch).
+type Facts = (usize, usize, usize, u32, u64, Option<u64>, u64);
+
+/// What crosses: small batches joined.
+struct Crossing {
+    batches: Vec<RecordBatch>,
+    facts: Vec<Facts>,
+}
+
+impl Crossing {
+    fn new(taken: Vec<Delivered>) -> Result<Self, Raised> {
+        let mut crossing = Self { batches: Vec::new(), facts: Vec::with_capacity(taken.len()) };
+        let (mut run, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        for one in taken {
+            let is_small = one.is_plain && one.bytes <= SMALL_BYTES_MAX;
+            if !is_small || bytes + one.bytes > JOINED_BYTES_MAX {
+                crossing.end(&mut run)?;
+            }
+            if run.is_empty() {
+                (rows, bytes) = (0, 0);
+            }
+            let here = one.batch.num_rows();
+            let index = crossing.batches.len();
+            crossing.facts.push((index, rows, here, one.partition.0, one.offset.0, one.epoch.map(|epoch| epoch.0), one.appended_at.0));
+            rows += here;
+            bytes += one.bytes;
+            run.push(one.batch);
+            if !is_small {
+                crossing.end(&mut run)?;
+            }
+        }
+        crossing.end(&mut run)?;
+        Ok(crossing)
+    }
+
+    /// Joins the batches of a run. Plain ones of a few KiB can always be joined.
+    fn end(&mut self, run: &mut Vec<RecordBatch>) -> Result<(), Raised> {
+        let joined = match run.as_slice() {
+            [] => return Ok(()),
+            [_] => run.swap_remove(0),
+            many => concat_batches(&many[0].schema(), many).map_err(|error| Raised::Python(internal(error)))?,
+        };
+        run.clear();
+        self.batches.push(joined);
+        Ok(())
+    }
+}
 
 /// A consumer.
 #[pyclass(module = "bowstring._native", frozen)]
@@ -85,12 +137,12 @@ impl Reading {
             return Err(error.into());
         }
         let Some(first) = self.consumer.next(wait)? else { return Ok(Vec::new()) };
-        let mut bytes = first.batch.get_array_memory_size();
+        let mut bytes = first.bytes;
         let mut taken = vec![first];
         while taken.len() < BATCHES_AT_ONCE && bytes < BYTES_AT_ONCE {
             match self.consumer.try_next() {
                 Ok(Some(delivered)) => {
-                    bytes += delivered.batch.get_array_memory_size();
+                    bytes += delivered.bytes;
                     taken.push(delivered);
                 }
                 Ok(None) => break,
@@ -123,11 +175,9 @@ impl Consumer {
     /// the end of the stream.
     #[pyo3(signature = (timeout=None))]
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(Batches, Vec<Facts>)>> {
-        let taken = self.0.wait_in_turns(py, timeout, Reading::take)?;
-        let Some(first) = taken.first() else { return Ok(None) };
-        let schema = first.batch.schema();
-        let facts = taken.iter().map(|one| (one.partition.0, one.offset.0, one.epoch.map(|epoch| epoch.0), one.appended_at.0)).collect();
-        Ok(Some((Batches::new(schema, taken.into_iter().map(|one| one.batch).collect()), facts)))
+        let Crossing { batches, facts } = self.0.wait_in_turns(py, timeout, |reading, wait| reading.take(wait).and_then(Crossing::new))?;
+        let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(None) };
+        Ok(Some((Batches::new(schema, batches), facts)))
     }
 
     /// The stream's schema as soon as it has one; none if it ended without.
@@ -138,7 +188,7 @@ impl Consumer {
 
     /// Done with all batches of the partition before `offset`. Returns at once.
     fn ack(&self, py: Python<'_>, partition: u32, offset: u64) -> PyResult<()> {
-        self.0.with(py, |reading| reading.consumer.ack(PartitionId(partition), Offset(offset)))
+        self.0.with_gil(py, |reading| reading.consumer.ack(PartitionId(partition), Offset(offset)))
     }
 
     /// Waits until all acks so far are confirmed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import decimal
 import multiprocessing
 import pickle
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -270,3 +272,46 @@ def test_waiting_for_a_batch_leaves_the_gil_to_other_threads(client: bowstring.C
     fill(client, "numbers")
     reading.join(10)
     assert got == list(range(60))
+
+
+def test_small_batches_come_one_by_one_as_they_were_appended(client: bowstring.Client) -> None:
+    schema = pa.schema(
+        {"n": pa.int64(), "b": pa.bool_(), "s": pa.string(), "l": pa.list_(pa.int32()), "d": pa.decimal128(20, 3)}
+    )
+
+    def rows(first: int, count: int) -> list[dict[str, Any]]:
+        numbers = range(first, first + count)
+        return [
+            {"n": n, "b": n % 3 == 0, "s": None if n % 5 else "x" * n, "l": list(range(n % 4)), "d": decimal.Decimal(n)}
+            for n in numbers
+        ]
+
+    sizes = [3, 0, 1, 20, 0, 7, 5000, 2, 2, 600, 1, *[5] * 200]
+    appended = [pa.RecordBatch.from_pylist(rows(index, size), schema) for index, size in enumerate(sizes)]
+    client.create_stream("small", schema=schema, max_buffered_batches=1000)
+    with client.producer("small") as producer:
+        for batch in appended:
+            producer.append(batch)
+        producer.complete()
+    with client.iterator("small", subscription=None) as iterator:
+        for offset, batch in enumerate(iterator):
+            assert (iterator.offset, batch.num_rows) == (offset, sizes[offset])
+            assert batch.equals(appended[offset])
+        assert offset == len(sizes) - 1
+    assert list(client.read("small", 0, 5, 150)) == appended[5:150]
+
+
+def test_each_small_batch_keeps_its_dictionary(client: bowstring.Client) -> None:
+    def worded(number: int) -> pa.RecordBatch:
+        words = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0], pa.int8()), [f"a{number}", f"b{number % 3}"])
+        return pa.record_batch({"w": words})
+
+    appended = [worded(number) for number in range(100)]
+    client.create_stream("worded", max_buffered_batches=1000)
+    with client.producer("worded") as producer:
+        for batch in appended:
+            producer.append(batch)
+        producer.complete()
+    taken = list(client.iterator("worded"))
+    assert taken == appended
+    assert [batch["w"].dictionary for batch in taken] == [batch["w"].dictionary for batch in appended]

@@ -1,12 +1,26 @@
-//! Acks on their way: at most one call at a time, and the newest offsets win.
+//! Acks on their way: at most one call at a time, the newest offsets win, and those that come close together travel
+//! together. A call costs both ends more than a small batch.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::options::Offsets;
+use super::retry::now;
 use super::task::OwnedTask;
 use super::watched::Watched;
 use super::{Client, Error};
 use crate::engine::{Offset, PartitionId, Retry, StreamId};
+
+/// How long after a call's answer acks wait for others to go with them; the timer makes up to two milliseconds of it.
+/// The first one after a pause goes at once.
+const LINGER: Duration = Duration::from_millis(1);
+/// Buffers below this are acked without delay: a producer would feel it.
+const LINGER_BUFFER_BYTES_MIN: u64 = 16 << 20;
+
+/// How many batches' acks go out without delay, of a stream with these limits: their room is worth more than the call.
+pub(super) fn batches_urgent(max_buffered_batches: u64, max_buffered_bytes: u64) -> u64 {
+    if max_buffered_bytes < LINGER_BUFFER_BYTES_MIN { 1 } else { (max_buffered_batches / 4).max(1) }
+}
 
 /// A consumer's acks, sent by a task of their own.
 #[derive(Debug)]
@@ -16,8 +30,8 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    pub(super) fn new(client: Client, stream: String, subscription: String, stream_id: StreamId) -> Self {
-        let pending = Arc::new(Watched::new(Pending::default()));
+    pub(super) fn new(client: Client, stream: String, subscription: String, stream_id: StreamId, batches_urgent: u64) -> Self {
+        let pending = Arc::new(Watched::new(Pending { batches_urgent, ..Pending::default() }));
         let runtime = client.runtime().clone();
         let failing = pending.clone();
         let on_panic = move |error| failing.update(|pending| pending.answered(Offsets::new(), Err(error)));
@@ -26,10 +40,20 @@ impl Acks {
     }
 
     pub(super) fn ack(&self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
-        self.pending.update(|pending| pending.add(partition, offset))
+        let (wakes, result) = self.pending.with(|pending| pending.add(partition, offset));
+        if wakes {
+            self.pending.wake();
+        }
+        result
+    }
+
+    /// What is pending goes out now.
+    pub(super) fn hurry(&self) {
+        self.pending.update(|pending| pending.hurries = !pending.offsets.is_empty());
     }
 
     pub(super) async fn flush(&self) -> Result<(), Error> {
+        self.hurry();
         self.pending.wait(Pending::settled).await
     }
 
@@ -39,26 +63,74 @@ impl Acks {
 }
 
 async fn send(client: Client, stream: String, subscription: String, stream_id: StreamId, pending: Arc<Watched<Pending>>) {
+    let mut last: Option<Instant> = None;
     loop {
-        let offsets = pending.wait(Pending::take).await;
+        pending.wait(|pending| pending.is_ready().then_some(())).await;
+        if let Some(last) = last {
+            // The time is up, or it is urgent: both are a reason to go.
+            let _ = pending.wait_until(Some(last + LINGER), |pending| pending.is_urgent().then_some(())).await;
+        }
+        let Some(offsets) = pending.with(Pending::take) else { continue };
         let result = client.ack(&stream, &subscription, &offsets, Some(stream_id)).await;
+        last = Some(now());
         pending.update(|pending| pending.answered(offsets, result));
     }
+}
+
+/// What the task that sends knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    #[default]
+    Nothing,
+    /// That there is something to send.
+    Ready,
+    /// That it is urgent.
+    Urgent,
 }
 
 /// What is to be acked and what is known of the last call.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     offsets: Offsets,
+    /// Batches by which the offsets have moved since the last call.
+    batches: u64,
+    /// So many are urgent.
+    batches_urgent: u64,
+    /// Somebody waits for the confirmation.
+    hurries: bool,
+    /// Up to where each partition is acked, to tell how far the next ack moves it.
+    newest: Offsets,
+    /// What the task that sends was woken for since the last call.
+    told: Told,
     in_flight: bool,
     /// Reported once if `retry()` allows another try, else for ever. Until then nothing is sent.
     failed: Option<Error>,
 }
 
 impl Pending {
-    fn add(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
+    /// Whether the task that sends is to be woken, and what an earlier ack was refused with.
+    fn add(&mut self, partition: PartitionId, offset: Offset) -> (bool, Result<(), Error>) {
+        let newest = self.newest.entry(partition).or_default();
+        self.batches = self.batches.saturating_add(offset.since(*newest));
+        *newest = offset.max(*newest);
         self.merge(partition, offset);
-        self.take_failure().map_or(Ok(()), Err)
+        let result = self.take_failure().map_or(Ok(()), Err);
+        let tell = match self.is_ready() {
+            false => Told::Nothing,
+            true if self.is_urgent() => Told::Urgent,
+            true => Told::Ready,
+        };
+        let wakes = tell > self.told;
+        self.told = self.told.max(tell);
+        (wakes, result)
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.offsets.is_empty() && self.failed.is_none()
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.hurries || self.batches >= self.batches_urgent
     }
 
     fn merge(&mut self, partition: PartitionId, offset: Offset) {
@@ -68,10 +140,13 @@ impl Pending {
 
     /// Everything that is to be acked, for one call; none: wait.
     fn take(&mut self) -> Option<Offsets> {
-        if self.offsets.is_empty() || self.failed.is_some() {
+        if !self.is_ready() {
             return None;
         }
         self.in_flight = true;
+        self.hurries = false;
+        self.batches = 0;
+        self.told = Told::Nothing;
         Some(std::mem::take(&mut self.offsets))
     }
 
@@ -99,7 +174,11 @@ impl Pending {
     fn take_failure(&mut self) -> Option<Error> {
         match &self.failed {
             Some(error) if error.retry() == Retry::Never => Some(error.clone()),
-            Some(_) => self.failed.take(),
+            Some(_) => {
+                // From here on acks go out again.
+                self.told = Told::Nothing;
+                self.failed.take()
+            }
             None => None,
         }
     }
@@ -119,12 +198,12 @@ mod tests {
     #[test]
     fn acks_made_during_a_call_go_out_together_and_the_newest_offset_wins() {
         let mut pending = Pending::default();
-        pending.add(P, Offset(1)).expect("nothing has failed");
+        pending.add(P, Offset(1)).1.expect("nothing has failed");
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(1))])));
         for offset in [2, 5, 3] {
-            pending.add(P, Offset(offset)).expect("nothing has failed");
+            pending.add(P, Offset(offset)).1.expect("nothing has failed");
         }
-        pending.add(PartitionId(1), Offset(7)).expect("nothing has failed");
+        pending.add(PartitionId(1), Offset(7)).1.expect("nothing has failed");
         assert!(pending.settled().is_none());
         pending.answered(Offsets::from([(P, Offset(1))]), Ok(()));
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5)), (PartitionId(1), Offset(7))])));
@@ -136,22 +215,44 @@ mod tests {
     #[test]
     fn acks_that_could_not_be_sent_are_sent_again_once_the_caller_knows() {
         let mut pending = Pending::default();
-        pending.add(P, Offset(4)).expect("nothing has failed");
+        pending.add(P, Offset(4)).1.expect("nothing has failed");
         let offsets = pending.take().expect("one to send");
         pending.answered(offsets, Err(refused(Code::Unavailable)));
         assert_eq!(pending.take(), None, "not before the error was reported");
+        pending.hurries = true;
         assert_eq!(pending.settled().expect("known").expect_err("not reached").code(), Code::Unavailable);
-        assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(4))])));
+        assert!(pending.add(P, Offset(5)).0, "the task has gone to sleep");
+        assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5))])));
     }
 
     #[test]
     fn a_refusal_for_good_is_reported_every_time() {
         let mut pending = Pending::default();
-        pending.add(P, Offset(4)).expect("nothing has failed");
+        pending.add(P, Offset(4)).1.expect("nothing has failed");
         let offsets = pending.take().expect("one to send");
         pending.answered(offsets, Err(refused(Code::SubscriptionNotFound)));
         for _ in 0..2 {
-            assert_eq!(pending.add(P, Offset(5)).expect_err("refused").code(), Code::SubscriptionNotFound);
+            assert_eq!(pending.add(P, Offset(5)).1.expect_err("refused").code(), Code::SubscriptionNotFound);
+        }
+    }
+
+    #[test]
+    fn the_first_ack_and_the_urgent_ones_wake_the_task_and_those_between_do_not() {
+        let mut pending = Pending { batches_urgent: 4, ..Pending::default() };
+        let wakes = |pending: &mut Pending, offset| pending.add(P, Offset(offset)).0;
+        assert_eq!([1, 2, 3, 4, 5].map(|offset| wakes(&mut pending, offset)), [true, false, false, true, false]);
+        assert!(pending.is_urgent());
+        assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5))])));
+        assert_eq!([6, 6, 3, 8].map(|offset| wakes(&mut pending, offset)), [true, false, false, false]);
+        assert!(!pending.is_urgent(), "three batches");
+        pending.hurries = true;
+        assert!(pending.is_urgent());
+    }
+
+    #[test]
+    fn a_small_buffers_acks_do_not_wait() {
+        for (batches, bytes, urgent) in [(64, 2 << 30, 16), (3, 2 << 30, 1), (u64::MAX, 16 << 20, u64::MAX / 4), (64, (16 << 20) - 1, 1)] {
+            assert_eq!(batches_urgent(batches, bytes), urgent);
         }
     }
 }

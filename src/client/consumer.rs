@@ -32,6 +32,11 @@ pub struct Delivered {
     pub appended_at: Timestamp,
     /// What its producer sent along.
     pub user: Bytes,
+    /// Bytes of the encoded batch: what it counted for in the coordinator, but for metadata.
+    pub bytes: u64,
+    /// Whether its columns are plain (numbers, times, booleans, strings, binary), and it came uncompressed: in memory it
+    /// has about `bytes`, and such batches can be joined without changing what is in them.
+    pub is_plain: bool,
 }
 
 /// Reads a stream: in order within a partition, each batch once per consumer, over reconnects too.
@@ -144,7 +149,7 @@ impl Consumer {
     }
 
     /// The subscription is done with all batches of the partition before `offset`. Returns at once: acks are sent in
-    /// the background, the newest for all the older ones.
+    /// the background, the newest for all the older ones, up to two milliseconds later where many come.
     ///
     /// # Errors
     /// `invalid_argument` without a subscription; what an earlier ack was refused with.
@@ -198,7 +203,8 @@ impl Consumer {
             return Err(Error::invalid("this consumer reads without a subscription, so there is nothing to ack; name one when opening it"));
         };
         let (client, plan) = (&self.client, &self.plan);
-        Ok(self.acks.get_or_insert_with(|| Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id)))
+        let new = || Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id, plan.acks_urgent);
+        Ok(self.acks.get_or_insert_with(new))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Arrow IPC messages to record batches: the body is copied once, into aligned memory, and the arrays point there.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -11,8 +11,9 @@ use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
 use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 
+use super::plain::PlainDecoder;
 use crate::wire::body::Body;
-use crate::wire::ipc::{check_compressed, inspect};
+use crate::wire::ipc::{self, Kind};
 
 /// What a message turned out to be.
 #[derive(Debug)]
@@ -27,12 +28,14 @@ pub(super) enum Decoded {
 pub(super) struct BatchDecoder {
     schema: Option<SchemaRef>,
     dictionaries: HashMap<i64, ArrayRef>,
+    /// Of the batch before.
+    plain: Option<PlainDecoder>,
 }
 
 impl BatchDecoder {
     /// A decoder that hands out `schema` itself where the coordinator sends the same again after a reconnect.
     pub(super) fn new(schema: Option<SchemaRef>) -> Self {
-        Self { schema, dictionaries: HashMap::new() }
+        Self { schema, dictionaries: HashMap::new(), plain: None }
     }
 
     /// Decodes one message, after the header guard has seen it: its lengths are the sender's claims.
@@ -40,14 +43,24 @@ impl BatchDecoder {
     /// # Errors
     /// What is wrong with the message. The bytes can be anything at all: Arrow's panics are caught.
     pub(super) fn decode(&mut self, header: &Bytes, body: &Body) -> Result<Decoded, String> {
-        inspect(header, body.len()).map_err(|error| error.to_string())?;
-        check_compressed(header, body).map_err(|error| error.to_string())?;
-        catch_unwind(AssertUnwindSafe(|| self.decode_checked(header, body)))
-            .unwrap_or_else(|_| Err("the decoder panicked on it".to_owned()))
+        if let (Some(plain), Some(schema)) = (&self.plain, &self.schema)
+            && plain.is_for(header, body.len())
+        {
+            return caught(|| plain.decode(&aligned(body), schema).map(Decoded::Batch).map_err(|error| error.to_string()));
+        }
+        let message = ipc::parse(header).map_err(|error| error.to_string())?;
+        if ipc::inspect_message(&message, body.len()).map_err(|error| error.to_string())? != Kind::Schema {
+            ipc::check_compressed(&message, body).map_err(|error| error.to_string())?;
+        }
+        caught(AssertUnwindSafe(|| self.decode_checked(&message, header, body)))
     }
 
-    fn decode_checked(&mut self, header: &Bytes, body: &Body) -> Result<Decoded, String> {
-        let message = arrow_ipc::root_as_message(header).map_err(|error| error.to_string())?;
+    /// Whether the last batch was decoded as a plain one.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.is_some()
+    }
+
+    fn decode_checked(&mut self, message: &arrow_ipc::Message<'_>, header: &Bytes, body: &Body) -> Result<Decoded, String> {
         match message.header_type() {
             MessageHeader::Schema => {
                 let table = message.header_as_schema().ok_or("a schema message without a schema")?;
@@ -64,6 +77,10 @@ impl BatchDecoder {
             MessageHeader::RecordBatch => {
                 let table = message.header_as_record_batch().ok_or("a batch message without a batch")?;
                 let schema = self.schema.clone().ok_or("a batch before the schema")?;
+                self.plain = PlainDecoder::new(header, body.len(), &table, &schema);
+                if let Some(plain) = &self.plain {
+                    return plain.decode(&aligned(body), &schema).map(Decoded::Batch).map_err(|error| error.to_string());
+                }
                 RecordBatchDecoder::try_new(&aligned(body), table, schema, &self.dictionaries, &message.version())
                     .and_then(RecordBatchDecoder::read_record_batch)
                     .map(Decoded::Batch)
@@ -74,11 +91,17 @@ impl BatchDecoder {
     }
 
     fn set_schema(&mut self, schema: Schema) -> SchemaRef {
+        self.plain = None;
         match &self.schema {
             Some(known) if **known == schema => known.clone(),
             _ => self.schema.insert(Arc::new(schema)).clone(),
         }
     }
+}
+
+/// Arrow's decoder panics on some of what no guard finds.
+fn caught(decode: impl FnOnce() -> Result<Decoded, String> + UnwindSafe) -> Result<Decoded, String> {
+    catch_unwind(decode).unwrap_or_else(|_| Err("the decoder panicked on it".to_owned()))
 }
 
 /// The body in memory aligned to 64 bytes, so that no array has to be copied again.

@@ -10,6 +10,7 @@ use arrow_ipc::writer::{DictionaryHandling, IpcWriteOptions, StreamEncoder};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bytes::{Bytes, BytesMut};
 
+use super::plain::PlainEncoder;
 use super::{Compression, Error};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::body::Body;
@@ -29,6 +30,7 @@ pub(super) struct BatchEncoder {
     wire_schema: StreamSchema,
     options: IpcWriteOptions,
     encoder: StreamEncoder,
+    plain: Option<PlainEncoder>,
     dictionaries: Arc<DictionarySet>,
 }
 
@@ -45,7 +47,8 @@ impl BatchEncoder {
             .with_dictionary_handling(DictionaryHandling::Delta);
         let wire_schema = StreamSchema::parse(schema_header(&schema, &options)?)?;
         let encoder = new_encoder(&schema, &options)?;
-        Ok(Self { schema, wire_schema, options, encoder, dictionaries: DictionarySet::empty() })
+        let plain = if compression.is_none() { PlainEncoder::new(&schema, COPY_BYTES_MAX) } else { None };
+        Ok(Self { schema, wire_schema, options, encoder, plain, dictionaries: DictionarySet::empty() })
     }
 
     /// The schema message's header, as the first message of a `DoPut` carries it.
@@ -55,6 +58,10 @@ impl BatchEncoder {
 
     pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<EncodedBatch, Error> {
         self.check_schema(batch.schema_ref())?;
+        if let Some(message) = self.plain.as_mut().and_then(|plain| plain.encode(batch)) {
+            let rows = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
+            return Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: Bytes::new(), rows });
+        }
         let buffers = match self.encoder.encode(batch) {
             Ok(buffers) => buffers,
             Err(error) => {

@@ -56,6 +56,7 @@ mod generated {
 mod handle;
 mod local;
 mod options;
+mod plain;
 mod prefetch;
 mod producer;
 mod put;

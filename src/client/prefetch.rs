@@ -13,16 +13,9 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// Taken by the caller under one lock: many small batches, or one large.
 const TAKE_BYTES: u64 = 256 << 10;
 
-/// A batch that waits for the caller.
-#[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) delivered: Delivered,
-    pub(super) bytes: u64,
-}
-
 #[derive(Debug)]
 pub(super) struct Prefetch {
-    ready: VecDeque<Ready>,
+    ready: VecDeque<Delivered>,
     bytes: u64,
     batches_max: usize,
     bytes_max: u64,
@@ -56,9 +49,9 @@ impl Prefetch {
     }
 
     /// Puts batches in, in order. One that came before (a resend after a reconnect) is dropped.
-    pub(super) fn put(&mut self, batches: impl IntoIterator<Item = Ready>) {
+    pub(super) fn put(&mut self, batches: impl IntoIterator<Item = Delivered>) {
         for batch in batches {
-            let Delivered { partition, offset, .. } = batch.delivered;
+            let Delivered { partition, offset, .. } = batch;
             if self.next.get(&partition).is_some_and(|next| offset < *next) {
                 continue;
             }
@@ -74,7 +67,7 @@ impl Prefetch {
         while let Some(batch) = self.ready.pop_front() {
             self.bytes -= batch.bytes;
             bytes += batch.bytes;
-            taken.push_back(batch.delivered);
+            taken.push_back(batch);
             if self.ready.front().is_none_or(|next| bytes + next.bytes > TAKE_BYTES) {
                 return Some(Ok(true));
             }

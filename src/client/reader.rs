@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use arrow_flight::Ticket;
 use arrow_schema::SchemaRef;
+use bytes::Bytes;
 use http_body_util::Full;
 
+use super::acks::batches_urgent;
 use super::call::{Answers, DO_GET};
 use super::decode::{BatchDecoder, Decoded};
 use super::options::{Offsets, ReadStart};
-use super::prefetch::{Prefetch, Ready};
+use super::prefetch::Prefetch;
 use super::retry::{Backoff, STEADY, now};
 use super::watched::Watched;
 use super::{Client, ConsumerOptions, Delivered, Error};
 use crate::engine::{Code, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
 use crate::wire::command::GetCommand;
-use crate::wire::frame::{FlightHead, FrameReader, frame_proto};
+use crate::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
 use crate::wire::metadata::BatchMetadata;
 use crate::wire::proto::StreamDescription;
 use crate::wire::schema::StreamSchema;
@@ -32,6 +34,8 @@ pub(super) struct ReadPlan {
     pub(super) stream_id: StreamId,
     pub(super) partitions: Vec<PartitionId>,
     ends: Offsets,
+    /// How many batches' acks go out without delay.
+    pub(super) acks_urgent: u64,
 }
 
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
@@ -67,11 +71,13 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         partitions: Some(partitions.iter().map(|partition| partition.0).collect()),
         subscription: options.subscription,
         start: None,
-        end: (!ends.is_empty()).then(|| plain(&ends)),
+        end: (!ends.is_empty()).then(|| as_numbers(&ends)),
         stream_id: Some(description.stream_id),
         batches_max: None,
     };
-    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends }, starts, schema))
+    let limits = description.options.unwrap_or_default();
+    let acks_urgent = batches_urgent(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
+    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends, acks_urgent }, starts, schema))
 }
 
 async fn find_stream(client: &Client, stream: &str, options: &ConsumerOptions) -> Result<StreamDescription, Error> {
@@ -112,7 +118,7 @@ async fn starts(
     Ok(starts)
 }
 
-fn plain(offsets: &Offsets) -> std::collections::BTreeMap<u32, u64> {
+fn as_numbers(offsets: &Offsets) -> std::collections::BTreeMap<u32, u64> {
     offsets.iter().map(|(partition, offset)| (partition.0, offset.0)).collect()
 }
 
@@ -155,7 +161,7 @@ impl Reader {
         let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket()?)));
         let mut connection = Connection {
             answers: Answers::open(channel, DO_GET, request, connector.url.clone()).await?,
-            frames: FrameReader::new(connector.options.message_bytes_max),
+            frames: FrameReader::new(connector.options.message_bytes_max, Small::Shared),
             decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone())),
             pending: Vec::new(),
             pending_bytes: 0,
@@ -166,7 +172,7 @@ impl Reader {
 
     fn ticket(&self) -> Result<Ticket, Error> {
         let mut command = self.plan.command.clone();
-        command.start = Some(self.prefetch.with(|prefetch| plain(&prefetch.next)));
+        command.start = Some(self.prefetch.with(|prefetch| as_numbers(&prefetch.next)));
         let command = serde_json::to_vec(&command).map_err(|error| Error::protocol(error.to_string()))?;
         Ok(Ticket { ticket: command.into() })
     }
@@ -178,7 +184,7 @@ struct Connection<'a> {
     frames: FrameReader,
     decoder: BatchDecoder,
     /// Decoded, not yet in the prefetch: small batches go there together. Empty whenever this waits.
-    pending: Vec<Ready>,
+    pending: Vec<Delivered>,
     pending_bytes: u64,
     prefetch: &'a Watched<Prefetch>,
 }
@@ -251,10 +257,12 @@ impl Connection<'_> {
                     offset: Offset(metadata.offset),
                     epoch: metadata.epoch.map(Epoch),
                     appended_at: Timestamp(metadata.appended_at_micros),
-                    user: metadata.user,
+                    user: Bytes::copy_from_slice(&metadata.user),
+                    bytes,
+                    is_plain: self.decoder.is_plain(),
                 };
                 self.pending_bytes += bytes;
-                self.pending.push(Ready { delivered, bytes });
+                self.pending.push(delivered);
                 Ok(())
             }
             Ok(Decoded::Schema(_) | Decoded::Dictionary) => Ok(()),

@@ -11,6 +11,10 @@ use crate::engine::{Code, PartitionId, Retry, StreamId};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::proto::Receipt;
 
+/// While sent batches are not confirmed yet, smaller ones than this together wait for company (as bytes do in Nagle's
+/// algorithm, RFC 896): sent one by one they cost both ends several times as much. The wait is a round trip at most.
+const LINGER_BYTES: u64 = 64 << 10;
+
 /// A batch on its way.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -52,6 +56,8 @@ struct Lane {
     number: u64,
     /// Next ordinal to send; none until the coordinator has said where to resume.
     cursor: Option<u64>,
+    /// Bytes of the batches from the cursor on.
+    unsent_bytes: u64,
     waker: Option<Waker>,
 }
 
@@ -136,9 +142,16 @@ impl Window {
         }
         if let Some(entry) = entry.take() {
             self.bytes += entry.bytes;
+            self.lane.unsent_bytes += entry.bytes;
             self.entries.push_back(entry);
         }
-        Some(Ok(self.lane.waker.take()))
+        Some(Ok(if self.is_due() { self.lane.waker.take() } else { None }))
+    }
+
+    /// Whether what is unsent goes now, or waits for company.
+    fn is_due(&self) -> bool {
+        let in_flight = self.lane.cursor.is_some_and(|cursor| cursor > self.first);
+        !in_flight || self.closing || self.lane.unsent_bytes >= LINGER_BYTES
     }
 
     /// The error to report, if there is one; see `failed`.
@@ -185,7 +198,7 @@ impl Window {
     /// A new connection takes over: gives its number.
     pub(super) fn open_lane(&mut self) -> u64 {
         let waker = self.lane.waker.take();
-        self.lane = Lane { number: self.lane.number + 1, cursor: None, waker: None };
+        self.lane = Lane { number: self.lane.number + 1, ..Lane::default() };
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -205,6 +218,7 @@ impl Window {
         }
         self.acked(next_ordinal)?;
         self.lane.cursor = Some(next_ordinal);
+        self.lane.unsent_bytes = self.bytes;
         if let Some(waker) = self.lane.waker.take() {
             waker.wake();
         }
@@ -223,6 +237,11 @@ impl Window {
             self.stored += 1;
         }
         self.in_doubt &= !self.entries.is_empty();
+        if self.is_due()
+            && let Some(waker) = self.lane.waker.take()
+        {
+            waker.wake();
+        }
         Ok(news > 0)
     }
 
@@ -235,6 +254,10 @@ impl Window {
             self.lane.waker = Some(waker.clone());
             return Next::Wait;
         };
+        if !self.is_due() {
+            self.lane.waker = Some(waker.clone());
+            return Next::Wait;
+        }
         let skip = usize::try_from(cursor.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let mut bytes = 0;
         let mut batches = Vec::new();
@@ -247,6 +270,7 @@ impl Window {
         }
         if !batches.is_empty() {
             self.in_doubt = true;
+            self.lane.unsent_bytes -= bytes;
             self.lane.cursor = batches.last().map(|(ordinal, _)| ordinal + 1);
             return Next::Batches(batches);
         }
@@ -278,6 +302,7 @@ impl Window {
     fn clear(&mut self) {
         self.entries.clear();
         self.bytes = 0;
+        self.lane.unsent_bytes = 0;
         self.in_doubt = false;
     }
 }
@@ -456,6 +481,56 @@ mod tests {
         assert!(push(&mut window, 1), "more is taken, and dropped");
         assert!(window.is_empty());
         assert_eq!(window.finished().expect("known").expect("no error"), None);
+    }
+
+    #[test]
+    fn small_batches_wait_for_company_while_others_are_in_flight_and_no_longer() {
+        let mut window = window(100, 1 << 30);
+        let lane = window.open_lane();
+        window.resume(0, STREAM).expect("a fresh start");
+        push(&mut window, 1);
+        assert_eq!(ordinals(&mut window, lane), [0], "nothing is in flight");
+        push(&mut window, 1);
+        push(&mut window, 1);
+        assert!(ordinals(&mut window, lane).is_empty());
+        window.acked(1).expect("one was sent");
+        assert_eq!(ordinals(&mut window, lane), [1, 2]);
+        push(&mut window, LINGER_BYTES - 1);
+        assert!(ordinals(&mut window, lane).is_empty());
+        push(&mut window, 1);
+        assert_eq!(ordinals(&mut window, lane), [3, 4], "enough to go alone");
+        push(&mut window, 1);
+        window.acked(4).expect("four were sent");
+        assert!(ordinals(&mut window, lane).is_empty(), "one is still in flight");
+        window.close();
+        assert_eq!(ordinals(&mut window, lane), [5], "no company will come");
+    }
+
+    #[test]
+    fn whoever_waits_for_company_is_woken_when_there_is_reason_to_go() {
+        let waits = || {
+            let mut window = window(100, 1 << 30);
+            let lane = window.open_lane();
+            window.resume(0, STREAM).expect("a fresh start");
+            push(&mut window, 1);
+            assert_eq!(ordinals(&mut window, lane), [0]);
+            assert!(ordinals(&mut window, lane).is_empty());
+            assert!(window.lane.waker.is_some());
+            push(&mut window, 1);
+            assert!(window.lane.waker.is_some(), "not for one small batch");
+            window
+        };
+        let reasons: [fn(&mut Window); 4] = [
+            |window| assert!(push(window, LINGER_BYTES)),
+            |window| drop(window.acked(1)),
+            |window| drop(window.close()),
+            |window| drop(window.resume(1, STREAM)),
+        ];
+        for reason in reasons {
+            let mut window = waits();
+            reason(&mut window);
+            assert!(window.lane.waker.is_none());
+        }
     }
 
     #[test]

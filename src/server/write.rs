@@ -18,10 +18,14 @@ use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutTarget;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::error::WireError;
-use crate::wire::frame::{FlightHead, FrameReader};
+use crate::wire::frame::{FlightHead, FrameReader, Small};
 use crate::wire::ipc::{self, Kind, Message};
 use crate::wire::metadata::{AppendMetadata, AppendResult};
 use crate::wire::schema::{DictionaryIds, StreamSchema};
+
+/// Headers up to this size are compared with the next batch's. A small message's header holds on to all of it: to 16 KiB
+/// per connection.
+const HEADER_BYTES_KEPT: usize = 8 << 10;
 
 /// Serves one `DoPut`: reads `body` to its end and appends what it carries.
 ///
@@ -40,7 +44,7 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut input = Input { body, frames: FrameReader::new(coordinator.options().message_bytes_max) };
+    let mut input = Input { body, frames: FrameReader::new(coordinator.options().message_bytes_max, Small::Copied) };
     let Some(first) = input.head().await? else { return Err(Error::Wire(WireError::missing_descriptor())) };
     coordinator.check_running()?;
     let mut writing = Writing::open(coordinator, &first, deadline)?;
@@ -114,6 +118,13 @@ enum Route {
     RoundRobin,
 }
 
+/// The last batch's header and the length of its body, and what they were found to be: small batches are often alike.
+struct Inspected {
+    header: Bytes,
+    body_len: u64,
+    kind: Kind,
+}
+
 /// One `DoPut` under way.
 struct Writing {
     cell: Arc<StreamCell>,
@@ -126,6 +137,7 @@ struct Writing {
     ids: DictionaryIds,
     dictionaries: Arc<DictionarySet>,
     next_ordinal: u64,
+    inspected: Inspected,
     spool: SpoolFile,
     append_timeout: Option<Duration>,
     deadline: Option<Instant>,
@@ -167,6 +179,7 @@ impl Writing {
             ids,
             dictionaries: DictionarySet::empty(),
             next_ordinal,
+            inspected: Inspected { header: Bytes::new(), body_len: 0, kind: Kind::Empty },
             spool: coordinator.spool().file(),
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
             deadline,
@@ -220,7 +233,7 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        match self.schema.inspect(&head.header, head.body_len)? {
+        match self.inspect(&head)? {
             Kind::Empty => input.body().await.map(drop),
             Kind::Schema => {
                 self.ids = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
@@ -240,7 +253,20 @@ impl Writing {
         }
     }
 
-    /// Room first, then the body: what waits for room stays in the client and in the connection's window.
+    /// [`StreamSchema::inspect`], once for batches of the same shape.
+    fn inspect(&mut self, head: &FlightHead) -> Result<Kind, Error> {
+        if self.inspected.body_len == head.body_len && self.inspected.header == head.header {
+            return Ok(self.inspected.kind);
+        }
+        let kind = self.schema.inspect(&head.header, head.body_len)?;
+        if matches!(kind, Kind::Batch { .. }) && head.header.len() <= HEADER_BYTES_KEPT {
+            self.inspected = Inspected { header: head.header.clone(), body_len: head.body_len, kind };
+        }
+        Ok(kind)
+    }
+
+    /// Room first, then the body: what waits for room stays in the client and in the connection's window, but for one small
+    /// message.
     async fn take_batch<B>(
         &mut self,
         input: &mut Input<B>,

@@ -65,7 +65,7 @@ pub enum Kind {
 }
 
 /// The header, verified.
-pub(super) fn parse(header: &[u8]) -> Result<arrow_ipc::Message<'_>, WireError> {
+pub(crate) fn parse(header: &[u8]) -> Result<arrow_ipc::Message<'_>, WireError> {
     if header.len() as u64 > HEAD_BYTES_MAX {
         return Err(WireError::HeadTooLarge { bytes: header.len() as u64, limit: HEAD_BYTES_MAX });
     }
@@ -96,7 +96,7 @@ pub fn inspect(header: &[u8], body_len: u64) -> Result<Kind, WireError> {
 }
 
 /// [`inspect`] for a header that is verified already.
-pub(super) fn inspect_message(message: &arrow_ipc::Message<'_>, body_len: u64) -> Result<Kind, WireError> {
+pub(crate) fn inspect_message(message: &arrow_ipc::Message<'_>, body_len: u64) -> Result<Kind, WireError> {
     if u64::try_from(message.bodyLength()).ok() != Some(body_len) {
         return Err(WireError::malformed(format!("the header says a body of {} bytes, but {body_len} came", message.bodyLength())));
     }
@@ -168,12 +168,8 @@ fn check_buffer(offset: i64, length: i64, free_from: u64, body_len: u64) -> Resu
 ///
 /// # Errors
 /// [`WireError::Malformed`], [`WireError::DecompressedTooLarge`].
-pub fn check_compressed(header: &[u8], body: &Body) -> Result<(), WireError> {
-    let message = parse(header)?;
-    if message.header_type() == MessageHeader::Schema {
-        return Ok(());
-    }
-    let batch = values(&message)?;
+pub(crate) fn check_compressed(message: &arrow_ipc::Message<'_>, body: &Body) -> Result<(), WireError> {
+    let batch = values(message)?;
     let Some(compression) = batch.compression() else { return Ok(()) };
     let mut decompressed = Decompressed::new(&compression, body)?;
     batch.buffers().iter().flatten().try_for_each(|buffer| decompressed.size(buffer).map(drop))

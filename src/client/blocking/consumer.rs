@@ -87,7 +87,10 @@ impl Consumer {
     /// As [`client::Consumer::flush_acks`](crate::client::Consumer::flush_acks), and `timeout`.
     pub fn flush_acks<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<(), E> {
         match self.inner.get_mut()?.open_acks() {
-            Some(acks) => Ok(wait.on(acks.pending(), "acks to be confirmed", StoredState::Unknown, Pending::settled)??),
+            Some(acks) => {
+                acks.hurry();
+                Ok(wait.on(acks.pending(), "acks to be confirmed", StoredState::Unknown, Pending::settled)??)
+            }
             None => Ok(()),
         }
     }

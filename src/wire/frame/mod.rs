@@ -12,7 +12,7 @@ mod writer;
 use bytes::Bytes;
 
 pub use proto::{ProtoReader, frame_proto};
-pub use reader::FrameReader;
+pub use reader::{FrameReader, Small};
 pub use writer::FrameWriter;
 
 use super::error::WireError;

@@ -9,14 +9,27 @@ use crate::wire::error::WireError;
 /// Tag and length of a field have at most ten bytes each.
 const FIELD_HEAD_MAX: usize = 20;
 
-/// Parts and bodies below this are copied out of the chunk they came in: a batch of 1 KiB that is kept would
-/// otherwise hold on to a chunk of 1 MiB, which no limit counts.
-const COPIED_BELOW: usize = 16 << 10;
+/// Messages, parts and bodies below this are small.
+const SMALL_BELOW: usize = 16 << 10;
+
+/// Field tags and lengths have fewer bytes than this together. More beside the parts that are kept is a descriptor, or
+/// of no use.
+const OVERHEAD_MAX: u64 = 64;
+
+/// What becomes of small messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Small {
+    /// They are copied out of the chunk they came in: a batch of 1 KiB that is kept would otherwise hold on to a
+    /// chunk of 1 MiB, which no limit counts.
+    Copied,
+    /// They hold on to the chunk they came in: for who decodes at once and keeps nothing.
+    Shared,
+}
 
 /// Reads `FlightData` messages from chunks cut anywhere.
 ///
 /// Give it what was received with [`push`](Self::push), then ask for [`head`](Self::head) and, after each head, for
-/// [`body`](Self::body). After an error it is of no more use.
+/// [`body`](Self::body). After an error it is of no more use. A small message is taken in whole, body and all.
 #[derive(Debug)]
 pub struct FrameReader {
     rope: Rope,
@@ -26,12 +39,15 @@ pub struct FrameReader {
     head_bytes: u64,
     early_body: Body,
     message_bytes_max: u64,
+    small: Small,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// Between messages.
     Prefix,
+    /// At the start of a message of so many bytes, small enough to be taken in one piece.
+    Whole { len: usize },
     /// Inside a message, so many bytes before its end.
     Fields { left: usize },
     /// The head was given; the body has so many bytes, or was met before the message's last field.
@@ -51,7 +67,7 @@ enum Field {
 impl FrameReader {
     /// Takes messages of up to so many bytes.
     #[must_use]
-    pub fn new(message_bytes_max: u64) -> Self {
+    pub fn new(message_bytes_max: u64, small: Small) -> Self {
         Self {
             rope: Rope::default(),
             state: State::Prefix,
@@ -59,6 +75,7 @@ impl FrameReader {
             head_bytes: 0,
             early_body: Body::new(),
             message_bytes_max,
+            small,
         }
     }
 
@@ -86,7 +103,15 @@ impl FrameReader {
                     self.head = FlightHead::default();
                     self.head_bytes = 0;
                     self.early_body = Body::new();
-                    self.state = State::Fields { left };
+                    self.state = if left < SMALL_BELOW { State::Whole { len: left } } else { State::Fields { left } };
+                }
+                State::Whole { len } => {
+                    if self.rope.len() < len {
+                        return Ok(None);
+                    }
+                    let message = self.take_small(len);
+                    self.fields(&message)?;
+                    self.state = State::Fields { left: 0 };
                 }
                 State::Fields { left: 0 } => {
                     self.head.body_len = self.early_body.len();
@@ -151,18 +176,69 @@ impl FrameReader {
         self.rope.skip(head.bytes);
         let content = self.take(head.content);
         match head.number {
-            DESCRIPTOR => self.head.descriptor = content.contiguous(),
-            HEADER => self.head.header = content.contiguous(),
-            METADATA => self.head.metadata = content.contiguous(),
             BODY => self.early_body = content,
-            // Of a newer version of Flight.
-            _ => {}
+            number => self.set(number, content.contiguous()),
         }
         Ok(Field::Taken { left: left - whole })
     }
 
+    /// All fields of a message that is there whole.
+    fn fields(&mut self, message: &Bytes) -> Result<(), WireError> {
+        let mut at = 0;
+        while at < message.len() {
+            let Some(head) = FieldHead::parse(&message[at..])? else {
+                return Err(WireError::malformed("a protobuf field that is cut short"));
+            };
+            let start = at + head.bytes;
+            let end = start.saturating_add(head.content);
+            if end > message.len() {
+                return Err(WireError::malformed("a protobuf field that goes beyond its message"));
+            }
+            let content = message.slice(start..end);
+            match head.number {
+                BODY => self.early_body = Body::from(content),
+                number => self.set(number, content),
+            }
+            at = end;
+        }
+        if self.small == Small::Copied && message.len() as u64 > self.kept_bytes() + OVERHEAD_MAX {
+            self.own_parts();
+        }
+        Ok(())
+    }
+
+    /// Bytes of the parts that are kept, and counted by whoever keeps them.
+    fn kept_bytes(&self) -> u64 {
+        (self.head.header.len() + self.head.metadata.len()) as u64 + self.early_body.len()
+    }
+
+    /// The parts as copies: what else is in their message is not held with them.
+    fn own_parts(&mut self) {
+        for part in [&mut self.head.descriptor, &mut self.head.header, &mut self.head.metadata] {
+            *part = Bytes::copy_from_slice(part);
+        }
+        self.early_body = Body::from(Bytes::copy_from_slice(&self.early_body.contiguous()));
+    }
+
+    fn set(&mut self, number: u32, content: Bytes) {
+        match number {
+            DESCRIPTOR => self.head.descriptor = content,
+            HEADER => self.head.header = content,
+            METADATA => self.head.metadata = content,
+            // Of a newer version of Flight.
+            _ => {}
+        }
+    }
+
     fn take(&mut self, len: usize) -> Body {
-        if len < COPIED_BELOW { Body::from(self.rope.take_copy(len)) } else { self.rope.take(len) }
+        if len < SMALL_BELOW { Body::from(self.take_small(len)) } else { self.rope.take(len) }
+    }
+
+    fn take_small(&mut self, len: usize) -> Bytes {
+        match self.small {
+            Small::Copied => self.rope.take_copy(len),
+            Small::Shared => self.rope.take_shared(len),
+        }
     }
 }
 

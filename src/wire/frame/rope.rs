@@ -110,6 +110,21 @@ impl Rope {
         body
     }
 
+    /// Takes the first `len` bytes, which are there, in one piece: copied only where they lie in several chunks.
+    pub(super) fn take_shared(&mut self, len: usize) -> Bytes {
+        match self.chunks.front_mut() {
+            Some(front) if front.bytes.len() >= len => {
+                self.len -= len;
+                let taken = front.bytes.split_to(len);
+                if front.bytes.is_empty() {
+                    self.chunks.pop_front();
+                }
+                taken
+            }
+            _ => self.take_copy(len),
+        }
+    }
+
     /// Takes the first `len` bytes, which are there, as memory of their own: it holds nothing of the chunks.
     pub(super) fn take_copy(&mut self, len: usize) -> Bytes {
         let mut copy = BytesMut::with_capacity(len);
