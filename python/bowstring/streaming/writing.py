@@ -104,9 +104,10 @@ def write_task(
     it at once by ending the stream.
     """
     client = client_of(options.url, options.connect_timeout)
-    names = (identity.producer, identity.run, identity.epoch)
-    if reopen and client.open_epoch(options.stream, *names) == "already_committed":
-        return TaskResult(identity, None)
+    if reopen:
+        state = client.open_epoch(options.stream, identity.producer, identity.run, identity.epoch)
+        if state == "already_committed":
+            return TaskResult(identity, None)
     try:
         return TaskResult(identity, _append_all(client, options, target, identity, batches))
     except bowstring.BowstringError as error:
