@@ -177,8 +177,7 @@ pub(super) fn start(start: proto::Start) -> Start {
     }
 }
 
-/// The receipts of a commit, if they are of this stream.
-/// The writers that an epoch's receipts name. Those of another epoch are none of its.
+/// The writers that a commit's receipts name, if they are of this stream and of the epoch.
 pub(super) fn receipts(cell: &StreamCell, epoch: u64, receipts: &[proto::Receipt]) -> Result<Vec<(Task, Attempt)>, Error> {
     let receipt = |receipt: &proto::Receipt| {
         cell.check_id(Some(crate::engine::StreamId(receipt.stream_id)))?;

@@ -74,8 +74,9 @@ struct Range {
     next: Offset,
     /// Exclusive; none: follows the stream.
     end: Option<Offset>,
-    /// Whether the reader named the start and the end itself.
-    exact: bool,
+    /// Whether reading goes on after batches that the stream has dropped by policy. A reader that named the start and the
+    /// end itself wants those batches and no others.
+    skips_gaps: bool,
 }
 
 /// One `DoGet` under way.
@@ -163,9 +164,8 @@ impl Reading {
             return Ok(Vec::new());
         }
         let read = match self.cell.read(range.partition, range.next, batches_max, BYTES_AT_ONCE) {
-            // The stream drops its oldest batches by policy: go on after the gap, which the offsets show. A reader that
-            // named both ends wants those batches and no others.
-            Err(error) if error.code() == Code::OffsetGone && !range.exact && self.cell.options().full_policy == FullPolicy::DropOldest => {
+            // The offsets show the gap.
+            Err(error) if error.code() == Code::OffsetGone && range.skips_gaps => {
                 let earliest = self.cell.range(range.partition)?.0;
                 range.next = range.end.map_or(earliest, |end| end.min(earliest));
                 return self.take(index);
@@ -213,16 +213,17 @@ fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Resul
         (None, Some(subscription)) => cell.cursor(subscription, partition)?,
         (None, None) => earliest,
     };
-    let exact = given(&target.start).is_some() && given(&target.end).is_some();
+    let is_exact = given(&target.start).is_some() && given(&target.end).is_some();
+    let skips_gaps = !is_exact && cell.options().full_policy == FullPolicy::DropOldest;
     let end = given(&target.end).or((!target.follow).then_some(visible_end));
     if !target.follow && end.is_some_and(|end| end > visible_end) {
         let offset = end.unwrap_or(visible_end);
         return Err(Error::Engine(crate::engine::Error::OffsetAhead { partition, offset, end: visible_end }));
     }
-    if next < earliest && (exact || cell.options().full_policy != FullPolicy::DropOldest) {
+    if next < earliest && !skips_gaps {
         return Err(Error::Engine(crate::engine::Error::OffsetGone { partition, offset: next, earliest }));
     }
-    Ok(Range { partition, next, end, exact })
+    Ok(Range { partition, next, end, skips_gaps })
 }
 
 /// The batch's bytes, from wherever they are.

@@ -104,9 +104,10 @@ def write_task(
     it at once by ending the stream.
     """
     client = client_of(options)
-    names = (identity.producer, identity.run, identity.epoch)
-    if reopen and client.open_epoch(options.stream, *names) == "already_committed":
-        return TaskResult(identity, None)
+    if reopen:
+        state = client.open_epoch(options.stream, identity.producer, identity.run, identity.epoch)
+        if state == "already_committed":
+            return TaskResult(identity, None)
     try:
         return TaskResult(identity, _append_all(client, options, target, identity, batches))
     except bowstring.BowstringError as error:
@@ -188,4 +189,6 @@ def abort_epoch(
     found = [result for result in results if isinstance(result, TaskResult)]
     identity = found[0].identity if found else fallback
     if identity is not None:
-        client_of(options).abort_epoch(options.stream, identity.producer, identity.run, identity.epoch)
+        client_of(options.url, options.connect_timeout).abort_epoch(
+            options.stream, identity.producer, identity.run, identity.epoch
+        )

@@ -31,7 +31,8 @@ const ACK_GRACE: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Without --follow it reads what is there now and ends; with it, until the stream is complete, or Ctrl-C.
 Without --subscription nothing is remembered: the next get reads the same again. With one, reading starts after what
-it has acked, and --ack acks each batch once it is written, for Parquet and Arrow files at their end. A batch that --limit cuts is not acked.
+it has acked, and --ack acks each batch once it is written, for Parquet and Arrow files at their end. A batch that
+--limit cuts is not acked.
 A table shows 50 rows, with --follow or --ack of each batch. Parquet and Arrow files can be read once get has ended,
 by itself or by Ctrl-C.
 
