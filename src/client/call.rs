@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use tower::Service;
 
 use super::Error;
+use super::connection::Connector;
 
 /// Path of Flight's `DoPut`.
 pub(super) const DO_PUT: &str = "/arrow.flight.protocol.FlightService/DoPut";
@@ -24,8 +25,18 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Starts a call; gives its answers once the response's headers are there.
-    pub(super) async fn open(mut channel: Channel, path: &'static str, body: tonic::body::Body, url: Arc<str>) -> Result<Self, Error> {
+    /// Starts a call; gives its answers once the response's headers are there. A coordinator sends them before it looks
+    /// for batches or room: one that takes longer than `ping_timeout` takes connections and serves none.
+    ///
+    /// # Errors
+    /// The call's status; `unavailable` if the connection breaks, or the answer does not begin in time.
+    pub(super) async fn open(connector: &Connector, channel: Channel, path: &'static str, body: tonic::body::Body) -> Result<Self, Error> {
+        let (url, limit) = (&connector.url, connector.options.ping_timeout);
+        let opened = tokio::time::timeout(limit, Self::begin(channel, path, body, url.clone())).await;
+        opened.unwrap_or_else(|_| Err(Error::ConnectionLost { url: url.clone(), reason: format!("no answer within {limit:?}").into() }))
+    }
+
+    async fn begin(mut channel: Channel, path: &'static str, body: tonic::body::Body, url: Arc<str>) -> Result<Self, Error> {
         let request = Request::post(path)
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")

@@ -16,7 +16,8 @@ pub struct ClientOptions {
     /// How long a call, an append or a read keeps trying while the coordinator cannot be reached or is shutting
     /// down, counted from the first failure. Default 60 s: a restart on another machine fits.
     pub retry_deadline: Duration,
-    /// A connection that answers no HTTP/2 ping for this long counts as broken. Default 10 s.
+    /// A connection that answers no HTTP/2 ping, or does not begin to answer a read or append, for this long counts as
+    /// broken. Default 10 s.
     pub ping_timeout: Duration,
     /// Whether data goes by the coordinator's Unix socket if the URL is TCP and the coordinator is on this host; it
     /// is found without being asked for. Default true. Control calls always go to the URL.

@@ -160,7 +160,7 @@ impl Reader {
         let channel = connector.connect_data().await?;
         let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket()?)));
         let mut connection = Connection {
-            answers: Answers::open(channel, DO_GET, request, connector.url.clone()).await?,
+            answers: Answers::open(connector, channel, DO_GET, request).await?,
             frames: FrameReader::new(connector.options.message_bytes_max, Small::Shared),
             decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone())),
             pending: Vec::new(),

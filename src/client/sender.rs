@@ -75,7 +75,7 @@ impl Sender {
         let channel = connector.connect_data().await?;
         let body = PutBody::new(self.window.clone(), &self.descriptor()?, &self.schema_header);
         let _lane = LaneGuard(&self.window);
-        let mut answers = Answers::open(channel, DO_PUT, tonic::body::Body::new(body), connector.url.clone()).await?;
+        let mut answers = Answers::open(connector, channel, DO_PUT, tonic::body::Body::new(body)).await?;
         let mut results = ProtoReader::<PutResult>::new(ANSWER_BYTES_MAX);
         let mut opened = false;
         let mut receipt = None;

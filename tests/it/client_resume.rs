@@ -166,3 +166,23 @@ async fn a_stream_that_is_made_anew_is_not_mistaken_for_the_former_one(on: Trans
     let description = direct.describe_stream("s").await.expect("the new one");
     assert_eq!(description.partitions[0].end, 0, "nothing of the old producer's is in the new stream");
 }
+
+#[tokio::test]
+async fn a_server_that_takes_calls_and_never_answers_is_given_up() {
+    let silent = axum::Router::new().fallback(std::future::pending::<()>);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("grpc://{}", listener.local_addr().expect("bound"));
+    let routes = tonic::service::Routes::from(silent);
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let serving = tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming));
+
+    let short = Duration::from_millis(200);
+    let options = ClientOptions { retry_deadline: short, ping_timeout: short, local_socket: false, ..ClientOptions::default() };
+    let client = Client::connect(&url, options).await.expect("it takes connections");
+    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+    producer.append(&numbered(0, 1), None, Bytes::new()).await.expect("room");
+    let error = soon(producer.flush()).await.expect_err("nobody answers");
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.to_string().contains("no answer within 200ms"), "{error}");
+    serving.abort();
+}
