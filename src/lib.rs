@@ -7,6 +7,8 @@ pub mod client;
 pub mod engine;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod shared;
 #[cfg(feature = "server")]
 pub mod storage;
 #[cfg(feature = "wire")]

@@ -52,6 +52,10 @@ pub(super) struct ClientSettings {
     #[arg(long, value_name = "BOOL", env = "BOWSTRING_LOCAL_SOCKET", help_heading = "Connection")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) local_socket: Option<bool>,
+    /// Whether bodies of batches go by shared memory then [default: true]
+    #[arg(long, value_name = "BOOL", env = "BOWSTRING_SHARED_MEMORY", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shared_memory: Option<bool>,
 }
 
 /// What `bowstring serve` can be told; None is the server's default.
@@ -66,6 +70,10 @@ pub(super) struct ServeSettings {
     #[arg(long, value_name = "PATH", env = "BOWSTRING_UNIX", help_heading = "Addresses")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unix: Option<String>,
+    /// Whether bodies of batches may go by shared memory between this user's processes on this host [default: true]
+    #[arg(long, value_name = "BOOL", env = "BOWSTRING_SHARED_MEMORY", help_heading = "Addresses")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shared_memory: Option<bool>,
     /// Address of /metrics, /healthz and /readyz, or "off" [default: 127.0.0.1:8816]
     #[arg(long, value_name = "ADDRESS", env = "BOWSTRING_HTTP", help_heading = "Addresses")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,6 +174,7 @@ impl Settings {
             connect_timeout: settings.connect_timeout.map_or(CONNECT_TIMEOUT_DEFAULT, |timeout| timeout.0),
             retry_deadline: settings.retry_for.map_or(defaults.retry_deadline, |duration| duration.0),
             local_socket: settings.local_socket.unwrap_or(defaults.local_socket),
+            shared_memory: settings.shared_memory.unwrap_or(defaults.shared_memory),
             ..defaults
         };
         Ok(Client::connect(settings.url.as_deref().unwrap_or(URL_DEFAULT), options).await?)

@@ -74,6 +74,7 @@ async fn config(settings: ServeSettings) -> Result<ServerConfig, CliError> {
     Ok(ServerConfig {
         listen,
         unix: settings.unix.map_or(defaults.unix, Into::into),
+        shared_memory: settings.shared_memory.unwrap_or(defaults.shared_memory),
         http,
         advertise_host: settings.advertise_host,
         max_buffered_batches: settings.max_buffered_batches.unwrap_or(defaults.max_buffered_batches),

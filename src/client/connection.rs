@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
 use super::error::chain;
-use super::local::LocalSocket;
+use super::local::{DataChannel, LocalSocket};
 use super::retry::{Backoff, now};
 use super::{ClientOptions, Error};
 
@@ -27,17 +27,17 @@ pub(super) struct Connector {
     pub(super) url: Arc<str>,
     pub(super) options: Arc<ClientOptions>,
     endpoint: Endpoint,
-    /// None where there is none to look for: the URL is a Unix socket's, or the options say no.
+    /// None where there is nothing to look for: the options say no.
     local: Option<Arc<LocalSocket>>,
 }
 
 impl Connector {
     pub(super) fn new(url: &str, options: ClientOptions) -> Result<Self, Error> {
         let (endpoint, local) = match Address::parse(url)? {
-            Address::Unix { path } => (unix_endpoint(path), None),
+            Address::Unix { path } => (unix_endpoint(path), options.shared_memory.then(|| Arc::new(LocalSocket::of_unix()))),
             Address::Tcp { host, port } => (
                 Endpoint::from_shared(format!("http://{host}:{port}")),
-                options.local_socket.then(|| Arc::new(LocalSocket::new(host, port))),
+                options.local_socket.then(|| Arc::new(LocalSocket::of_tcp(host, port))),
             ),
         };
         let endpoint = endpoint.map_err(|_| Error::Url { url: url.to_owned(), reason: "it cannot be parsed" })?;
@@ -46,10 +46,10 @@ impl Connector {
     }
 
     /// One attempt at a connection of its own for data, by the Unix socket if the coordinator has one on this host.
-    pub(super) async fn connect_data(&self) -> Result<Channel, Error> {
+    pub(super) async fn connect_data(&self) -> Result<DataChannel, Error> {
         match &self.local {
             Some(local) => local.connect(self).await,
-            None => self.connect_once().await,
+            None => self.connect_once().await.map(DataChannel::from),
         }
     }
 

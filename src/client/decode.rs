@@ -15,6 +15,9 @@ use super::plain::PlainDecoder;
 use crate::wire::body::Body;
 use crate::wire::ipc::{self, Kind};
 
+/// Of the memory that arrays lie in, as Arrow recommends.
+const ALIGNMENT: usize = 64;
+
 /// What a message turned out to be.
 #[derive(Debug)]
 pub(super) enum Decoded {
@@ -46,7 +49,9 @@ impl BatchDecoder {
         if let (Some(plain), Some(schema)) = (&self.plain, &self.schema)
             && plain.is_for(header, body.len())
         {
-            return caught(|| plain.decode(&aligned(body), schema).map(Decoded::Batch).map_err(|error| error.to_string()));
+            return caught(AssertUnwindSafe(|| {
+                plain.decode(&aligned(body), schema).map(Decoded::Batch).map_err(|error| error.to_string())
+            }));
         }
         let message = ipc::parse(header).map_err(|error| error.to_string())?;
         if ipc::inspect_message(&message, body.len()).map_err(|error| error.to_string())? != Kind::Schema {
@@ -104,8 +109,15 @@ fn caught(decode: impl FnOnce() -> Result<Decoded, String> + UnwindSafe) -> Resu
     catch_unwind(decode).unwrap_or_else(|_| Err("the decoder panicked on it".to_owned()))
 }
 
-/// The body in memory aligned to 64 bytes, so that no array has to be copied again.
+/// The body in memory aligned to 64 bytes, so that no array has to be copied again: where it is, if it lies in shared
+/// memory. What came by a connection is copied, since a small batch would hold on to all that was received with it.
 fn aligned(body: &Body) -> Buffer {
+    if let [all] = body.chunks()
+        && body.is_placed()
+        && all.as_ptr().align_offset(ALIGNMENT) == 0
+    {
+        return Buffer::from(all.clone());
+    }
     let length = body.chunks().iter().map(Bytes::len).sum();
     let mut copy = MutableBuffer::with_capacity(length);
     for chunk in body.chunks() {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tonic::transport::Channel;
 
 use super::connection::Connector;
 use super::generated::control_client::ControlClient;
+use super::shared::{Lender, LinkAddress};
 use super::{ClientOptions, Consumer, ConsumerOptions, EpochWriter, Error, Producer, ProducerOptions, WriterId, WriterOptions};
 
 /// A connection to a coordinator. Cheap to clone; clones share one connection for control calls. Each producer,
@@ -20,6 +22,8 @@ pub struct Client {
 struct Inner {
     connector: Connector,
     control: ControlClient<Channel>,
+    /// What its producers lend. One for all: memory that one has used is warm for the next.
+    lender: Mutex<Option<Arc<Lender>>>,
     /// Where background tasks run: the runtime that `connect` was called in.
     runtime: Handle,
 }
@@ -37,7 +41,7 @@ impl Client {
         let channel = connector.connect().await?;
         let bytes_max = usize::try_from(connector.options.message_bytes_max).unwrap_or(usize::MAX);
         let control = ControlClient::new(channel).max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max);
-        Ok(Self { inner: Arc::new(Inner { connector, control, runtime: Handle::current() }) })
+        Ok(Self { inner: Arc::new(Inner { connector, control, lender: Mutex::default(), runtime: Handle::current() }) })
     }
 
     /// The URL that was connected to.
@@ -88,6 +92,17 @@ impl Client {
 
     pub(super) fn url_arc(&self) -> &Arc<str> {
         &self.inner.connector.url
+    }
+
+    /// A lender to the coordinator; none: send the bytes.
+    pub(super) async fn lender(&self, links: Option<&LinkAddress>) -> Option<Arc<Lender>> {
+        let known = self.inner.lender.lock().clone().filter(|lender| !lender.is_retired());
+        if links.is_none() || known.is_some() {
+            return known.filter(|_| links.is_some());
+        }
+        let opened = Lender::open(links?, self.runtime()).await;
+        self.inner.lender.lock().clone_from(&opened);
+        opened
     }
 
     pub(super) fn runtime(&self) -> &Handle {

@@ -1,6 +1,6 @@
 //! The coordinator's Unix socket, where it is on this host: found once, checked for each connection.
 //!
-//! Data goes there; control calls stay with the URL, which is also where a restarted coordinator is found. A path alone
+//! Data goes there, bodies by shared memory if the coordinator takes links; control calls stay with the URL, which is also where a restarted coordinator is found. A path alone
 //! proves nothing: a container has its own `/tmp`, a port may be passed on from another host. So the server behind the
 //! path is asked for its id. From then on the file stands for it: a socket's file belongs to one listening server, and
 //! another server's has another inode or time.
@@ -16,17 +16,42 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::connection::{Connector, configured, unix_endpoint};
 use super::generated::control_client::ControlClient;
+use super::shared::LinkAddress;
 use super::{ClientOptions, Error};
 use crate::wire::proto::{DescribeServerRequest, ServerDescription};
 
 /// How long a server may take to say who it is; one that takes longer is reached by TCP.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A connection for data.
+#[derive(Debug)]
+pub(super) struct DataChannel {
+    pub(super) channel: Channel,
+    /// Where links for it are opened; none: bodies go by the channel.
+    pub(super) links: Option<LinkAddress>,
+}
+
+impl From<Channel> for DataChannel {
+    fn from(channel: Channel) -> Self {
+        Self { channel, links: None }
+    }
+}
+
+/// How the user has named the coordinator.
+#[derive(Debug)]
+enum Named {
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    /// By the Unix socket itself.
+    Unix,
+}
+
 /// What is known of the coordinator's Unix socket.
 #[derive(Debug)]
 pub(super) struct LocalSocket {
-    host: String,
-    port: u16,
+    named: Named,
     known: Mutex<Known>,
 }
 
@@ -39,6 +64,8 @@ enum Known {
     Unusable,
     /// There it is.
     Found(Arc<Found>),
+    /// The user has named it; here it takes links.
+    Given(Option<LinkAddress>),
 }
 
 #[derive(Debug)]
@@ -46,6 +73,7 @@ struct Found {
     path: String,
     endpoint: Endpoint,
     file: FileMark,
+    links: Option<LinkAddress>,
 }
 
 /// Tells a file from all others that had or will have its path.
@@ -64,8 +92,12 @@ impl FileMark {
 }
 
 impl LocalSocket {
-    pub(super) fn new(host: &str, port: u16) -> Self {
-        Self { host: host.to_owned(), port, known: Mutex::default() }
+    pub(super) fn of_tcp(host: &str, port: u16) -> Self {
+        Self { named: Named::Tcp { host: host.to_owned(), port }, known: Mutex::default() }
+    }
+
+    pub(super) fn of_unix() -> Self {
+        Self { named: Named::Unix, known: Mutex::default() }
     }
 
     /// A connection broke: the coordinator may have been started anew, with another socket or none.
@@ -75,56 +107,75 @@ impl LocalSocket {
 
     /// A connection for data: by the socket, or else to the connector's URL. Asks the coordinator at most once until
     /// [`forget`](Self::forget); connections that are begun before it has answered each ask.
-    pub(super) async fn connect(&self, connector: &Connector) -> Result<Channel, Error> {
+    pub(super) async fn connect(&self, connector: &Connector) -> Result<DataChannel, Error> {
         let known = self.known.lock().clone();
         match known {
-            Known::Unusable => return connector.connect_once().await,
+            Known::Unusable => return connector.connect_once().await.map(DataChannel::from),
+            Known::Given(links) => return Ok(DataChannel { channel: connector.connect_once().await?, links }),
             Known::Found(found) => {
                 if let Some(channel) = found.connect().await {
-                    return Ok(channel);
+                    return Ok(DataChannel { channel, links: found.links.clone() });
                 }
                 tracing::debug!(path = found.path, "the coordinator's Unix socket is gone; asking again");
                 self.forget();
             }
             Known::Nothing => {}
         }
-        if !is_here(&self.host).await {
+        match &self.named {
+            Named::Tcp { host, port } => self.find(connector, host, *port).await,
+            Named::Unix => {
+                let channel = connector.connect_once().await?;
+                let links = link_address(describe(channel.clone()).await.as_ref(), &connector.options);
+                *self.known.lock() = Known::Given(links.clone());
+                Ok(DataChannel { channel, links })
+            }
+        }
+    }
+
+    async fn find(&self, connector: &Connector, host: &str, port: u16) -> Result<DataChannel, Error> {
+        if !is_here(host).await {
             *self.known.lock() = Known::Unusable;
-            return connector.connect_once().await;
+            return connector.connect_once().await.map(DataChannel::from);
         }
         let channel = connector.connect_once().await?;
-        let Some(server) = self.ask(&channel).await else {
+        let Some(server) = ask(port, &channel).await else {
             *self.known.lock() = Known::Unusable;
-            return Ok(channel);
+            return Ok(channel.into());
         };
         // One connection at a time: the coordinator may have room for no more.
         drop(channel);
         match Found::verified(&server, &connector.options).await {
             Ok((found, channel)) => {
                 tracing::debug!(path = found.path, "data goes by the coordinator's Unix socket");
+                let links = found.links.clone();
                 *self.known.lock() = Known::Found(Arc::new(found));
-                Ok(channel)
+                Ok(DataChannel { channel, links })
             }
             Err(reason) => {
                 tracing::debug!(path = server.unix_path, reason, "data goes by TCP: the Unix socket cannot be used");
                 *self.known.lock() = Known::Unusable;
-                connector.connect_once().await
+                connector.connect_once().await.map(DataChannel::from)
             }
         }
     }
+}
 
-    /// What the coordinator says of itself, if it has a socket that may be tried.
-    async fn ask(&self, channel: &Channel) -> Option<ServerDescription> {
-        let server = describe(channel.clone()).await?;
-        let reason = match server.unix_path.as_str() {
-            "" => "it has none",
-            _ if server.port != u32::from(self.port) => "something between passes the connections on, which is left as it is",
-            path if FileMark::of(path).is_none() => "its path is not there",
-            _ => return Some(server),
-        };
-        tracing::debug!(reason, "data goes by TCP: the coordinator's Unix socket is not used");
-        None
-    }
+/// What the coordinator says of itself, if it has a socket that may be tried.
+async fn ask(port: u16, channel: &Channel) -> Option<ServerDescription> {
+    let server = describe(channel.clone()).await?;
+    let reason = match server.unix_path.as_str() {
+        "" => "it has none",
+        _ if server.port != u32::from(port) => "something between passes the connections on, which is left as it is",
+        path if FileMark::of(path).is_none() => "its path is not there",
+        _ => return Some(server),
+    };
+    tracing::debug!(reason, "data goes by TCP: the coordinator's Unix socket is not used");
+    None
+}
+
+/// Where it takes links, if the options allow them.
+fn link_address(server: Option<&ServerDescription>, options: &ClientOptions) -> Option<LinkAddress> {
+    server.filter(|_| options.shared_memory).and_then(LinkAddress::of)
 }
 
 impl Found {
@@ -133,7 +184,7 @@ impl Found {
         let path = server.unix_path.clone();
         let endpoint = configured(unix_endpoint(&path).map_err(|_| "its path cannot be used")?, options);
         let file = FileMark::of(&path).ok_or("its path is not there")?;
-        let found = Self { path, endpoint, file };
+        let found = Self { path, endpoint, file, links: link_address(Some(server), options) };
         let channel = found.connect().await.ok_or("nobody answers there")?;
         let there = describe(channel.clone()).await.ok_or("who is there does not say its id")?;
         let same = there.server_id == server.server_id && !there.server_id.is_empty() && found.is_unchanged();

@@ -20,6 +20,7 @@
 //! | --- | --- |
 //! | `connection` | a coordinator that can be reached: URL, HTTP/2 settings, connect with retry |
 //! | `local` | the coordinator's Unix socket, where it is on this host |
+//! | `shared` | bodies in shared memory, where both ends are on one host |
 //! | `retry` | when to try again |
 //! | `admin` | the control verbs |
 //! | `call`, `put` | hand-framed `DoPut` and `DoGet` |
@@ -63,6 +64,7 @@ mod put;
 mod reader;
 mod retry;
 mod sender;
+mod shared;
 mod task;
 mod watched;
 mod window;

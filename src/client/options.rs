@@ -22,6 +22,9 @@ pub struct ClientOptions {
     /// Whether data goes by the coordinator's Unix socket if the URL is TCP and the coordinator is on this host; it
     /// is found without being asked for. Default true. Control calls always go to the URL.
     pub local_socket: bool,
+    /// Whether bodies of batches go by shared memory, where the coordinator's Unix socket is used and it is this user's.
+    /// Default true.
+    pub shared_memory: bool,
     /// Largest message that is sent or taken, in bytes. Default and most: 1 GiB, the servers' limit.
     pub message_bytes_max: u64,
 }
@@ -36,6 +39,7 @@ impl Default for ClientOptions {
             retry_deadline: Duration::from_secs(60),
             ping_timeout: Duration::from_secs(10),
             local_socket: true,
+            shared_memory: true,
             message_bytes_max: MESSAGE_BYTES_MAX,
         }
     }

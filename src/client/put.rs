@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 
 use super::Error;
+use super::shared::Lender;
 use super::watched::Watched;
 use super::window::{Entry, Next, Window};
 use crate::wire::body::Body;
@@ -27,17 +28,19 @@ pub(super) struct PutBody {
     held: Arc<DictionarySet>,
     /// Known when the first batch is sent.
     partitions: Option<u32>,
+    /// Lends bodies instead of sending them.
+    lender: Option<Arc<Lender>>,
     ended: bool,
 }
 
 impl PutBody {
     /// `descriptor` is an encoded `FlightDescriptor`. Takes over the window's sending.
-    pub(super) fn new(window: Arc<Watched<Window>>, descriptor: &[u8], schema_header: &Bytes) -> Self {
+    pub(super) fn new(window: Arc<Watched<Window>>, descriptor: &[u8], schema_header: &Bytes, lender: Option<Arc<Lender>>) -> Self {
         let lane = window.with(Window::open_lane);
         let mut frames = FrameWriter::new();
         frames.push(descriptor, schema_header, &[], &Body::new());
         frames.flush();
-        Self { window, lane, frames, held: DictionarySet::empty(), partitions: None, ended: false }
+        Self { window, lane, frames, held: DictionarySet::empty(), partitions: None, lender, ended: false }
     }
 
     fn push(&mut self, ordinal: u64, entry: &Entry) {
@@ -46,8 +49,11 @@ impl PutBody {
         }
         self.held = entry.batch.dictionaries.clone();
         let partition = entry.partition.map_or_else(|| self.round_robin(ordinal), |partition| partition.0);
-        let metadata = AppendMetadata { partition: Some(partition), ordinal, user: entry.batch.user.clone() }.to_bytes();
-        self.frames.push(&[], &entry.batch.message.header, &metadata, &entry.batch.message.body);
+        let body = &entry.batch.message.body;
+        let shared = self.lender.as_ref().and_then(|lender| lender.lend(body));
+        let sent = if shared.is_some() { &Body::new() } else { body };
+        let metadata = AppendMetadata { partition: Some(partition), ordinal, user: entry.batch.user.clone(), shared }.to_bytes();
+        self.frames.push(&[], &entry.batch.message.header, &metadata, sent);
     }
 
     fn round_robin(&self, ordinal: u64) -> u32 {

@@ -14,13 +14,15 @@ use super::decode::{BatchDecoder, Decoded};
 use super::options::{Offsets, ReadStart};
 use super::prefetch::Prefetch;
 use super::retry::{Backoff, STEADY, now};
+use super::shared::Borrower;
 use super::watched::Watched;
 use super::{Client, ConsumerOptions, Delivered, Error};
 use crate::engine::{Code, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
+use crate::wire::body::Body;
 use crate::wire::command::GetCommand;
 use crate::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
 use crate::wire::metadata::BatchMetadata;
-use crate::wire::proto::StreamDescription;
+use crate::wire::proto::{SharedBody, StreamDescription};
 use crate::wire::schema::StreamSchema;
 
 /// How often a stream that does not exist yet is looked for.
@@ -74,6 +76,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         end: (!ends.is_empty()).then(|| as_numbers(&ends)),
         stream_id: Some(description.stream_id),
         batches_max: None,
+        link: None,
     };
     let limits = description.options.unwrap_or_default();
     let acks_urgent = batches_urgent(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
@@ -157,10 +160,16 @@ impl Reader {
             return Ok(());
         }
         let connector = self.client.connector();
-        let channel = connector.connect_data().await?;
-        let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket()?)));
+        let data = connector.connect_data().await?;
+        let borrower = match &data.links {
+            Some(links) => Borrower::open(links, self.client.runtime()).await,
+            None => None,
+        };
+        let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket(borrower.as_deref())?)));
         let mut connection = Connection {
-            answers: Answers::open(connector, channel, DO_GET, request).await?,
+            answers: Answers::open(connector, data.channel, DO_GET, request).await?,
+            borrower,
+            url: connector.url.clone(),
             frames: FrameReader::new(connector.options.message_bytes_max, Small::Shared),
             decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone())),
             pending: Vec::new(),
@@ -170,8 +179,9 @@ impl Reader {
         connection.run(backoff).await
     }
 
-    fn ticket(&self) -> Result<Ticket, Error> {
+    fn ticket(&self, borrower: Option<&Borrower>) -> Result<Ticket, Error> {
         let mut command = self.plan.command.clone();
+        command.link = borrower.map(Borrower::number);
         command.start = Some(self.prefetch.with(|prefetch| as_numbers(&prefetch.next)));
         let command = serde_json::to_vec(&command).map_err(|error| Error::protocol(error.to_string()))?;
         Ok(Ticket { ticket: command.into() })
@@ -181,6 +191,9 @@ impl Reader {
 /// One open `DoGet`.
 struct Connection<'a> {
     answers: Answers,
+    /// Where bodies in shared memory are looked at.
+    borrower: Option<Arc<Borrower>>,
+    url: Arc<str>,
     frames: FrameReader,
     decoder: BatchDecoder,
     /// Decoded, not yet in the prefetch: small batches go there together. Empty whenever this waits.
@@ -207,8 +220,13 @@ impl Connection<'_> {
     /// Takes all messages that are there, and waits for room and for the rest of a body that has begun.
     async fn messages(&mut self) -> Result<(), Error> {
         while let Some(head) = self.frames.head()? {
-            self.make_room(head.body_len).await;
-            let body = loop {
+            let metadata = match head.metadata.is_empty() {
+                true => None,
+                false => Some(BatchMetadata::from_bytes(&head.metadata)?),
+            };
+            let shared = metadata.as_ref().and_then(|metadata| metadata.shared);
+            self.make_room(shared.map_or(head.body_len, |shared| shared.bytes)).await;
+            let mut body = loop {
                 if let Some(body) = self.frames.body()? {
                     break body;
                 }
@@ -216,9 +234,21 @@ impl Connection<'_> {
                 let chunk = self.answers.chunk().await?.ok_or_else(|| Error::protocol("the answer ended within a message"))?;
                 self.frames.push(chunk);
             };
-            self.take(&head, &body)?;
+            if let Some(shared) = shared {
+                body = self.borrow(&shared).await?;
+            }
+            self.take(&head, metadata, &body)?;
         }
         Ok(())
+    }
+
+    /// The body in shared memory; waits for its arena, which comes another way.
+    async fn borrow(&mut self, shared: &SharedBody) -> Result<Body, Error> {
+        let borrower = self.borrower.clone().ok_or_else(|| Error::protocol("a body in shared memory without a link"))?;
+        if !borrower.has_shown(shared) {
+            self.hand_over();
+        }
+        borrower.body(shared, &self.url).await
     }
 
     async fn make_room(&mut self, bytes: u64) {
@@ -230,12 +260,12 @@ impl Connection<'_> {
         self.prefetch.wait(|prefetch| prefetch.has_room(0, 0, bytes).then_some(())).await;
     }
 
-    fn take(&mut self, head: &FlightHead, body: &crate::wire::body::Body) -> Result<(), Error> {
+    fn take(&mut self, head: &FlightHead, metadata: Option<BatchMetadata>, body: &Body) -> Result<(), Error> {
         if head.header.is_empty() {
             return Ok(());
         }
         let decoded = self.decoder.decode(&head.header, body);
-        if head.metadata.is_empty() {
+        let Some(metadata) = metadata else {
             return match decoded {
                 Ok(Decoded::Schema(schema)) => {
                     self.prefetch.update(|prefetch| prefetch.schema = Some(schema));
@@ -245,12 +275,11 @@ impl Connection<'_> {
                 Ok(Decoded::Batch(_)) => Err(Error::protocol("a batch without an offset")),
                 Err(reason) => Err(Error::protocol(reason)),
             };
-        }
-        let metadata = BatchMetadata::from_bytes(&head.metadata)?;
+        };
         let partition = PartitionId(metadata.partition);
         match decoded {
             Ok(Decoded::Batch(batch)) => {
-                let bytes = u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(head.body_len);
+                let bytes = u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len());
                 let delivered = Delivered {
                     batch,
                     partition,

@@ -10,6 +10,7 @@ use prost::Message as _;
 use super::call::{Answers, DO_PUT};
 use super::put::PutBody;
 use super::retry::{Backoff, STEADY, now};
+use super::shared::Lender;
 use super::watched::Watched;
 use super::window::{Phase, Window};
 use super::{Client, Error, ProducerRun};
@@ -24,11 +25,19 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// Ends the request body with its connection. Left alone it would wait for batches for ever, and keep the call open
 /// with what the coordinator has taken of it: a batch that waits for room would be stored long after it was given up.
-struct LaneGuard<'a>(&'a Watched<Window>);
+struct LaneGuard<'a> {
+    window: &'a Watched<Window>,
+    lender: Option<Arc<Lender>>,
+    /// All that was sent is confirmed.
+    ended_well: bool,
+}
 
 impl Drop for LaneGuard<'_> {
     fn drop(&mut self) {
-        self.0.with(Window::open_lane);
+        self.window.with(Window::open_lane);
+        if let Some(lender) = self.lender.as_ref().filter(|_| !self.ended_well) {
+            lender.retire();
+        }
     }
 }
 
@@ -72,10 +81,11 @@ impl Sender {
     /// One connection, until it ends: well only after the window was closed.
     async fn connection(&self, backoff: &mut Backoff) -> Result<Option<Receipt>, Error> {
         let connector = self.client.connector();
-        let channel = connector.connect_data().await?;
-        let body = PutBody::new(self.window.clone(), &self.descriptor()?, &self.schema_header);
-        let _lane = LaneGuard(&self.window);
-        let mut answers = Answers::open(connector, channel, DO_PUT, tonic::body::Body::new(body)).await?;
+        let data = connector.connect_data().await?;
+        let lender = self.client.lender(data.links.as_ref()).await;
+        let body = PutBody::new(self.window.clone(), &self.descriptor(lender.as_deref())?, &self.schema_header, lender.clone());
+        let mut lane = LaneGuard { window: &self.window, lender, ended_well: false };
+        let mut answers = Answers::open(connector, data.channel, DO_PUT, tonic::body::Body::new(body)).await?;
         let mut results = ProtoReader::<PutResult>::new(ANSWER_BYTES_MAX);
         let mut opened = false;
         let mut receipt = None;
@@ -92,11 +102,14 @@ impl Sender {
                 receipt = result.receipt.or(receipt);
             }
         }
-        self.ended_well(receipt)
+        let receipt = self.ended_well(receipt)?;
+        lane.ended_well = true;
+        Ok(receipt)
     }
 
-    fn descriptor(&self) -> Result<Vec<u8>, Error> {
+    fn descriptor(&self, lender: Option<&Lender>) -> Result<Vec<u8>, Error> {
         let mut command = self.command.clone();
+        command.link = lender.map(Lender::number);
         command.stream_id = self.window.with(|window| window.stream_id).map(|id| id.0);
         let command = serde_json::to_vec(&command).map_err(|error| Error::protocol(error.to_string()))?;
         Ok(FlightDescriptor::new_cmd(command).encode_to_vec())

@@ -21,6 +21,9 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The Unix socket that gives the same services to clients on this host. Default [`UnixSocket::Auto`].
     pub unix: UnixSocket,
+    /// Whether bodies of batches may go by shared memory between the processes of this user on this host; they find it by
+    /// themselves. Default true; needs the Unix socket, and Linux.
+    pub shared_memory: bool,
     /// Address of `/metrics`, `/healthz` and `/readyz`; none: no HTTP. Default 127.0.0.1:8816.
     pub http: Option<SocketAddr>,
     /// Host that clients use in URLs; none: the listening address. Needed when listening on 0.0.0.0.
@@ -54,6 +57,7 @@ impl Default for ServerConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8815)),
             unix: UnixSocket::Auto,
+            shared_memory: true,
             http: Some(SocketAddr::from(([127, 0, 0, 1], 8816))),
             advertise_host: None,
             max_buffered_batches: limits.max_buffered_batches,

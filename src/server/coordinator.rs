@@ -12,6 +12,7 @@ use super::cell::StreamCell;
 use super::clock::{Clock, SystemClock};
 use super::counters::ErrorCounters;
 use super::error::Error;
+use super::shared::{Link, Links};
 use crate::engine::{Code, Command, Limits, StreamId, StreamName, StreamOptions, Timestamp};
 use crate::storage::Spool;
 use crate::wire::schema::StreamSchema;
@@ -32,6 +33,15 @@ pub struct CoordinatorOptions {
     pub append_timeout: Option<Duration>,
 }
 
+/// Memory that processes of this host share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedMemory {
+    /// Size of the arenas that producers lend; they take memory only where they are used.
+    pub lent_bytes: u64,
+    /// What consumers look at, acked or not.
+    pub looked_at_bytes: u64,
+}
+
 /// All streams by name, and what they share.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -43,6 +53,7 @@ pub struct Coordinator {
     errors: ErrorCounters,
     connections: AtomicU64,
     unix_connections: AtomicU64,
+    links: Arc<Links>,
     started_at: Timestamp,
 }
 
@@ -66,6 +77,7 @@ impl Coordinator {
             errors: ErrorCounters::default(),
             connections: AtomicU64::new(0),
             unix_connections: AtomicU64::new(0),
+            links: Arc::default(),
             started_at,
         })
     }
@@ -74,6 +86,17 @@ impl Coordinator {
     #[must_use]
     pub fn options(&self) -> &CoordinatorOptions {
         &self.options
+    }
+
+    /// The links to shared memory that are open.
+    pub(super) fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// What of this host's memory its clients share through it.
+    #[must_use]
+    pub fn shared_memory(&self) -> SharedMemory {
+        SharedMemory { lent_bytes: self.links.sum(Link::lent_bytes), looked_at_bytes: self.links.sum(Link::looked_at_bytes) }
     }
 
     /// Creates a stream. One that exists with the same options is taken as it is if `if_not_exists`.

@@ -86,6 +86,9 @@ pub enum Error {
         /// What the connection said.
         reason: String,
     },
+    /// See [`Code::Unavailable`].
+    #[error("the link to shared memory that the call names has ended; open a new one, or append without")]
+    LinkEnded,
     /// An argument of a control call that cannot be used.
     #[error("{field} cannot be used: {reason}")]
     InvalidArgument {
@@ -133,6 +136,7 @@ impl Error {
             Self::AppendTimeout { .. } => Code::Timeout,
             Self::ProducerLost { .. } => Code::ProducerLost,
             Self::ShuttingDown => Code::ShuttingDown,
+            Self::LinkEnded => Code::Unavailable,
             Self::Disconnected { .. } => Code::Cancelled,
             Self::Unimplemented { .. } => Code::Unimplemented,
             Self::Task { .. } | Self::Unexpected { .. } => Code::Internal,

@@ -124,6 +124,8 @@ fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Re
         end: end.and_then(one),
         stream_id: Some(cell.id().0),
         batches_max: target.batches_max,
+        // The link is of who asks; who reads may be another.
+        link: None,
     };
     Ok(FlightEndpoint { ticket: Some(Ticket { ticket: ticket.to_ticket() }), ..FlightEndpoint::default() })
 }

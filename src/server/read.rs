@@ -10,6 +10,7 @@ use futures::Stream;
 use super::cell::{StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
+use super::shared::{Link, Place};
 use crate::engine::{Batch, Code, FullPolicy, Offset, PartitionId, StreamState};
 use crate::storage::StoredBatch;
 use crate::wire::batch::EncodedBatch;
@@ -42,6 +43,14 @@ pub(super) fn get(coordinator: Arc<Coordinator>, target: &GetTarget) -> Result<i
                 for batch in reading.take(index)? {
                     idle = false;
                     let loaded = load(&batch.data).await?;
+                    if reading.must_wait() {
+                        // Not for what is said already.
+                        reading.frames.flush();
+                        while let Some(chunk) = reading.frames.next_chunk() {
+                            yield chunk;
+                        }
+                        reading.wait_for_taking().await;
+                    }
                     reading.frame(index, &batch, &loaded);
                     while let Some(chunk) = reading.frames.next_chunk() {
                         yield chunk;
@@ -91,6 +100,8 @@ struct Reading {
     /// What the consumer holds.
     dictionaries: Arc<DictionarySet>,
     frames: FrameWriter,
+    /// Where bodies in shared memory are shown rather than sent.
+    link: Option<Arc<Link>>,
 }
 
 impl Reading {
@@ -107,6 +118,7 @@ impl Reading {
         let ranges: Vec<_> = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<_, _>>()?;
         Ok(Self {
             watch: cell.watch(&partitions),
+            link: target.link.and_then(|link| coordinator.links().get(link)),
             cell,
             coordinator,
             ranges,
@@ -184,6 +196,18 @@ impl Reading {
         Ok(batches)
     }
 
+    /// Whether more is under way to the consumer than is good.
+    fn must_wait(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_full())
+    }
+
+    /// Waits until the consumer has taken some of it.
+    async fn wait_for_taking(&self) {
+        if let Some(link) = &self.link {
+            link.has_room().await;
+        }
+    }
+
     /// Frames a batch, after the dictionaries that the consumer lacks.
     fn frame(&mut self, index: usize, batch: &Batch<StoredBatch>, loaded: &EncodedBatch) {
         for dictionary in loaded.dictionaries.missing_from(&self.dictionaries) {
@@ -191,14 +215,18 @@ impl Reading {
         }
         self.dictionaries = loaded.dictionaries.clone();
         let partition = self.ranges[index].partition;
+        let body = &loaded.message.body;
+        let shared = self.link.as_ref().and_then(|link| link.look_at(&body.place::<Place>()?));
+        let sent = if shared.is_some() { &Body::new() } else { body };
         let metadata = BatchMetadata {
             partition: partition.0,
             offset: batch.offset.0,
             epoch: batch.facts.epoch.map(|epoch| epoch.0),
             appended_at_micros: batch.facts.appended_at.0,
             user: loaded.user.clone(),
+            shared,
         };
-        self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), &loaded.message.body);
+        self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), sent);
         let latency = self.cell.now().since(batch.facts.appended_at);
         self.cell.counters().count_delivered(partition, batch.facts.rows, batch.facts.bytes, latency);
     }

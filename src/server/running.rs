@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
@@ -25,7 +25,7 @@ use super::listener::{Listeners, connections};
 use super::plane::Plane;
 use super::status::name_refusal;
 use super::unix::{self, SocketFile, UnixError};
-use super::{generated, http as http_port};
+use super::{generated, http as http_port, shared};
 use crate::storage::Spool;
 use crate::wire::proto;
 
@@ -87,7 +87,7 @@ pub struct Server {
     stopping: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Removed as soon as the server stops: clients look for another way at once.
-    unix_file: Mutex<Option<SocketFile>>,
+    unix_files: Mutex<Vec<SocketFile>>,
     /// Ends after the tasks: `/readyz` says that the server is shutting down until it has.
     http_stopping: CancellationToken,
     http_task: Mutex<Option<JoinHandle<()>>>,
@@ -103,21 +103,33 @@ impl Server {
         let spool = Spool::new(config.spool_options()).map_err(StartError::Spool)?;
         let coordinator = Coordinator::new(config.coordinator_options(), spool);
         let (tcp, listen) = bind(config.listen).await?;
-        let server_id = uuid::Uuid::new_v4().simple().to_string();
-        let unix = unix::bind(&config.unix, &server_id).await.map_err(|(path, source)| StartError::Unix { path, source })?;
+        let server_id = uuid::Uuid::new_v4();
+        let unix =
+            unix::bind(&config.unix, &server_id.simple().to_string()).await.map_err(|(path, source)| StartError::Unix { path, source })?;
         let (unix, unix_file) = unix.map(|(listener, file)| ((listener, SocketAuthority::of(file.path())), file)).unzip();
         let unix_path = unix_file.as_ref().map(|file| file.path().to_path_buf());
+        let links = match &unix_path {
+            Some(path) if config.shared_memory => bind_links(path).await,
+            Some(_) | None => None,
+        };
+        let (links, links_file) = links.unzip();
+        let links_path = links_file.as_ref().map(|file| file.path().to_path_buf());
         let http = match config.http {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let control = ControlService::new(coordinator.clone(), describe(server_id, listen, unix_path.as_deref()));
+        let control = ControlService::new(coordinator.clone(), describe(server_id, listen, unix_path.as_deref(), links_path.as_deref()));
         let stopping = CancellationToken::new();
         let http_address = http.as_ref().map(|(_, address)| *address);
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(serve(Listeners { tcp, unix }, config.connections_max, control, coordinator.clone(), stopping.clone())),
             tokio::spawn(tick(coordinator.clone(), stopping.clone())),
         ];
+        if let Some(listener) = links {
+            let serving =
+                shared::serve(listener, coordinator.links().clone(), server_id.as_u128(), config.connections_max, stopping.clone());
+            tasks.push(tokio::spawn(serving));
+        }
         let http_stopping = CancellationToken::new();
         let http_task = http.map(|(listener, _)| tokio::spawn(http_port::serve(listener, coordinator.clone(), http_stopping.clone())));
         let unix_shown = unix_path.as_deref().map(|path| tracing::field::display(path.display()));
@@ -130,7 +142,7 @@ impl Server {
             advertise_host: config.advertise_host,
             stopping,
             tasks: Mutex::new(tasks),
-            unix_file: Mutex::new(unix_file),
+            unix_files: Mutex::new(unix_file.into_iter().chain(links_file).collect()),
             http_stopping,
             http_task: Mutex::new(http_task),
         })
@@ -180,7 +192,7 @@ impl Server {
     pub async fn shutdown(&self, grace: Duration) {
         self.coordinator.shut_down();
         self.stopping.cancel();
-        drop(self.unix_file.lock().take());
+        drop(std::mem::take(&mut *self.unix_files.lock()));
         let tasks = std::mem::take(&mut *self.tasks.lock());
         if !end(tasks, grace).await {
             tracing::warn!(?grace, "some calls did not end in time and were cut");
@@ -213,10 +225,26 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     Ok((listener, bound))
 }
 
+/// Listens for links beside the Unix socket. Without them everything goes, by that socket.
+async fn bind_links(unix: &Path) -> Option<(UnixListener, SocketFile)> {
+    match shared::bind(unix).await {
+        Ok(listening) => Some(listening),
+        Err(error) => {
+            tracing::warn!(%error, unix = %unix.display(), "no shared memory: its socket beside the Unix socket cannot be listened on");
+            None
+        }
+    }
+}
+
 /// What clients are told of the server.
-fn describe(server_id: String, listen: SocketAddr, unix: Option<&Path>) -> proto::ServerDescription {
-    let unix_path = unix.and_then(Path::to_str).unwrap_or_default().to_owned();
-    proto::ServerDescription { server_id, port: listen.port().into(), unix_path }
+fn describe(server_id: uuid::Uuid, listen: SocketAddr, unix: Option<&Path>, links: Option<&Path>) -> proto::ServerDescription {
+    let text = |path: Option<&Path>| path.and_then(Path::to_str).unwrap_or_default().to_owned();
+    proto::ServerDescription {
+        server_id: server_id.simple().to_string(),
+        port: listen.port().into(),
+        unix_path: text(unix),
+        shared_memory_path: text(links),
+    }
 }
 
 async fn serve(

@@ -150,7 +150,7 @@ async fn remove_dead(folder: &Path) {
 }
 
 /// Listens at a path, which a dead server's file does not keep from it.
-async fn listen(path: &Path) -> Result<(UnixListener, SocketFile), UnixError> {
+pub(super) async fn listen(path: &Path) -> Result<(UnixListener, SocketFile), UnixError> {
     let path = std::path::absolute(path)?;
     if path.to_str().is_none() {
         return Err(UnixError::NotUtf8);

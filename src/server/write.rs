@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body as HttpBody;
-use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cell::{Appender, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
+use super::input::Input;
 use crate::engine::{AppenderKind, PartitionId, Place, ProducerId, Receipt};
 use crate::storage::{SpoolFile, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutTarget;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::error::WireError;
-use crate::wire::frame::{FlightHead, FrameReader, Small};
+use crate::wire::frame::FlightHead;
 use crate::wire::ipc::{self, Kind, Message};
 use crate::wire::metadata::{AppendMetadata, AppendResult};
 use crate::wire::schema::{DictionaryIds, StreamSchema};
@@ -44,10 +44,10 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut input = Input { body, frames: FrameReader::new(coordinator.options().message_bytes_max, Small::Copied) };
+    let mut input = Input::new(body, coordinator.options().message_bytes_max);
     let Some(first) = input.head().await? else { return Err(Error::Wire(WireError::missing_descriptor())) };
     coordinator.check_running()?;
-    let mut writing = Writing::open(coordinator, &first, deadline)?;
+    let mut writing = Writing::open(coordinator, &first, &mut input, deadline)?;
     writing.report(progress);
     if let Err(error) = writing.take_all(&mut input, first, progress).await {
         // What is stored is said before the refusal: the client takes the rest for not stored.
@@ -55,56 +55,6 @@ where
         return Err(error);
     }
     writing.finish(progress)
-}
-
-/// The request's messages.
-struct Input<B> {
-    body: B,
-    frames: FrameReader,
-}
-
-impl<B> Input<B>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    /// The next message but for its body; none at the end.
-    async fn head(&mut self) -> Result<Option<FlightHead>, Error> {
-        loop {
-            if let Some(head) = self.frames.head()? {
-                return Ok(Some(head));
-            }
-            if !self.receive().await? {
-                return if self.frames.is_between_messages() { Ok(None) } else { Err(Error::Wire(WireError::cut_short())) };
-            }
-        }
-    }
-
-    /// The body that belongs to the last head.
-    async fn body(&mut self) -> Result<ipc::Body, Error> {
-        loop {
-            if let Some(body) = self.frames.body()? {
-                return Ok(body);
-            }
-            if !self.receive().await? {
-                return Err(Error::Wire(WireError::cut_short()));
-            }
-        }
-    }
-
-    /// Takes in what the connection has next; false at the end of the request.
-    async fn receive(&mut self) -> Result<bool, Error> {
-        match self.body.frame().await {
-            None => Ok(false),
-            Some(Err(error)) => Err(Error::Disconnected { reason: error.to_string() }),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    self.frames.push(data);
-                }
-                Ok(true)
-            }
-        }
-    }
 }
 
 /// Where an append's partition comes from.
@@ -146,8 +96,11 @@ struct Writing {
 
 impl Writing {
     /// Opens what the first message's descriptor names, with its schema.
-    fn open(coordinator: &Arc<Coordinator>, first: &FlightHead, deadline: Option<Instant>) -> Result<Self, Error> {
+    fn open<B>(coordinator: &Arc<Coordinator>, first: &FlightHead, input: &mut Input<B>, deadline: Option<Instant>) -> Result<Self, Error> {
         let target = PutTarget::from_descriptor(&first.descriptor)?;
+        if let Some(link) = target.link() {
+            input.use_link(coordinator.links().get(link).ok_or(Error::LinkEnded)?);
+        }
         if !matches!(ipc::inspect(&first.header, first.body_len)?, Kind::Schema) {
             return Err(Error::Wire(WireError::missing_schema()));
         }
@@ -194,7 +147,7 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        if let Some(head) = input.frames.head()? {
+        if let Some(head) = input.ready()? {
             return Ok(Some(head));
         }
         self.report(progress);
@@ -303,6 +256,7 @@ impl Writing {
             partition: Some(partition.0),
             ordinal: self.next_ordinal,
             user: head.metadata.clone(),
+            shared: None,
         };
         match self.route {
             Route::RoundRobin => Ok(stock(self.cell.next_partition())),

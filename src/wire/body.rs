@@ -1,5 +1,8 @@
 //! A message body as the chunks it came in, never made contiguous on its way through the server.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 /// A body of one or more chunks, shared and not copied.
@@ -7,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 pub struct Body {
     chunks: Vec<Bytes>,
     len: u64,
+    place: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Body {
@@ -16,8 +20,27 @@ impl Body {
         Self::default()
     }
 
+    /// A body in shared memory. What the place is matters to those alone who know its type.
+    #[must_use]
+    pub fn placed(bytes: Bytes, place: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { place: Some(place), ..Self::from(bytes) }
+    }
+
+    /// Where it lies in shared memory, if that is a place of this type.
+    #[must_use]
+    pub fn place<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.place.clone()?.downcast().ok()
+    }
+
+    /// Whether it lies in shared memory: aligned, in one piece, and no part of anything larger that it would hold on to.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// Appends a chunk.
     pub fn push(&mut self, chunk: Bytes) {
+        self.place = None;
         if !chunk.is_empty() {
             self.len += chunk.len() as u64;
             self.chunks.push(chunk);

@@ -44,6 +44,9 @@ pub struct PutCommand {
     /// Refused with `stream_replaced` unless it is the stream's.
     #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<u64>,
+    /// The link whose arenas bodies may lie in.
+    #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
+    pub link: Option<u64>,
 }
 
 /// The JSON ticket of a `DoGet`, and the JSON command of a `GetFlightInfo`.
@@ -73,6 +76,9 @@ pub struct GetCommand {
     /// Ends after so many batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches_max: Option<u64>,
+    /// The link on which arenas may be shown, that bodies lie in.
+    #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
+    pub link: Option<u64>,
 }
 
 /// What a `DoPut` appends to.
@@ -97,6 +103,8 @@ pub enum PutTarget {
         append_timeout: Option<Duration>,
         /// The stream's id, if the client insists on it.
         stream_id: Option<StreamId>,
+        /// The link whose arenas bodies may lie in.
+        link: Option<u64>,
     },
 }
 
@@ -125,6 +133,7 @@ impl PutTarget {
             kind: appender_kind(command)?,
             append_timeout: command.append_timeout_ms.map(Duration::from_millis),
             stream_id: command.stream_id.map(StreamId),
+            link: command.link,
         })
     }
 
@@ -168,6 +177,15 @@ impl PutTarget {
         match self {
             Self::Path { .. } => None,
             Self::Command { stream_id, .. } => *stream_id,
+        }
+    }
+
+    /// The link whose arenas bodies may lie in.
+    #[must_use]
+    pub fn link(&self) -> Option<u64> {
+        match self {
+            Self::Path { .. } => None,
+            Self::Command { link, .. } => *link,
         }
     }
 }
@@ -229,6 +247,8 @@ pub struct GetTarget {
     pub stream_id: Option<StreamId>,
     /// Ends after so many batches.
     pub batches_max: Option<u64>,
+    /// The link on which arenas may be shown.
+    pub link: Option<u64>,
 }
 
 impl GetTarget {
@@ -253,6 +273,7 @@ impl GetTarget {
             end: command.end.map(offsets),
             stream_id: command.stream_id.map(StreamId),
             batches_max: command.batches_max,
+            link: command.link,
         })
     }
 }

@@ -100,7 +100,7 @@ impl Upstream {
     fn of(on: Transport, server: &Server) -> Self {
         match on {
             Transport::Tcp => Self::Tcp(server.listen_addr()),
-            Transport::Unix => Self::Unix(server.unix_path().expect("has a Unix socket").to_path_buf()),
+            Transport::Unix | Transport::Shared => Self::Unix(server.unix_path().expect("has a Unix socket").to_path_buf()),
         }
     }
 
@@ -139,7 +139,7 @@ impl Proxy {
                 };
                 (url, tokio::spawn(accept), None)
             }
-            Transport::Unix => {
+            Transport::Unix | Transport::Shared => {
                 let folder = tempfile::tempdir().expect("a folder");
                 let path = folder.path().join("proxy");
                 let listener = UnixListener::bind(&path).expect("a short path");

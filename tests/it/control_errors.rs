@@ -116,8 +116,9 @@ async fn of_appends(channel: &Channel) -> Vec<String> {
     put(channel, direct("direct", "new"), vec![numbers(0..1)]).await.expect("takes over");
     codes.push(refused(put(channel, direct("direct", "old"), vec![numbers(0..1)]).await));
     let mut gap = messages(direct("direct", "new"), vec![numbers(0..1)]);
-    gap[1].app_metadata = AppendMetadata { partition: Some(0), ordinal: 7, user: bytes::Bytes::new() }.to_bytes();
+    gap[1].app_metadata = AppendMetadata { partition: Some(0), ordinal: 7, ..AppendMetadata::default() }.to_bytes();
     codes.push(refused(send(channel, gap).await));
+    codes.push(refused(put(channel, command(json!({"stream": "direct", "link": 1})), vec![numbers(0..1)]).await));
     assert_eq!(
         codes,
         [
@@ -131,7 +132,8 @@ async fn of_appends(channel: &Channel) -> Vec<String> {
             "buffer_full",
             "stream_completed",
             "fenced",
-            "ordinal_gap"
+            "ordinal_gap",
+            "unavailable"
         ]
     );
     codes

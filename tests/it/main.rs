@@ -19,6 +19,8 @@ mod hostile_limits;
 mod http;
 mod memory;
 mod server_support;
+#[cfg(target_os = "linux")]
+mod shared_memory;
 mod shutdown;
 mod stalls;
 mod tidy;

@@ -10,9 +10,9 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::server_support::{act, create, flight, messages, numbers, path, put, read, refused, soon, stats, stop, until};
-use super::transport::{Transport, on_each_transport};
+use super::transport::{Transport, on_each_socket};
 
-on_each_transport! {
+on_each_socket! {
     a_stalled_consumer_holds_up_nobody_on_other_connections,
     stalled_consumers_hold_up_nobody_on_their_connection_while_its_window_is_larger_than_theirs_together,
     producers_that_wait_hold_up_neither_acks_nor_others_on_their_connection,

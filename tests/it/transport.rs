@@ -1,4 +1,4 @@
-//! TCP and the Unix socket: what must hold on each, is tested on each.
+//! TCP, the Unix socket and shared memory: what must hold on each, is tested on each.
 
 use std::path::Path;
 
@@ -10,27 +10,38 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) enum Transport {
     Tcp,
     Unix,
+    /// The Unix socket, and shared memory for large bodies.
+    Shared,
 }
 
-/// Makes two tests of each function: one for each transport.
-macro_rules! on_each_transport {
-    ($($name:ident),+ $(,)?) => {
-        mod over_tcp {
+/// Makes a test of each function for each of the transports that are named.
+macro_rules! on {
+    ($module:ident, $transport:ident, $($name:ident),+) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name(crate::transport::Transport::Tcp).await;
-            })+
-        }
-        mod over_unix {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                super::$name(crate::transport::Transport::Unix).await;
+                super::$name(crate::transport::Transport::$transport).await;
             })+
         }
     };
 }
 
-pub(crate) use on_each_transport;
+/// For clients that are not bowstring's: they have no shared memory.
+macro_rules! on_each_socket {
+    ($($name:ident),+ $(,)?) => {
+        crate::transport::on!(over_tcp, Tcp, $($name),+);
+        crate::transport::on!(over_unix, Unix, $($name),+);
+    };
+}
+
+macro_rules! on_each_transport {
+    ($($name:ident),+ $(,)?) => {
+        crate::transport::on_each_socket!($($name),+);
+        crate::transport::on!(over_shared_memory, Shared, $($name),+);
+    };
+}
+
+pub(crate) use {on, on_each_socket, on_each_transport};
 
 impl Transport {
     /// On free ports, without HTTP; over TCP alone, so that no client finds another way.
@@ -40,13 +51,13 @@ impl Transport {
 
     pub(crate) fn config(self, config: ServerConfig) -> ServerConfig {
         let unix = if self == Self::Tcp { UnixSocket::Off } else { UnixSocket::Auto };
-        ServerConfig { listen: ([127, 0, 0, 1], 0).into(), unix, ..config }
+        ServerConfig { listen: ([127, 0, 0, 1], 0).into(), unix, shared_memory: self == Self::Shared, ..config }
     }
 
     pub(crate) fn url(self, server: &Server) -> String {
         match self {
             Self::Tcp => server.url(),
-            Self::Unix => server.unix_url().expect("has a Unix socket"),
+            Self::Unix | Self::Shared => server.unix_url().expect("has a Unix socket"),
         }
     }
 
@@ -54,7 +65,7 @@ impl Transport {
     pub(crate) fn endpoint(self, server: &Server) -> Endpoint {
         match self {
             Self::Tcp => Endpoint::from_shared(format!("http://{}", server.listen_addr())).expect("a url"),
-            Self::Unix => unix_endpoint(server.unix_path().expect("has a Unix socket")),
+            Self::Unix | Self::Shared => unix_endpoint(server.unix_path().expect("has a Unix socket")),
         }
     }
 

@@ -390,6 +390,9 @@ pub struct ServerDescription {
     /// Absolute path of the Unix socket that gives the same services; empty: there is none.
     #[prost(string, tag = "3")]
     pub unix_path: ::prost::alloc::string::String,
+    /// Where it takes links, over which shared memory goes; empty: nowhere.
+    #[prost(string, tag = "4")]
+    pub shared_memory_path: ::prost::alloc::string::String,
 }
 /// Stable error codes. A number or name, once given, is never given to another error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -681,6 +684,20 @@ pub struct AppendMetadata {
     /// For the reader, as it is.
     #[prost(bytes = "bytes", tag = "3")]
     pub user: ::prost::bytes::Bytes,
+    /// Where the body lies, if it does not come with the message.
+    #[prost(message, optional, tag = "4")]
+    pub shared: ::core::option::Option<SharedBody>,
+}
+/// A body in shared memory, instead of the message's own: on a connection whose command or ticket names a link.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SharedBody {
+    /// On the way in, the number that the producer has offered it by; on the way out, that it was shown by.
+    #[prost(uint64, tag = "1")]
+    pub arena: u64,
+    #[prost(uint64, tag = "2")]
+    pub start: u64,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
 }
 /// Answer to batches on their way in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -706,4 +723,7 @@ pub struct BatchMetadata {
     pub appended_at_micros: u64,
     #[prost(bytes = "bytes", tag = "5")]
     pub user: ::prost::bytes::Bytes,
+    /// Where the body lies, if it does not come with the message.
+    #[prost(message, optional, tag = "6")]
+    pub shared: ::core::option::Option<SharedBody>,
 }

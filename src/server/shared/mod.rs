@@ -1,0 +1,13 @@
+//! Shared memory, the coordinator's side: links, the arenas that producers lend over them, and what consumers look at.
+//!
+//! The coordinator maps each arena once, to look at. A body in an arena is like any other: bytes that are verified,
+//! counted against the stream's limits, spooled, and sent to who comes by TCP. A reader with a link is told instead where
+//! the body lies.
+
+mod accept;
+mod arena;
+mod link;
+
+pub(super) use accept::{Links, bind, serve};
+pub(super) use arena::Place;
+pub(super) use link::Link;
