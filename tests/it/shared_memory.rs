@@ -170,7 +170,7 @@ async fn small_batches_go_by_the_socket() {
     let server = server().await;
     let mut producer = producer(&connect(&server.url()).await, "s").await;
     for index in 0..50 {
-        producer.append(&numbered(index, 4_000), None, Bytes::new()).await.expect("room");
+        producer.append(&numbered(index, 1_900), None, Bytes::new()).await.expect("room");
         soon(producer.flush()).await.expect("stored");
     }
     assert_eq!(shared(&server), SharedMemory { lent_bytes: 0, looked_at_bytes: 0 });
