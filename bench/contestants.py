@@ -65,7 +65,12 @@ def ours_rust(case: Case) -> Figures:
 
 
 def ours_unix(case: Case) -> Figures:
-    """The same by the Unix socket, as the clients choose by themselves: what `bowstring bench` shows."""
+    """The same by the Unix socket."""
+    return _bench(SERVER, case, BOWSTRING_SHARED_MEMORY="false")
+
+
+def ours_shared(case: Case) -> Figures:
+    """The same by the Unix socket and shared memory, as clients choose by themselves: what `bowstring bench` shows."""
     return _bench(SERVER, case)
 
 
@@ -95,7 +100,16 @@ def _bench(command: str, case: Case, **environment: str) -> Figures:
 
 def ours_python(case: Case) -> Figures:
     """bowstring with Python at both ends, over TCP: Producer and StreamingIterator."""
-    with children(serve()) as (server,):
+    return _ours_python(case, serve())
+
+
+def ours_python_shared(case: Case) -> Figures:
+    """The same as they choose by themselves: by shared memory."""
+    return _ours_python(case, serve(local=True))
+
+
+def _ours_python(case: Case, coordinator: list[str]) -> Figures:
+    with children(coordinator) as (server,):
         url = _prepare(server, case)
         return _carry(case, server, _python("append", url, case), _python("read", url, case))
 
@@ -117,6 +131,7 @@ CPP, STOCK = "C++ Flight", "arrow-flight as it comes"
 OTHER = "other build, Rust ends"
 RUST, PYTHON, PYARROW = "bowstring, Rust ends", "bowstring, Python ends", "bowstring, pyarrow ends"
 RUST_UNIX = "bowstring, Rust ends, Unix socket"
+RUST_SHARED, PYTHON_SHARED = "bowstring, Rust ends, shared memory", "bowstring, Python ends, shared memory"
 
 CONTESTANTS: dict[str, Contestant] = {
     RAW_TCP: raw_tcp,
@@ -125,15 +140,18 @@ CONTESTANTS: dict[str, Contestant] = {
     STOCK: flight_rust,
     RUST: ours_rust,
     RUST_UNIX: ours_unix,
+    RUST_SHARED: ours_shared,
     PYTHON: ours_python,
+    PYTHON_SHARED: ours_python_shared,
     PYARROW: ours_flight,
     OTHER: other_rust,
 }
 
 
-def serve() -> list[str]:
-    """The command of a coordinator with its defaults, but for the Unix socket: peers go by TCP."""
-    return [SERVER, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--unix", "off", "--log", "warn"]
+def serve(*, local: bool = False) -> list[str]:
+    """The command of a coordinator with its defaults, but for the Unix socket unless `local`: peers go by TCP."""
+    command = [SERVER, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", "warn"]
+    return command if local else [*command, "--unix", "off"]
 
 
 def _prepare(server: Child, case: Case) -> str:

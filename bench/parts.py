@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.cases import Case
-from bench.contestants import CPP, OTHER, PYARROW, PYTHON, RAW_TCP, RAW_UNIX, RUST, RUST_UNIX, STOCK
+from bench.contestants import (
+    CPP,
+    OTHER,
+    PYARROW,
+    PYTHON,
+    PYTHON_SHARED,
+    RAW_TCP,
+    RAW_UNIX,
+    RUST,
+    RUST_SHARED,
+    RUST_UNIX,
+    STOCK,
+)
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {"1 KiB": KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB, "64 MiB": 64 * MIB}
@@ -15,12 +27,18 @@ SIZES = {"1 KiB": KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB, "64 M
 RUN_BYTES, RUN_BATCHES, SMOKE = 2 << 30, 40_000, 40
 LATENCY_SECONDS, LATENCY_SMOKE_SECONDS = 3.0, 0.5
 
-OURS = [RUST, RUST_UNIX, PYTHON, PYARROW]
+OURS = [RUST, RUST_UNIX, RUST_SHARED, PYTHON, PYTHON_SHARED, PYARROW]
 FLIGHTS = [CPP, STOCK, *OURS]
 ALL = [RAW_TCP, RAW_UNIX, *FLIGHTS]
 KAFKA, RAY = "Kafka", "Ray actor"
 #: Whose peers are whose: ends in Python are compared with ends in Python.
-COMPARED = {RUST: [CPP, STOCK, KAFKA, RAY], PYTHON: [CPP, KAFKA, RAY], PYARROW: [CPP]}
+COMPARED = {
+    RUST: [CPP, STOCK, KAFKA, RAY],
+    RUST_SHARED: [CPP, STOCK, KAFKA, RAY],
+    PYTHON: [CPP, KAFKA, RAY],
+    PYTHON_SHARED: [CPP, KAFKA, RAY],
+    PYARROW: [CPP],
+}
 
 
 @dataclass(frozen=True)
@@ -111,13 +129,13 @@ PARTS: dict[str, Part] = {
     "kafka": Part(
         "against a Kafka broker: relay and latency",
         [*(case("relay", size) for size in ("1 KiB", "64 KiB", "4 MiB")), latency(100), latency(1000)],
-        [KAFKA, RUST, PYTHON],
+        [KAFKA, RUST, RUST_SHARED, PYTHON, PYTHON_SHARED],
         [KAFKA],
     ),
     "ray": Part(
         "against a buffer in a Ray actor: relay and latency",
         [*(case("relay", size) for size in ("1 KiB", "64 KiB", "4 MiB")), latency(100)],
-        [RAY, RUST, PYTHON],
+        [RAY, RUST, RUST_SHARED, PYTHON, PYTHON_SHARED],
         [RAY],
     ),
 }

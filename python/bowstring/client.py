@@ -16,14 +16,28 @@ if TYPE_CHECKING:
     from bowstring.iterator import StreamingIterator
 
 
-def connect(url: str, *, timeout: float = 10.0, retry_deadline: float = 60.0, local_socket: bool = True) -> Client:
+def connect(
+    url: str,
+    *,
+    timeout: float = 10.0,
+    retry_deadline: float = 60.0,
+    local_socket: bool = True,
+    shared_memory: bool = True,
+) -> Client:
     """Connects to the coordinator at `url` (`grpc://host:port`, or `grpc+unix:///path`).
 
     Keeps trying for `timeout` seconds. Later, calls keep trying for `retry_deadline` seconds while the coordinator
-    cannot be reached. With `local_socket`, data goes by the Unix socket of a coordinator that is on the same host.
+    cannot be reached. With `local_socket`, data goes by the Unix socket of a coordinator that is on the same host; with
+    `shared_memory`, the bodies of its batches stay in the producer's memory then, if it is this user's.
     Raises `Unavailable` or `InvalidArgument`.
     """
-    return Client(url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket)
+    return Client(
+        url,
+        timeout=timeout,
+        retry_deadline=retry_deadline,
+        local_socket=local_socket,
+        shared_memory=shared_memory,
+    )
 
 
 def with_schema(description: dict[str, Any]) -> dict[str, Any]:
@@ -37,10 +51,16 @@ class Client:
     """A connection to a coordinator. Pickles by its URL. Every method may raise `Unavailable`."""
 
     def __init__(
-        self, url: str, *, timeout: float = 10.0, retry_deadline: float = 60.0, local_socket: bool = True
+        self,
+        url: str,
+        *,
+        timeout: float = 10.0,
+        retry_deadline: float = 60.0,
+        local_socket: bool = True,
+        shared_memory: bool = True,
     ) -> None:
-        self._options = (timeout, retry_deadline, local_socket)
-        self._native = _native.Client(url, timeout, retry_deadline, local_socket)
+        self._options = (timeout, retry_deadline, local_socket, shared_memory)
+        self._native = _native.Client(url, timeout, retry_deadline, local_socket, shared_memory)
 
     @property
     def url(self) -> str:
@@ -211,12 +231,12 @@ class Client:
     def iterator(self, stream: str, **options: Any) -> StreamingIterator:
         """A `StreamingIterator` over the stream; `options` are its keyword arguments.
 
-        `retry_deadline` and `local_socket` default to this client's.
+        `retry_deadline`, `local_socket` and `shared_memory` default to this client's.
         """
         from bowstring.iterator import StreamingIterator
 
-        _, retry_deadline, local_socket = self._options
-        own = {"retry_deadline": retry_deadline, "local_socket": local_socket}
+        _, retry_deadline, local_socket, shared_memory = self._options
+        own = {"retry_deadline": retry_deadline, "local_socket": local_socket, "shared_memory": shared_memory}
         return StreamingIterator(self.url, stream, **{**own, **options})
 
 
@@ -232,8 +252,14 @@ def unpacked(
         yield batch, (partition, offset, epoch, appended_at)
 
 
-def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool) -> Client:
-    return Client(url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket)
+def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool) -> Client:
+    return Client(
+        url,
+        timeout=timeout,
+        retry_deadline=retry_deadline,
+        local_socket=local_socket,
+        shared_memory=shared_memory,
+    )
 
 
 def consumer_arguments(

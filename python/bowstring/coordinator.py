@@ -26,6 +26,8 @@ class StreamCoordinator:
         http: address of /metrics, /healthz and /readyz; None for none.
         unix: a Unix socket that gives the same as `listen`: "auto" for one in a private folder, a path of at most 107
             bytes, or None for none. Clients on this host find it by themselves.
+        shared_memory: whether batches may stay in their producer's memory, where this user's consumers on this host
+            look at them. Needs the Unix socket, and Linux.
         advertise_host: host that `url` names, where `listen` is not what others can reach.
         max_buffered_batches, max_buffered_bytes, max_spool_bytes: defaults of streams that are created without.
         spool_dir: folder for what does not fit in memory; the system's folder for temporary files by default.
@@ -42,6 +44,7 @@ class StreamCoordinator:
         listen: str = "127.0.0.1:0",
         http: str | None = "127.0.0.1:0",
         unix: str | None = "auto",
+        shared_memory: bool = True,
         advertise_host: str | None = None,
         max_buffered_batches: int = 64,
         max_buffered_bytes: int = 2 * 1024**3,
@@ -55,6 +58,7 @@ class StreamCoordinator:
                 "listen": listen,
                 "http": http,
                 "unix": unix,
+                "shared_memory": shared_memory,
                 "advertise_host": advertise_host,
                 "max_buffered_batches": max_buffered_batches,
                 "max_buffered_bytes": max_buffered_bytes,

@@ -32,6 +32,15 @@ class Delivered(NamedTuple):
     appended_at_micros: int
 
 
+class _Origin(NamedTuple):
+    """Where a batch came from, without the batch: that is the caller's to keep or to let go."""
+
+    partition: int
+    offset: int
+    epoch: int | None
+    appended_at_micros: int
+
+
 class StreamingIterator:
     """Iterates over a stream's record batches, read ahead in the background.
 
@@ -57,6 +66,8 @@ class StreamingIterator:
         follow: wait for new batches until the stream ends; else end with what is there.
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
+        shared_memory: look at batches in their producer's memory then, rather than receive them. A batch that is held
+            stays there, acked or not.
     """
 
     def __init__(
@@ -75,6 +86,7 @@ class StreamingIterator:
         follow: bool = True,
         retry_deadline: float = 60.0,
         local_socket: bool = True,
+        shared_memory: bool = True,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "subscription": subscription,
@@ -88,12 +100,13 @@ class StreamingIterator:
             "follow": follow,
             "retry_deadline": retry_deadline,
             "local_socket": local_socket,
+            "shared_memory": shared_memory,
         }
         self.url = url
         self.stream = stream
         self._consumer: _native.Consumer | None = None
         self._ready: deque[Delivered] = deque()
-        self._last: Delivered | None = None
+        self._last: _Origin | None = None
         #: One past the last batch that the caller has and the coordinator does not know to be done, by partition.
         self._unacked: dict[int, int] = {}
         self._ended = False
@@ -167,9 +180,9 @@ class StreamingIterator:
 
     def batches_with_offsets(self) -> Iterator[Delivered]:
         """Each batch with its partition, offset, epoch and append time."""
-        for _ in self:
+        for batch in self:
             assert self._last is not None, "set by every step"
-            yield self._last
+            yield Delivered(batch, *self._last)
 
     def iter_datasets(self, window_size: int) -> Iterator[pa.Table]:
         """Tables of `window_size` batches each; the last one may have fewer. Raises `InvalidArgument`.
@@ -251,16 +264,17 @@ class StreamingIterator:
                 "follow",
             )
             arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
-            retry_deadline, local_socket = self._arguments["retry_deadline"], self._arguments["local_socket"]
-            client = Client(self.url, retry_deadline=retry_deadline, local_socket=local_socket)
+            connecting = ("retry_deadline", "local_socket", "shared_memory")
+            client = Client(self.url, **{name: self._arguments[name] for name in connecting})
             self._consumer = client._native.consumer(self.stream, arguments)
         return self._consumer
 
     def _hand_over(self) -> pa.RecordBatch:
         """The next ready batch, which is now the caller's."""
-        self._last = self._ready.popleft()
-        self._unacked[self._last.partition] = self._last.offset + 1
-        return self._last.batch
+        batch, partition, offset, epoch, appended_at = self._ready.popleft()
+        self._last = _Origin(partition, offset, epoch, appended_at)
+        self._unacked[partition] = offset + 1
+        return batch
 
     def _window(self, size: int) -> list[pa.RecordBatch]:
         """Up to `size` batches, fewer only at the end."""

@@ -87,11 +87,12 @@ fn run(producer: String, run: String) -> ProducerRun {
 #[pymethods]
 impl Client {
     #[new]
-    fn new(py: Python<'_>, url: &str, timeout: f64, retry_deadline: f64, local_socket: bool) -> PyResult<Self> {
+    fn new(py: Python<'_>, url: &str, timeout: f64, retry_deadline: f64, local_socket: bool, shared_memory: bool) -> PyResult<Self> {
         let options = ClientOptions {
             connect_timeout: duration("timeout", timeout)?,
             retry_deadline: duration("retry_deadline", retry_deadline)?,
             local_socket,
+            shared_memory,
             ..ClientOptions::default()
         };
         wait(py, None, |wait| blocking::Client::connect(url, options, wait)).map(Self)

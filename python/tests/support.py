@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -125,6 +126,13 @@ class Served:
         self.address: str = addresses["listen"]
         self.url = f"grpc://{self.address}"
         self.http_url = f"http://{addresses['http']}"
+
+
+def get(url: str) -> str:
+    """The body of an answer over HTTP."""
+    with urllib.request.urlopen(url, timeout=10) as response:
+        assert response.status == 200
+        return response.read().decode()
 
 
 def metric(text: str, name: str, **labels: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
@@ -12,13 +11,7 @@ import pytest
 
 import bowstring
 
-from .support import Served, ids, metric, numbered, wait_until
-
-
-def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as response:
-        assert response.status == 200
-        return response.read().decode()
+from .support import Served, get, ids, metric, numbered, wait_until
 
 
 def fill(client: bowstring.Client, first: int = 0) -> None:

@@ -189,6 +189,4 @@ def abort_epoch(
     found = [result for result in results if isinstance(result, TaskResult)]
     identity = found[0].identity if found else fallback
     if identity is not None:
-        client_of(options.url, options.connect_timeout).abort_epoch(
-            options.stream, identity.producer, identity.run, identity.epoch
-        )
+        client_of(options).abort_epoch(options.stream, identity.producer, identity.run, identity.epoch)
