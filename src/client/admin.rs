@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::generated::control_client::ControlClient;
 use super::options::Offsets;
 use super::retry::Backoff;
+use super::transport::Transport;
 use super::{Client, Error};
 use crate::engine::{Epoch, EpochState, Start, StreamId};
 use crate::wire::proto;
@@ -210,7 +210,7 @@ impl Client {
 
     /// One control call, tried again while the coordinator cannot be reached. All but `create_stream` and
     /// `delete_stream` change nothing when they are repeated.
-    async fn call<Q, A, F>(&self, request: Q, verb: impl Fn(ControlClient<Channel>, Q) -> F) -> Result<A, Error>
+    async fn call<Q, A, F>(&self, request: Q, verb: impl Fn(ControlClient<Transport>, Q) -> F) -> Result<A, Error>
     where
         Q: Clone,
         F: Future<Output = Result<Response<A>, Status>>,

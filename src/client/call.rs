@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::BodyExt;
-use tonic::transport::Channel;
 use tower::Service;
 
 use super::Error;
 use super::connection::Connector;
+use super::transport::Transport;
 
 /// Path of Flight's `DoPut`.
 pub(super) const DO_PUT: &str = "/arrow.flight.protocol.FlightService/DoPut";
@@ -21,7 +21,7 @@ pub(super) const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 pub(super) struct Answers {
     body: tonic::body::Body,
     url: Arc<str>,
-    _channel: Channel,
+    _transport: Transport,
 }
 
 impl Answers {
@@ -30,27 +30,32 @@ impl Answers {
     ///
     /// # Errors
     /// The call's status; `unavailable` if the connection breaks, or the answer does not begin in time.
-    pub(super) async fn open(connector: &Connector, channel: Channel, path: &'static str, body: tonic::body::Body) -> Result<Self, Error> {
+    pub(super) async fn open(
+        connector: &Connector,
+        transport: Transport,
+        path: &'static str,
+        body: tonic::body::Body,
+    ) -> Result<Self, Error> {
         let (url, limit) = (&connector.url, connector.options.ping_timeout);
-        let opened = tokio::time::timeout(limit, Self::begin(channel, path, body, url.clone())).await;
+        let opened = tokio::time::timeout(limit, Self::begin(transport, path, body, url.clone())).await;
         opened.unwrap_or_else(|_| Err(Error::ConnectionLost { url: url.clone(), reason: format!("no answer within {limit:?}").into() }))
     }
 
-    async fn begin(mut channel: Channel, path: &'static str, body: tonic::body::Body, url: Arc<str>) -> Result<Self, Error> {
+    async fn begin(mut transport: Transport, path: &'static str, body: tonic::body::Body, url: Arc<str>) -> Result<Self, Error> {
         let request = Request::post(path)
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
             .body(body)
             .map_err(|error| Error::protocol(error.to_string()))?;
-        std::future::poll_fn(|context| channel.poll_ready(context)).await.map_err(|error| Error::lost(&url, &error))?;
-        let response = channel.call(request).await.map_err(|error| Error::lost(&url, &error))?;
+        std::future::poll_fn(|context| transport.poll_ready(context)).await.map_err(|error| Error::lost(&url, &*error))?;
+        let response = transport.call(request).await.map_err(|error| Error::lost(&url, &*error))?;
         if let Some(error) = Error::from_trailers(response.headers(), &url) {
             return Err(error);
         }
         if response.status() != http::StatusCode::OK {
             return Err(Error::protocol(format!("HTTP status {}", response.status())));
         }
-        Ok(Self { body: response.into_body(), url, _channel: channel })
+        Ok(Self { body: response.into_body(), url, _transport: transport })
     }
 
     /// The next chunk; none when the call has ended well.

@@ -1,5 +1,6 @@
 //! Reaching a coordinator: URL, HTTP/2 settings, connect with retry.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::error::chain;
 use super::local::{DataChannel, LocalSocket};
 use super::retry::{Backoff, now};
+use super::transport::{ProcessService, Transport};
 use super::{ClientOptions, Error};
 
 /// HTTP/2 frames of up to 1 MiB: more than double the relay's speed against the 16 KiB default.
@@ -22,13 +24,21 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Makes connections to one coordinator.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Connector {
     pub(super) url: Arc<str>,
     pub(super) options: Arc<ClientOptions>,
     endpoint: Endpoint,
+    /// The coordinator itself, if it is in this process.
+    process: Option<ProcessService>,
     /// None where there is nothing to look for: the options say no.
     local: Option<Arc<LocalSocket>>,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("url", &self.url).field("is_within_process", &self.process.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl Connector {
@@ -42,14 +52,20 @@ impl Connector {
         };
         let endpoint = endpoint.map_err(|_| Error::Url { url: url.to_owned(), reason: "it cannot be parsed" })?;
         let endpoint = configured(endpoint, &options);
-        Ok(Self { url: url.into(), options: Arc::new(options), endpoint, local })
+        Ok(Self { url: url.into(), options: Arc::new(options), endpoint, process: None, local })
+    }
+
+    /// To a coordinator in this process, which has this URL for all others.
+    pub(super) fn within_process(url: &str, process: ProcessService, options: ClientOptions) -> Result<Self, Error> {
+        Ok(Self { process: Some(process), local: None, ..Self::new(url, options)? })
     }
 
     /// One attempt at a connection of its own for data, by the Unix socket if the coordinator has one on this host.
     pub(super) async fn connect_data(&self) -> Result<DataChannel, Error> {
-        match &self.local {
-            Some(local) => local.connect(self).await,
-            None => self.connect_once().await.map(DataChannel::from),
+        match (&self.process, &self.local) {
+            (Some(process), _) => Ok(DataChannel { transport: Transport::Process(process.clone()), links: None }),
+            (None, Some(local)) => local.connect(self).await,
+            (None, None) => self.connect_once().await.map(DataChannel::from),
         }
     }
 
@@ -72,14 +88,17 @@ impl Connector {
     }
 
     /// Tries to connect until `connect_timeout` has passed.
-    pub(super) async fn connect(&self) -> Result<Channel, Error> {
+    pub(super) async fn connect(&self) -> Result<Transport, Error> {
+        if let Some(process) = &self.process {
+            return Ok(Transport::Process(process.clone()));
+        }
         let mut backoff = Backoff::new(self.options.connect_timeout);
         let deadline = now() + self.options.connect_timeout;
         loop {
             let attempt = tokio::time::timeout_at(deadline.into(), self.connect_once()).await;
             let result = attempt.unwrap_or_else(|_| Err(self.unreachable(format!("no answer within {:?}", self.options.connect_timeout))));
             match result {
-                Ok(channel) => return Ok(channel),
+                Ok(channel) => return Ok(Transport::Connection(channel)),
                 Err(error) => backoff.wait(error).await?,
             }
         }

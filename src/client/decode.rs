@@ -18,6 +18,9 @@ use crate::wire::ipc::{self, Kind};
 /// Of the memory that arrays lie in, as Arrow recommends.
 const ALIGNMENT: usize = 64;
 
+/// Smaller bodies share their memory with what came with them.
+const KEPT_BYTES_MIN: u64 = 64 << 10;
+
 /// What a message turned out to be.
 #[derive(Debug)]
 pub(super) enum Decoded {
@@ -33,12 +36,24 @@ pub(super) struct BatchDecoder {
     dictionaries: HashMap<i64, ArrayRef>,
     /// Of the batch before.
     plain: Option<PlainDecoder>,
+    /// Bodies come from within the process: large ones are memory of their own.
+    keeps_bodies: bool,
 }
 
 impl BatchDecoder {
     /// A decoder that hands out `schema` itself where the coordinator sends the same again after a reconnect.
-    pub(super) fn new(schema: Option<SchemaRef>) -> Self {
-        Self { schema, dictionaries: HashMap::new(), plain: None }
+    pub(super) fn new(schema: Option<SchemaRef>, keeps_bodies: bool) -> Self {
+        Self { schema, dictionaries: HashMap::new(), plain: None, keeps_bodies }
+    }
+
+    /// The body in aligned memory: where it is, if it lies in shared memory or was handed over within the process. What came
+    /// by a connection is copied: it is not aligned, and a small batch would hold on to all that was received with it.
+    fn aligned(&self, body: &Body) -> Buffer {
+        let is_its_own = body.is_placed() || self.keeps_bodies && body.len() >= KEPT_BYTES_MIN;
+        match body.chunks() {
+            [all] if is_its_own && all.as_ptr().align_offset(ALIGNMENT) == 0 => Buffer::from(all.clone()),
+            _ => aligned_copy(body),
+        }
     }
 
     /// Decodes one message, after the header guard has seen it: its lengths are the sender's claims.
@@ -50,7 +65,7 @@ impl BatchDecoder {
             && plain.is_for(header, body.len())
         {
             return caught(AssertUnwindSafe(|| {
-                plain.decode(&aligned(body), schema).map(Decoded::Batch).map_err(|error| error.to_string())
+                plain.decode(&self.aligned(body), schema).map(Decoded::Batch).map_err(|error| error.to_string())
             }));
         }
         let message = ipc::parse(header).map_err(|error| error.to_string())?;
@@ -75,7 +90,7 @@ impl BatchDecoder {
             MessageHeader::DictionaryBatch => {
                 let table = message.header_as_dictionary_batch().ok_or("a dictionary message without a dictionary")?;
                 let schema = self.schema.as_ref().ok_or("a dictionary before the schema")?;
-                read_dictionary(&aligned(body), table, schema, &mut self.dictionaries, &message.version())
+                read_dictionary(&self.aligned(body), table, schema, &mut self.dictionaries, &message.version())
                     .map_err(|error| error.to_string())?;
                 Ok(Decoded::Dictionary)
             }
@@ -84,9 +99,9 @@ impl BatchDecoder {
                 let schema = self.schema.clone().ok_or("a batch before the schema")?;
                 self.plain = PlainDecoder::new(header, body.len(), &table, &schema);
                 if let Some(plain) = &self.plain {
-                    return plain.decode(&aligned(body), &schema).map(Decoded::Batch).map_err(|error| error.to_string());
+                    return plain.decode(&self.aligned(body), &schema).map(Decoded::Batch).map_err(|error| error.to_string());
                 }
-                RecordBatchDecoder::try_new(&aligned(body), table, schema, &self.dictionaries, &message.version())
+                RecordBatchDecoder::try_new(&self.aligned(body), table, schema, &self.dictionaries, &message.version())
                     .and_then(RecordBatchDecoder::read_record_batch)
                     .map(Decoded::Batch)
                     .map_err(|error| error.to_string())
@@ -109,15 +124,8 @@ fn caught(decode: impl FnOnce() -> Result<Decoded, String> + UnwindSafe) -> Resu
     catch_unwind(decode).unwrap_or_else(|_| Err("the decoder panicked on it".to_owned()))
 }
 
-/// The body in memory aligned to 64 bytes, so that no array has to be copied again: where it is, if it lies in shared
-/// memory. What came by a connection is copied, since a small batch would hold on to all that was received with it.
-fn aligned(body: &Body) -> Buffer {
-    if let [all] = body.chunks()
-        && body.is_placed()
-        && all.as_ptr().align_offset(ALIGNMENT) == 0
-    {
-        return Buffer::from(all.clone());
-    }
+/// The body in memory aligned to 64 bytes, so that no array has to be copied again.
+pub(super) fn aligned_copy(body: &Body) -> Buffer {
     let length = body.chunks().iter().map(Bytes::len).sum();
     let mut copy = MutableBuffer::with_capacity(length);
     for chunk in body.chunks() {

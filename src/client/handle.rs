@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tonic::transport::Channel;
+use tonic::body::Body;
+use tower::{BoxError, Service};
 
 use super::connection::Connector;
 use super::generated::control_client::ControlClient;
 use super::shared::{Lender, LinkAddress};
+use super::transport::{Transport, process_service};
 use super::{ClientOptions, Consumer, ConsumerOptions, EpochWriter, Error, Producer, ProducerOptions, WriterId, WriterOptions};
 
 /// A connection to a coordinator. Cheap to clone; clones share one connection for control calls. Each producer,
@@ -21,7 +24,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     connector: Connector,
-    control: ControlClient<Channel>,
+    control: ControlClient<Transport>,
     /// What its producers lend. One for all: memory that one has used is warm for the next.
     lender: Mutex<Option<Arc<Lender>>>,
     /// Where background tasks run: the runtime that `connect` was called in.
@@ -37,10 +40,30 @@ impl Client {
     /// # Panics
     /// Outside a tokio runtime; [`blocking`](super::blocking) brings its own.
     pub async fn connect(url: &str, options: ClientOptions) -> Result<Self, Error> {
-        let connector = Connector::new(url, options)?;
-        let channel = connector.connect().await?;
+        Self::over(Connector::new(url, options)?).await
+    }
+
+    /// A client of a coordinator in this process, as `Server::service` gives it: calls go by no socket, and a batch is copied
+    /// once on its way in and not at all on its way out. `url` is the coordinator's for others, as errors name it.
+    ///
+    /// # Errors
+    /// `invalid_argument` if the URL is none.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn within_process<S>(url: &str, service: S, options: ClientOptions) -> Result<Self, Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        Self::over(Connector::within_process(url, process_service(service), options)?).await
+    }
+
+    async fn over(connector: Connector) -> Result<Self, Error> {
+        let transport = connector.connect().await?;
         let bytes_max = usize::try_from(connector.options.message_bytes_max).unwrap_or(usize::MAX);
-        let control = ControlClient::new(channel).max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max);
+        let control = ControlClient::new(transport).max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max);
         Ok(Self { inner: Arc::new(Inner { connector, control, lender: Mutex::default(), runtime: Handle::current() }) })
     }
 
@@ -86,7 +109,7 @@ impl Client {
         &self.inner.connector
     }
 
-    pub(super) fn control(&self) -> ControlClient<Channel> {
+    pub(super) fn control(&self) -> ControlClient<Transport> {
         self.inner.control.clone()
     }
 

@@ -17,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::connection::{Connector, configured, unix_endpoint};
 use super::generated::control_client::ControlClient;
 use super::shared::LinkAddress;
+use super::transport::Transport;
 use super::{ClientOptions, Error};
 use crate::wire::proto::{DescribeServerRequest, ServerDescription};
 
@@ -26,14 +27,20 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection for data.
 #[derive(Debug)]
 pub(super) struct DataChannel {
-    pub(super) channel: Channel,
+    pub(super) transport: Transport,
     /// Where links for it are opened; none: bodies go by the channel.
     pub(super) links: Option<LinkAddress>,
 }
 
+impl DataChannel {
+    pub(super) fn new(channel: Channel, links: Option<LinkAddress>) -> Self {
+        Self { transport: Transport::Connection(channel), links }
+    }
+}
+
 impl From<Channel> for DataChannel {
     fn from(channel: Channel) -> Self {
-        Self { channel, links: None }
+        Self::new(channel, None)
     }
 }
 
@@ -111,10 +118,10 @@ impl LocalSocket {
         let known = self.known.lock().clone();
         match known {
             Known::Unusable => return connector.connect_once().await.map(DataChannel::from),
-            Known::Given(links) => return Ok(DataChannel { channel: connector.connect_once().await?, links }),
+            Known::Given(links) => return Ok(DataChannel::new(connector.connect_once().await?, links)),
             Known::Found(found) => {
                 if let Some(channel) = found.connect().await {
-                    return Ok(DataChannel { channel, links: found.links.clone() });
+                    return Ok(DataChannel::new(channel, found.links.clone()));
                 }
                 tracing::debug!(path = found.path, "the coordinator's Unix socket is gone; asking again");
                 self.forget();
@@ -127,7 +134,7 @@ impl LocalSocket {
                 let channel = connector.connect_once().await?;
                 let links = link_address(describe(channel.clone()).await.as_ref(), &connector.options);
                 *self.known.lock() = Known::Given(links.clone());
-                Ok(DataChannel { channel, links })
+                Ok(DataChannel::new(channel, links))
             }
         }
     }
@@ -149,7 +156,7 @@ impl LocalSocket {
                 tracing::debug!(path = found.path, "data goes by the coordinator's Unix socket");
                 let links = found.links.clone();
                 *self.known.lock() = Known::Found(Arc::new(found));
-                Ok(DataChannel { channel, links })
+                Ok(DataChannel::new(channel, links))
             }
             Err(reason) => {
                 tracing::debug!(path = server.unix_path, reason, "data goes by TCP: the Unix socket cannot be used");

@@ -19,6 +19,7 @@
 //! | module | noun |
 //! | --- | --- |
 //! | `connection` | a coordinator that can be reached: URL, HTTP/2 settings, connect with retry |
+//! | `transport` | how calls get there: by a connection, or within the process |
 //! | `local` | the coordinator's Unix socket, where it is on this host |
 //! | `shared` | bodies in shared memory, where both ends are on one host |
 //! | `retry` | when to try again |
@@ -66,6 +67,7 @@ mod retry;
 mod sender;
 mod shared;
 mod task;
+mod transport;
 mod watched;
 mod window;
 mod writer;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 
 use super::Error;
+use super::decode::aligned_copy;
 use super::shared::Lender;
 use super::watched::Watched;
 use super::window::{Entry, Next, Window};
@@ -30,17 +31,25 @@ pub(super) struct PutBody {
     partitions: Option<u32>,
     /// Lends bodies instead of sending them.
     lender: Option<Arc<Lender>>,
+    /// The coordinator keeps what it is handed.
+    is_within_process: bool,
     ended: bool,
 }
 
 impl PutBody {
     /// `descriptor` is an encoded `FlightDescriptor`. Takes over the window's sending.
-    pub(super) fn new(window: Arc<Watched<Window>>, descriptor: &[u8], schema_header: &Bytes, lender: Option<Arc<Lender>>) -> Self {
+    pub(super) fn new(
+        window: Arc<Watched<Window>>,
+        descriptor: &[u8],
+        schema_header: &Bytes,
+        lender: Option<Arc<Lender>>,
+        is_within_process: bool,
+    ) -> Self {
         let lane = window.with(Window::open_lane);
-        let mut frames = FrameWriter::new();
+        let mut frames = if is_within_process { FrameWriter::within_process() } else { FrameWriter::new() };
         frames.push(descriptor, schema_header, &[], &Body::new());
         frames.flush();
-        Self { window, lane, frames, held: DictionarySet::empty(), partitions: None, lender, ended: false }
+        Self { window, lane, frames, held: DictionarySet::empty(), partitions: None, lender, is_within_process, ended: false }
     }
 
     fn push(&mut self, ordinal: u64, entry: &Entry) {
@@ -49,7 +58,10 @@ impl PutBody {
         }
         self.held = entry.batch.dictionaries.clone();
         let partition = entry.partition.map_or_else(|| self.round_robin(ordinal), |partition| partition.0);
-        let body = &entry.batch.message.body;
+        let body = match self.is_within_process {
+            true => &owned(&entry.batch.message.body),
+            false => &entry.batch.message.body,
+        };
         let shared = self.lender.as_ref().and_then(|lender| lender.lend(body));
         let sent = if shared.is_some() { &Body::new() } else { body };
         let metadata = AppendMetadata { partition: Some(partition), ordinal, user: entry.batch.user.clone(), shared }.to_bytes();
@@ -60,6 +72,12 @@ impl PutBody {
         let partitions = u64::from(self.partitions.unwrap_or(1).max(1));
         u32::try_from(ordinal % partitions).unwrap_or(0)
     }
+}
+
+/// A body as memory of its own, aligned so that a reader in the process can use it as it is. What its batch lies in is the
+/// caller's: that may be a slice of something larger, and be written again once the batch is stored.
+fn owned(body: &Body) -> Body {
+    Body::from(Bytes::from_owner(aligned_copy(body)))
 }
 
 impl HttpBody for PutBody {

@@ -166,12 +166,13 @@ impl Reader {
             None => None,
         };
         let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket(borrower.as_deref())?)));
+        let keeps_bodies = data.transport.is_process();
         let mut connection = Connection {
-            answers: Answers::open(connector, data.channel, DO_GET, request).await?,
+            answers: Answers::open(connector, data.transport, DO_GET, request).await?,
             borrower,
             url: connector.url.clone(),
             frames: FrameReader::new(connector.options.message_bytes_max, Small::Shared),
-            decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone())),
+            decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone()), keeps_bodies),
             pending: Vec::new(),
             pending_bytes: 0,
             prefetch: &self.prefetch,

@@ -83,9 +83,15 @@ impl Sender {
         let connector = self.client.connector();
         let data = connector.connect_data().await?;
         let lender = self.client.lender(data.links.as_ref()).await;
-        let body = PutBody::new(self.window.clone(), &self.descriptor(lender.as_deref())?, &self.schema_header, lender.clone());
+        let body = PutBody::new(
+            self.window.clone(),
+            &self.descriptor(lender.as_deref())?,
+            &self.schema_header,
+            lender.clone(),
+            data.transport.is_process(),
+        );
         let mut lane = LaneGuard { window: &self.window, lender, ended_well: false };
-        let mut answers = Answers::open(connector, data.channel, DO_PUT, tonic::body::Body::new(body)).await?;
+        let mut answers = Answers::open(connector, data.transport, DO_PUT, tonic::body::Body::new(body)).await?;
         let mut results = ProtoReader::<PutResult>::new(ANSWER_BYTES_MAX);
         let mut opened = false;
         let mut receipt = None;

@@ -20,6 +20,7 @@ mod plane;
 mod process;
 mod read;
 mod running;
+mod services;
 mod shared;
 mod status;
 mod unix;
@@ -49,4 +50,5 @@ pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, T
 pub use error::Error;
 pub use metrics::{METRICS, MetricDoc, MetricKind};
 pub use running::{Server, StartError};
+pub use services::LocalService;
 pub use unix::UnixError;

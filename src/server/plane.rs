@@ -26,7 +26,7 @@ use super::error::Error;
 use super::status::{ok_trailers, trailers};
 use super::{read, write};
 use crate::wire::command::GetTarget;
-use crate::wire::frame::{ProtoReader, frame_proto};
+use crate::wire::frame::{FrameWriter, ProtoReader, WithinProcess, frame_proto};
 
 const DO_PUT: &str = "/arrow.flight.protocol.FlightService/DoPut";
 const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
@@ -106,7 +106,11 @@ impl Drop for AbortOnDrop {
 }
 
 async fn get_response(coordinator: Arc<Coordinator>, request: Request<Body>) -> Response<Body> {
-    let chunks = match ticket(request).await.and_then(|target| read::get(coordinator.clone(), &target)) {
+    let frames = match request.extensions().get::<WithinProcess>() {
+        Some(_) => FrameWriter::within_process(),
+        None => FrameWriter::new(),
+    };
+    let chunks = match ticket(request).await.and_then(|target| read::get(coordinator.clone(), &target, frames)) {
         Ok(chunks) => chunks,
         Err(error) => return respond(futures::stream::once(async move { Ok(Frame::trailers(closing(&coordinator, Err(error)))) })),
     };

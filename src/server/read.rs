@@ -31,9 +31,13 @@ const BYTES_AT_ONCE: u64 = 8 << 20;
 /// # Errors
 /// Before the first chunk: what is wrong with the ticket. After: why the stream cannot go on; everything that
 /// was visible before has been sent by then.
-pub(super) fn get(coordinator: Arc<Coordinator>, target: &GetTarget) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
+pub(super) fn get(
+    coordinator: Arc<Coordinator>,
+    target: &GetTarget,
+    frames: FrameWriter,
+) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
     coordinator.check_running()?;
-    let mut reading = Reading::open(coordinator, target)?;
+    let mut reading = Reading::open(coordinator, target, frames)?;
     Ok(try_stream! {
         while reading.wait_for_schema().await? {}
         loop {
@@ -105,7 +109,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn open(coordinator: Arc<Coordinator>, target: &GetTarget) -> Result<Self, Error> {
+    fn open(coordinator: Arc<Coordinator>, target: &GetTarget, frames: FrameWriter) -> Result<Self, Error> {
         let cell = coordinator.get(&target.stream)?;
         cell.check_id(target.stream_id)?;
         let partitions = match &target.partitions {
@@ -125,7 +129,7 @@ impl Reading {
             batches_left: target.batches_max,
             schema_sent: false,
             dictionaries: DictionarySet::empty(),
-            frames: FrameWriter::new(),
+            frames,
         })
     }
 

@@ -1,31 +1,28 @@
 //! A running server: bound, serving, and stopped in good order.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::server::NamedService;
-use tonic_health::ServingStatus;
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
-use tower::util::MapResponseLayer;
+use tower::util::{BoxCloneSyncService, MapResponseLayer};
 
 use super::authority::SocketAuthority;
 use super::config::{ConfigError, ServerConfig};
 use super::control::ControlService;
 use super::coordinator::Coordinator;
-use super::flight::FlightPlane;
-use super::generated::control_server::ControlServer;
 use super::listener::{Listeners, connections};
-use super::plane::Plane;
+use super::services::{LocalService, end_health, services};
 use super::status::name_refusal;
 use super::unix::{self, SocketFile, UnixError};
-use super::{generated, http as http_port, shared};
+use super::{http as http_port, shared};
 use crate::storage::Spool;
 use crate::wire::proto;
 
@@ -43,9 +40,6 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
 /// What requests under way at the HTTP port get to end, once all else has.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
-/// The services that gRPC health knows; the empty name stands for all.
-const HEALTHY: [&str; 3] =
-    ["", <ControlServer<ControlService> as NamedService>::NAME, <FlightServiceServer<FlightPlane> as NamedService>::NAME];
 /// How often time passes in the streams.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -77,9 +71,9 @@ pub enum StartError {
 }
 
 /// A running server. Dropping it stops it at once; [`shutdown`](Self::shutdown) does so in good order.
-#[derive(Debug)]
 pub struct Server {
     coordinator: Arc<Coordinator>,
+    service: LocalService,
     listen: SocketAddr,
     unix: Option<PathBuf>,
     http: Option<SocketAddr>,
@@ -91,6 +85,12 @@ pub struct Server {
     /// Ends after the tasks: `/readyz` says that the server is shutting down until it has.
     http_stopping: CancellationToken,
     http_task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("listen", &self.listen).field("unix", &self.unix).field("http", &self.http).finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -119,10 +119,12 @@ impl Server {
             None => None,
         };
         let control = ControlService::new(coordinator.clone(), describe(server_id, listen, unix_path.as_deref(), links_path.as_deref()));
+        let (routes, health) = services(&coordinator, control).await;
+        let service = BoxCloneSyncService::new(routes.clone());
         let stopping = CancellationToken::new();
         let http_address = http.as_ref().map(|(_, address)| *address);
         let mut tasks = vec![
-            tokio::spawn(serve(Listeners { tcp, unix }, config.connections_max, control, coordinator.clone(), stopping.clone())),
+            tokio::spawn(serve(Listeners { tcp, unix }, config.connections_max, (routes, health), coordinator.clone(), stopping.clone())),
             tokio::spawn(tick(coordinator.clone(), stopping.clone())),
         ];
         if let Some(listener) = links {
@@ -136,6 +138,7 @@ impl Server {
         tracing::info!(%listen, unix = unix_shown, storage = "memory", "the coordinator is ready; nothing survives it");
         Ok(Self {
             coordinator,
+            service,
             listen,
             unix: unix_path,
             http: http_address,
@@ -179,6 +182,14 @@ impl Server {
     #[must_use]
     pub fn unix_url(&self) -> Option<String> {
         self.unix.as_ref().map(|path| format!("grpc+unix://{}", path.display()))
+    }
+
+    /// All of its services for a client in this process, which [`Client::within_process`] takes: its calls go by no socket.
+    ///
+    /// [`Client::within_process`]: https://docs.rs/bowstring/latest/bowstring/client/struct.Client.html#method.within_process
+    #[must_use]
+    pub fn service(&self) -> LocalService {
+        self.service.clone()
     }
 
     /// The coordinator that is served.
@@ -250,20 +261,10 @@ fn describe(server_id: uuid::Uuid, listen: SocketAddr, unix: Option<&Path>, link
 async fn serve(
     listeners: Listeners,
     connections_max: usize,
-    control: ControlService,
+    (routes, health): (Routes, HealthReporter),
     coordinator: Arc<Coordinator>,
     stopping: CancellationToken,
 ) {
-    let flight = FlightServiceServer::new(FlightPlane::new(coordinator.clone(), control.clone()));
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for service in HEALTHY {
-        health.set_service_status(service, ServingStatus::Serving).await;
-    }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(generated::DESCRIPTOR)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors are generated together with the code");
     let refusals = coordinator.clone();
     let name_refusals = MapResponseLayer::new(move |mut response: http::Response<tonic::body::Body>| {
         if let Some(code) = name_refusal(response.headers_mut()) {
@@ -279,10 +280,7 @@ async fn serve(
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(Plane::new(coordinator.clone(), flight))
-        .add_service(ControlServer::new(control))
-        .add_service(health_service)
-        .add_service(reflection);
+        .add_routes(routes);
     let incoming = connections(listeners, connections_max, coordinator);
     let signal = async move {
         stopping.cancelled().await;
@@ -290,14 +288,6 @@ async fn serve(
     };
     if let Err(error) = router.serve_with_incoming_shutdown(incoming, signal).await {
         tracing::error!(%error, "the server stopped");
-    }
-}
-
-/// Tells those who watch, and ends their calls: the shutdown waits for every call that is open.
-async fn end_health(mut health: HealthReporter) {
-    for service in HEALTHY {
-        health.set_service_status(service, ServingStatus::NotServing).await;
-        health.clear_service_status(service).await;
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub use proto::{ProtoReader, frame_proto};
 pub use reader::{FrameReader, Small};
-pub use writer::FrameWriter;
+pub use writer::{FrameWriter, WithinProcess};
 
 use super::error::WireError;
 use rope::Rope;

@@ -16,11 +16,17 @@ const CHUNK_CUT: usize = 128 << 10;
 /// send many tiny frames.
 const CHUNK_MIN: usize = 1 << 10;
 
+/// Marks a call that goes by no connection, but from one part of the process to another.
+#[derive(Debug, Clone, Copy)]
+pub struct WithinProcess;
+
 /// Turns messages into chunks for the connection: small ones together, large bodies by reference.
 #[derive(Debug, Default)]
 pub struct FrameWriter {
     small: BytesMut,
     ready: VecDeque<Bytes>,
+    /// Large pieces stay whole, however small the chunks beside them.
+    is_within_process: bool,
 }
 
 impl FrameWriter {
@@ -28,6 +34,12 @@ impl FrameWriter {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same for calls within the process, where a small chunk costs nothing, and a body of one piece arrives as it is.
+    #[must_use]
+    pub fn within_process() -> Self {
+        Self { is_within_process: true, ..Self::default() }
     }
 
     /// Adds a message; empty parts are left out.
@@ -67,6 +79,11 @@ impl FrameWriter {
     /// Adds a piece by reference, but for what its neighbours need to be no tiny chunks. `after`: bytes of the
     /// body that follow it.
     fn push_large(&mut self, mut piece: Bytes, after: u64) {
+        if self.is_within_process {
+            self.flush();
+            self.ready.push_back(piece);
+            return;
+        }
         if self.small.len() < CHUNK_MIN {
             let lent = piece.split_to(CHUNK_MIN - self.small.len());
             self.make_room(lent.len());
