@@ -77,14 +77,21 @@ impl Arena {
         Some(Slot { arena: self.clone(), start, bytes })
     }
 
-    /// Gives the memory of what is free back to the system; it reads as zeros from then on.
+    /// Gives the memory of what is free back to the system. Meanwhile none of it can be taken.
     ///
     /// # Errors
     /// What the system says.
     pub fn give_back(&self) -> io::Result<()> {
-        // Under the lock: a range that was taken meanwhile would lose what is written.
-        let free = self.free.lock();
-        free.iter().try_for_each(|(start, bytes)| punch(self.file.as_fd(), start, bytes))
+        let free: Vec<_> = self.free.lock().take_all();
+        let given = free.iter().try_for_each(|(start, bytes)| punch(self.file.as_fd(), *start, *bytes));
+        let mut ranges = self.free.lock();
+        free.iter().for_each(|(start, bytes)| ranges.put_back(*start, *bytes));
+        given
+    }
+
+    /// From now on nothing is free, and slots that are dropped are not either: nobody says any more who looks at them.
+    pub fn abandon(&self) {
+        self.free.lock().close();
     }
 }
 
@@ -132,8 +139,12 @@ fn sealed_file(bytes: usize) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
+/// Gives whole pages of an arena back to the system: they read as zeros from then on.
+///
+/// # Errors
+/// What the system says; `Unsupported` on systems without sealed memory files.
 #[cfg(target_os = "linux")]
-fn punch(file: BorrowedFd<'_>, start: usize, bytes: usize) -> io::Result<()> {
+pub fn punch(file: BorrowedFd<'_>, start: usize, bytes: usize) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
     Ok(fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, start as u64, bytes as u64)?)
 }
@@ -143,8 +154,12 @@ fn sealed_file(_: usize) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Gives whole pages of an arena back to the system.
+///
+/// # Errors
+/// `Unsupported`.
 #[cfg(not(target_os = "linux"))]
-fn punch(_: BorrowedFd<'_>, _: usize, _: usize) -> io::Result<()> {
+pub fn punch(_: BorrowedFd<'_>, _: usize, _: usize) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -153,7 +168,7 @@ mod tests {
     use super::*;
 
     fn view(arena: &Arena) -> Arc<View> {
-        View::open(arena.as_fd().try_clone_to_owned().expect("a descriptor")).expect("is sealed")
+        View::open(arena.as_fd()).expect("is sealed")
     }
 
     fn filled(arena: &Arc<Arena>, bytes: usize, with: u8) -> Slot {
@@ -213,6 +228,28 @@ mod tests {
     fn a_file_that_could_be_made_smaller_is_refused() {
         let file = rustix::fs::memfd_create("unsealed", rustix::fs::MemfdFlags::ALLOW_SEALING).expect("memory");
         rustix::fs::ftruncate(&file, 4096).expect("grows");
-        assert_eq!(View::open(file).expect_err("not sealed").kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(View::open(file.as_fd()).expect_err("not sealed").kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn an_arena_that_was_abandoned_neither_lends_nor_gives_back() {
+        let arena = Arena::create(2 * GRAIN).expect("memory");
+        let slot = filled(&arena, GRAIN, 7);
+        let view = view(&arena);
+        arena.abandon();
+        drop(slot);
+        arena.give_back().expect("nothing to do");
+        assert!(arena.take(1).is_none());
+        assert_eq!(view.show(0, 1).expect("inside").as_ref(), [7]);
+    }
+
+    #[test]
+    fn whoever_has_the_descriptor_gives_memory_back() {
+        let arena = Arena::create(2 * GRAIN).expect("memory");
+        let slots = [filled(&arena, GRAIN, 7), filled(&arena, GRAIN, 8)];
+        punch(arena.as_fd(), 0, GRAIN).expect("the system takes it");
+        let view = view(&arena);
+        assert_eq!([0, GRAIN].map(|start| view.show(start, 1).expect("inside").as_ref()[0]), [0, 8]);
+        drop(slots);
     }
 }

@@ -4,47 +4,64 @@ use std::collections::BTreeMap;
 
 /// Where the free ranges begin, and their bytes. Invariant: none is empty, and no two touch.
 #[derive(Debug)]
-pub(crate) struct Ranges(BTreeMap<usize, usize>);
+pub(crate) struct Ranges {
+    free: BTreeMap<usize, usize>,
+    closed: bool,
+}
 
 impl Ranges {
     /// All of so many bytes is free.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(BTreeMap::from([(0, bytes)]))
+        Self { free: BTreeMap::from([(0, bytes)]), closed: false }
     }
 
     /// Bytes that are free.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.values().sum()
+        self.free.values().sum()
+    }
+
+    /// Takes all that is free.
+    pub(crate) fn take_all(&mut self) -> Vec<(usize, usize)> {
+        std::mem::take(&mut self.free).into_iter().collect()
+    }
+
+    /// Nothing is free any more, and nothing will be.
+    pub(crate) fn close(&mut self) {
+        self.free.clear();
+        self.closed = true;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.0.iter().map(|(start, bytes)| (*start, *bytes))
+        self.free.iter().map(|(start, bytes)| (*start, *bytes))
     }
 
     /// Takes the first range that is large enough; gives its start.
     pub(crate) fn take(&mut self, bytes: usize) -> Option<usize> {
         let (start, found) = self.iter().find(|(_, found)| *found >= bytes)?;
-        self.0.remove(&start);
+        self.free.remove(&start);
         if found > bytes {
-            self.0.insert(start + bytes, found - bytes);
+            self.free.insert(start + bytes, found - bytes);
         }
         Some(start)
     }
 
     /// Frees a range that was taken, and joins it with its neighbours.
     pub(crate) fn put_back(&mut self, start: usize, bytes: usize) {
+        if self.closed {
+            return;
+        }
         let (mut start, mut bytes) = (start, bytes);
-        if let Some(after) = self.0.remove(&(start + bytes)) {
+        if let Some(after) = self.free.remove(&(start + bytes)) {
             bytes += after;
         }
-        if let Some((before, length)) = self.0.range(..start).next_back().map(|(before, length)| (*before, *length))
+        if let Some((before, length)) = self.free.range(..start).next_back().map(|(before, length)| (*before, *length))
             && before + length == start
         {
-            self.0.remove(&before);
+            self.free.remove(&before);
             start = before;
             bytes += length;
         }
-        self.0.insert(start, bytes);
+        self.free.insert(start, bytes);
     }
 }
 

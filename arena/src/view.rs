@@ -2,39 +2,35 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
 
 /// An arena that another process writes.
-pub struct View {
-    file: OwnedFd,
-    map: MmapRaw,
-}
+pub struct View(MmapRaw);
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("bytes", &self.map.len()).finish_non_exhaustive()
+        f.debug_struct("View").field("bytes", &self.bytes()).finish_non_exhaustive()
     }
 }
 
 impl View {
-    /// Opens the arena behind a descriptor.
+    /// Opens the arena behind a descriptor, which is not needed after that.
     ///
     /// # Errors
     /// `InvalidInput` if it could be made smaller, or is none; what the system says; `Unsupported` on systems without
     /// sealed memory files.
-    pub fn open(file: OwnedFd) -> io::Result<Arc<Self>> {
-        let bytes = sealed_bytes(file.as_fd())?;
-        let map = MmapOptions::new().len(bytes).map_raw_read_only(&file)?;
-        Ok(Arc::new(Self { file, map }))
+    pub fn open(file: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
+        let bytes = sealed_bytes(file)?;
+        Ok(Arc::new(Self(MmapOptions::new().len(bytes).map_raw_read_only(&file)?)))
     }
 
     /// Its size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.map.len()
+        self.0.len()
     }
 
     /// Bytes of it, which the writer must leave alone as long as anybody looks at them; none if they lie beyond its end.
@@ -42,12 +38,6 @@ impl View {
     pub fn show(self: &Arc<Self>, start: usize, bytes: usize) -> Option<Shown> {
         let end = start.checked_add(bytes)?;
         (end <= self.bytes()).then(|| Shown { view: self.clone(), start, bytes })
-    }
-}
-
-impl AsFd for View {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }
 
@@ -63,7 +53,7 @@ impl AsRef<[u8]> for Shown {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the range lies in the mapping, which lives as long as the view that this holds, and whose file cannot
         // shrink. Nobody writes it meanwhile (see the crate's docs).
-        unsafe { std::slice::from_raw_parts(self.view.map.as_ptr().add(self.start), self.bytes) }
+        unsafe { std::slice::from_raw_parts(self.view.0.as_ptr().add(self.start), self.bytes) }
     }
 }
 

@@ -119,13 +119,23 @@ impl Client {
 
     /// A lender to the coordinator; none: send the bytes.
     pub(super) async fn lender(&self, links: Option<&LinkAddress>) -> Option<Arc<Lender>> {
-        let known = self.inner.lender.lock().clone().filter(|lender| !lender.is_retired());
-        if links.is_none() || known.is_some() {
-            return known.filter(|_| links.is_some());
+        let links = links?;
+        let known = self.inner.lender.lock().clone().filter(|lender| lender.is_for(links));
+        if known.is_some() {
+            return known;
         }
-        let opened = Lender::open(links?, self.runtime()).await;
+        let opened = Lender::open(links, self.runtime()).await;
         self.inner.lender.lock().clone_from(&opened);
         opened
+    }
+
+    /// See [`Lender::retire`].
+    pub(super) fn retire(&self, lender: &Arc<Lender>) {
+        lender.retire();
+        let mut current = self.inner.lender.lock();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, lender)) {
+            *current = None;
+        }
     }
 
     pub(super) fn runtime(&self) -> &Handle {

@@ -137,9 +137,10 @@ impl Reader {
     /// Runs until the stream ends or an error ends it; either way the prefetch says so.
     pub(super) async fn run(self) {
         let mut backoff = Backoff::new(self.client.options().retry_deadline);
+        let mut uses_links = true;
         let result = loop {
             let started = now();
-            let Err(error) = self.connection(&mut backoff).await else {
+            let Err(error) = self.connection(&mut backoff, &mut uses_links).await else {
                 break Ok(());
             };
             tracing::debug!(stream = self.plan.command.stream, %error, "a read connection ended");
@@ -155,15 +156,15 @@ impl Reader {
     }
 
     /// One connection, until it ends: well only where the coordinator says that there is no more.
-    async fn connection(&self, backoff: &mut Backoff) -> Result<(), Error> {
+    async fn connection(&self, backoff: &mut Backoff, uses_links: &mut bool) -> Result<(), Error> {
         if self.prefetch.with(|prefetch| prefetch.has_reached(&self.plan.partitions, &self.plan.ends)) {
             return Ok(());
         }
         let connector = self.client.connector();
         let data = connector.connect_data().await?;
         let borrower = match &data.links {
-            Some(links) => Borrower::open(links, self.client.runtime()).await,
-            None => None,
+            Some(links) if *uses_links => Borrower::open(links, self.client.runtime()).await,
+            Some(_) | None => None,
         };
         let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket(borrower.as_deref())?)));
         let keeps_bodies = data.transport.is_process();
@@ -177,7 +178,11 @@ impl Reader {
             pending_bytes: 0,
             prefetch: &self.prefetch,
         };
-        connection.run(backoff).await
+        let result = connection.run(backoff).await;
+        if result.is_err() && connection.borrower.as_ref().is_some_and(|borrower| borrower.is_unusable()) {
+            *uses_links = false;
+        }
+        result
     }
 
     fn ticket(&self, borrower: Option<&Borrower>) -> Result<Ticket, Error> {

@@ -26,17 +26,19 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Ends the request body with its connection. Left alone it would wait for batches for ever, and keep the call open
 /// with what the coordinator has taken of it: a batch that waits for room would be stored long after it was given up.
 struct LaneGuard<'a> {
+    client: &'a Client,
     window: &'a Watched<Window>,
     lender: Option<Arc<Lender>>,
-    /// All that was sent is confirmed.
-    ended_well: bool,
 }
 
 impl Drop for LaneGuard<'_> {
     fn drop(&mut self) {
-        self.window.with(Window::open_lane);
-        if let Some(lender) = self.lender.as_ref().filter(|_| !self.ended_well) {
-            lender.retire();
+        let all_arrived = self.window.with(|window| {
+            window.open_lane();
+            window.is_empty()
+        });
+        if let Some(lender) = self.lender.as_ref().filter(|_| !all_arrived) {
+            self.client.retire(lender);
         }
     }
 }
@@ -90,7 +92,7 @@ impl Sender {
             lender.clone(),
             data.transport.is_process(),
         );
-        let mut lane = LaneGuard { window: &self.window, lender, ended_well: false };
+        let _lane = LaneGuard { client: &self.client, window: &self.window, lender };
         let mut answers = Answers::open(connector, data.transport, DO_PUT, tonic::body::Body::new(body)).await?;
         let mut results = ProtoReader::<PutResult>::new(ANSWER_BYTES_MAX);
         let mut opened = false;
@@ -108,9 +110,7 @@ impl Sender {
                 receipt = result.receipt.or(receipt);
             }
         }
-        let receipt = self.ended_well(receipt)?;
-        lane.ended_well = true;
-        Ok(receipt)
+        self.ended_well(receipt)
     }
 
     fn descriptor(&self, lender: Option<&Lender>) -> Result<Vec<u8>, Error> {

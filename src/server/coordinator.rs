@@ -12,7 +12,7 @@ use super::cell::StreamCell;
 use super::clock::{Clock, SystemClock};
 use super::counters::ErrorCounters;
 use super::error::Error;
-use super::shared::{Link, Links};
+use super::shared::Links;
 use crate::engine::{Code, Command, Limits, StreamId, StreamName, StreamOptions, Timestamp};
 use crate::storage::Spool;
 use crate::wire::schema::StreamSchema;
@@ -36,7 +36,9 @@ pub struct CoordinatorOptions {
 /// Memory that processes of this host share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedMemory {
-    /// Size of the arenas that producers lend; they take memory only where they are used.
+    /// Connections of clients over which it goes.
+    pub links: u64,
+    /// Size of the arenas that producers lend, or that batches lie in; they take memory only where they are used.
     pub lent_bytes: u64,
     /// What consumers look at, acked or not.
     pub looked_at_bytes: u64,
@@ -96,7 +98,7 @@ impl Coordinator {
     /// What of this host's memory its clients share through it.
     #[must_use]
     pub fn shared_memory(&self) -> SharedMemory {
-        SharedMemory { lent_bytes: self.links.sum(Link::lent_bytes), looked_at_bytes: self.links.sum(Link::looked_at_bytes) }
+        SharedMemory { links: self.links.count(), lent_bytes: self.links.mapped_bytes(), looked_at_bytes: self.links.looked_at_bytes() }
     }
 
     /// Creates a stream. One that exists with the same options is taken as it is if `if_not_exists`.

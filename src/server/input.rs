@@ -17,6 +17,7 @@ use crate::wire::metadata::AppendMetadata;
 pub(super) struct Input<B> {
     body: B,
     frames: FrameReader,
+    message_bytes_max: u64,
     link: Option<Arc<Link>>,
     /// Of the last head: its body, if that lies in shared memory.
     placed: Option<Body>,
@@ -24,7 +25,7 @@ pub(super) struct Input<B> {
 
 impl<B> Input<B> {
     pub(super) fn new(body: B, message_bytes_max: u64) -> Self {
-        Self { body, frames: FrameReader::new(message_bytes_max, Small::Copied), link: None, placed: None }
+        Self { body, frames: FrameReader::new(message_bytes_max, Small::Copied), message_bytes_max, link: None, placed: None }
     }
 
     /// From now on bodies may lie in the link's arenas.
@@ -40,10 +41,11 @@ impl<B> Input<B> {
             && !head.metadata.is_empty()
             && let Some(shared) = AppendMetadata::from_bytes(&head.metadata)?.shared
         {
-            let body = link.body(&shared);
-            let body = body.ok_or_else(|| {
-                WireError::malformed(format!("{} bytes at {} of arena {}, which is not lent", shared.bytes, shared.start, shared.arena))
-            })?;
+            let bytes = shared.bytes.saturating_add(head.header.len() as u64);
+            if bytes > self.message_bytes_max {
+                return Err(Error::Wire(WireError::MessageTooLarge { bytes, limit: self.message_bytes_max }));
+            }
+            let body = link.body(&shared)?;
             head.body_len = body.len();
             self.placed = Some(body);
         }

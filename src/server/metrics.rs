@@ -73,7 +73,8 @@ metrics! {
     LATENCY = Histogram "bowstring_delivery_latency_seconds" "Time from append to delivery";
     CONNECTIONS = Gauge "bowstring_open_connections" "Connections to the data and control plane";
     UNIX_CONNECTIONS = Gauge "bowstring_open_unix_connections" "Those of bowstring_open_connections that came by the Unix socket";
-    LENT_BYTES = Gauge "bowstring_shared_memory_lent_bytes" "Size of the arenas in shared memory that producers lend; they take memory only where they are used";
+    LINKS = Gauge "bowstring_shared_memory_links" "Connections of clients over which shared memory goes";
+    LENT_BYTES = Gauge "bowstring_shared_memory_lent_bytes" "Size of the arenas in shared memory that producers lend or batches lie in; they take memory only where they are used";
     LOOKED_AT_BYTES = Gauge "bowstring_shared_memory_looked_at_bytes" "Bytes in shared memory that consumers look at, acked or not";
     ERRORS = Counter "bowstring_errors_total" "Errors given to clients, by code";
     UPTIME = Gauge "bowstring_uptime_seconds" "Time since the coordinator was started";
@@ -90,6 +91,7 @@ pub(super) fn render(coordinator: &Coordinator) -> prometheus::Result<String> {
     scrape.add(CONNECTIONS, &[], count(coordinator.open_connections()));
     scrape.add(UNIX_CONNECTIONS, &[], count(coordinator.open_unix_connections()));
     let shared_memory = coordinator.shared_memory();
+    scrape.add(LINKS, &[], count(shared_memory.links));
     scrape.add(LENT_BYTES, &[], count(shared_memory.lent_bytes));
     scrape.add(LOOKED_AT_BYTES, &[], count(shared_memory.looked_at_bytes));
     scrape.add(UPTIME, &[], coordinator.uptime().as_secs_f64());

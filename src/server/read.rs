@@ -10,7 +10,7 @@ use futures::Stream;
 use super::cell::{StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
-use super::shared::{Link, Place};
+use super::shared::{Link, ReadLink, SharedPlace};
 use crate::engine::{Batch, Code, FullPolicy, Offset, PartitionId, StreamState};
 use crate::storage::StoredBatch;
 use crate::wire::batch::EncodedBatch;
@@ -105,7 +105,7 @@ struct Reading {
     dictionaries: Arc<DictionarySet>,
     frames: FrameWriter,
     /// Where bodies in shared memory are shown rather than sent.
-    link: Option<Arc<Link>>,
+    link: Option<ReadLink>,
 }
 
 impl Reading {
@@ -122,7 +122,7 @@ impl Reading {
         let ranges: Vec<_> = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<_, _>>()?;
         Ok(Self {
             watch: cell.watch(&partitions),
-            link: target.link.and_then(|link| coordinator.links().get(link)),
+            link: target.link.and_then(|link| coordinator.links().get(link)).and_then(Link::begin_reading),
             cell,
             coordinator,
             ranges,
@@ -202,7 +202,7 @@ impl Reading {
 
     /// Whether more is under way to the consumer than is good.
     fn must_wait(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.is_full())
+        self.link.as_ref().is_some_and(ReadLink::is_full)
     }
 
     /// Waits until the consumer has taken some of it.
@@ -220,7 +220,7 @@ impl Reading {
         self.dictionaries = loaded.dictionaries.clone();
         let partition = self.ranges[index].partition;
         let body = &loaded.message.body;
-        let shared = self.link.as_ref().and_then(|link| link.look_at(&body.place::<Place>()?));
+        let shared = self.link.as_ref().and_then(|link| link.look_at(&body.place::<SharedPlace>()?));
         let sent = if shared.is_some() { &Body::new() } else { body };
         let metadata = BatchMetadata {
             partition: partition.0,

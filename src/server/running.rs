@@ -38,8 +38,8 @@ const FRAME_BYTES_MAX: u32 = 1 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Calls that may be open on one connection.
 const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
-/// What requests under way at the HTTP port get to end, once all else has.
-const HTTP_GRACE: Duration = Duration::from_secs(1);
+/// What requests under way at the HTTP port, and links, get to end, once all else has.
+const LATE_GRACE: Duration = Duration::from_secs(1);
 /// How often time passes in the streams.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -82,9 +82,11 @@ pub struct Server {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Removed as soon as the server stops: clients look for another way at once.
     unix_files: Mutex<Vec<SocketFile>>,
-    /// Ends after the tasks: `/readyz` says that the server is shutting down until it has.
-    http_stopping: CancellationToken,
-    http_task: Mutex<Option<JoinHandle<()>>>,
+    /// Ends the late tasks.
+    calls_ended: CancellationToken,
+    /// End after the others: `/readyz` says that the server is shutting down until it has, and calls that end may still show
+    /// what lies in shared memory.
+    late_tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for Server {
@@ -109,7 +111,7 @@ impl Server {
         let (unix, unix_file) = unix.map(|(listener, file)| ((listener, SocketAuthority::of(file.path())), file)).unzip();
         let unix_path = unix_file.as_ref().map(|file| file.path().to_path_buf());
         let links = match &unix_path {
-            Some(path) if config.shared_memory => bind_links(path).await,
+            Some(path) if config.shared_memory && cfg!(target_os = "linux") => bind_links(path).await,
             Some(_) | None => None,
         };
         let (links, links_file) = links.unzip();
@@ -123,17 +125,19 @@ impl Server {
         let service = BoxCloneSyncService::new(routes.clone());
         let stopping = CancellationToken::new();
         let http_address = http.as_ref().map(|(_, address)| *address);
-        let mut tasks = vec![
+        let tasks = vec![
             tokio::spawn(serve(Listeners { tcp, unix }, config.connections_max, (routes, health), coordinator.clone(), stopping.clone())),
             tokio::spawn(tick(coordinator.clone(), stopping.clone())),
         ];
-        if let Some(listener) = links {
-            let serving =
-                shared::serve(listener, coordinator.links().clone(), server_id.as_u128(), config.connections_max, stopping.clone());
-            tasks.push(tokio::spawn(serving));
+        let calls_ended = CancellationToken::new();
+        let mut late_tasks = Vec::new();
+        if let Some((listener, _)) = http {
+            late_tasks.push(tokio::spawn(http_port::serve(listener, coordinator.clone(), calls_ended.clone())));
         }
-        let http_stopping = CancellationToken::new();
-        let http_task = http.map(|(listener, _)| tokio::spawn(http_port::serve(listener, coordinator.clone(), http_stopping.clone())));
+        if let Some(listener) = links {
+            let (links, until) = (coordinator.links().clone(), (stopping.clone(), calls_ended.clone()));
+            late_tasks.push(tokio::spawn(shared::serve(listener, links, server_id.as_u128(), config.connections_max, until)));
+        }
         let unix_shown = unix_path.as_deref().map(|path| tracing::field::display(path.display()));
         tracing::info!(%listen, unix = unix_shown, storage = "memory", "the coordinator is ready; nothing survives it");
         Ok(Self {
@@ -146,8 +150,8 @@ impl Server {
             stopping,
             tasks: Mutex::new(tasks),
             unix_files: Mutex::new(unix_file.into_iter().chain(links_file).collect()),
-            http_stopping,
-            http_task: Mutex::new(http_task),
+            calls_ended,
+            late_tasks: Mutex::new(late_tasks),
         })
     }
 
@@ -208,16 +212,17 @@ impl Server {
         if !end(tasks, grace).await {
             tracing::warn!(?grace, "some calls did not end in time and were cut");
         }
-        self.http_stopping.cancel();
-        let http_task = self.http_task.lock().take();
-        end(http_task.into_iter().collect(), HTTP_GRACE).await;
+        self.calls_ended.cancel();
+        let late_tasks = std::mem::take(&mut *self.late_tasks.lock());
+        end(late_tasks, LATE_GRACE).await;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.coordinator.shut_down();
-        self.tasks.lock().iter().chain(self.http_task.lock().as_ref()).for_each(JoinHandle::abort);
+        self.coordinator.links().hush();
+        self.tasks.lock().iter().chain(self.late_tasks.lock().iter()).for_each(JoinHandle::abort);
     }
 }
 

@@ -28,13 +28,30 @@ const DESCRIPTORS_MAX: usize = 16;
 const CLOSED_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 #[cfg(not(target_os = "linux"))]
 const CLOSED_ON_EXEC: RecvFlags = RecvFlags::empty();
+/// A peer that is gone is an error, not a signal.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
 
-/// Splits a connection into its two directions.
+/// Splits a connection into its two directions. It is open as long as any of them, or an [`OpenLink`] of them.
 #[must_use]
 pub fn link(socket: UnixStream) -> (LinkReader, LinkWriter) {
     let socket = Arc::new(socket);
     let reader = LinkReader { socket: socket.clone(), received: BytesMut::new(), descriptors: VecDeque::new() };
     (reader, LinkWriter { socket })
+}
+
+/// Keeps a link open, though nobody may listen any more. Dropped, it ends the link, also where forked children have copies
+/// of its socket.
+#[derive(Debug)]
+pub struct OpenLink(Arc<UnixStream>);
+
+impl Drop for OpenLink {
+    fn drop(&mut self) {
+        // One that has ended already needs no telling.
+        let _ = rustix::net::shutdown(self.0.as_ref(), rustix::net::Shutdown::Both);
+    }
 }
 
 /// What the peer says.
@@ -65,6 +82,14 @@ impl LinkReader {
             if !self.receive().await? {
                 return Ok(None);
             }
+        }
+    }
+
+    /// Waits for the end of the link, whatever comes before.
+    pub async fn ended(&mut self) {
+        while matches!(self.receive().await, Ok(true)) {
+            self.received.clear();
+            self.descriptors.clear();
         }
     }
 
@@ -99,6 +124,18 @@ pub struct LinkWriter {
 }
 
 impl LinkWriter {
+    /// Says that nothing more comes.
+    pub fn finish(&self) {
+        // One that has ended already needs no telling.
+        let _ = rustix::net::shutdown(self.socket.as_ref(), rustix::net::Shutdown::Write);
+    }
+
+    /// Keeps the link open.
+    #[must_use]
+    pub fn hold_open(&self) -> OpenLink {
+        OpenLink(self.socket.clone())
+    }
+
     /// Sends all of it, in order.
     ///
     /// # Errors
@@ -130,7 +167,7 @@ impl LinkWriter {
                 if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
                     return Err(io::ErrorKind::InvalidInput.into());
                 }
-                Ok(sendmsg(self.socket.as_ref(), &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
+                Ok(sendmsg(self.socket.as_ref(), &[IoSlice::new(bytes)], &mut ancillary, NO_SIGNAL)?)
             });
             let sent = sent.await?;
             bytes.advance(sent);
@@ -142,6 +179,8 @@ impl LinkWriter {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use bowstring_arena::{Arena, View};
 
     use super::*;
@@ -161,7 +200,7 @@ mod tests {
         let mut frames = Vec::new();
         while let Some((frame, descriptor)) = reader.next().await.expect("well formed") {
             if let (Frame::Offer { arena }, Some(descriptor)) = (frame, descriptor) {
-                let bytes = View::open(descriptor).expect("an arena").bytes();
+                let bytes = View::open(descriptor.as_fd()).expect("an arena").bytes();
                 assert_eq!(bytes, arenas[usize::try_from(arena).expect("small")].bytes());
             }
             frames.push(frame);

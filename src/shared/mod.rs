@@ -19,7 +19,7 @@ mod link;
 mod outbox;
 
 pub use frame::{Frame, VERSION};
-pub use link::{LinkReader, LinkWriter, link};
+pub use link::{LinkReader, LinkWriter, OpenLink, link};
 pub use outbox::{Outbox, Said};
 
 /// Bodies below this travel by the socket: from here on shared memory is twice as fast, at a quarter of it as fast, and what

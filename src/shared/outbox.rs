@@ -1,9 +1,10 @@
 //! An outbox: what is to be said on a link, put there from wherever in the process and sent by the link's own task.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use bowstring_arena::{Arena, View};
+use bowstring_arena::Arena;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -16,8 +17,8 @@ pub enum Said {
     Word(Frame),
     /// A producer's own arena.
     Offer(Frame, Arc<Arena>),
-    /// An arena that somebody else writes.
-    Show(Frame, Arc<View>),
+    /// The descriptor of an arena that somebody else writes.
+    Show(Frame, Arc<OwnedFd>),
 }
 
 impl Said {
@@ -31,13 +32,15 @@ impl Said {
         match self {
             Self::Word(_) => None,
             Self::Offer(_, arena) => Some(arena.as_fd()),
-            Self::Show(_, view) => Some(view.as_fd()),
+            Self::Show(_, descriptor) => Some(descriptor.as_fd()),
         }
     }
 }
 
-/// What is to be said. Bounded by what there is to talk about: each slot is freed or released once for each time that it
-/// was lent, and each arena comes and goes once. Closed, it takes nothing more.
+/// Frames that may wait to be sent: more are waiting only if the peer does not read its link, which ends it then.
+const WAITING_MAX: usize = 1 << 18;
+
+/// What is to be said. Closed, it takes nothing more.
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: Mutex<Waiting>,
@@ -47,6 +50,7 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Waiting {
     said: Vec<Said>,
+    overflown: bool,
     closed: bool,
 }
 
@@ -54,7 +58,8 @@ impl Outbox {
     /// To be sent soon. Never waits.
     pub fn say(&self, said: Said) {
         let mut waiting = self.waiting.lock();
-        if waiting.closed {
+        if waiting.closed || waiting.said.len() >= WAITING_MAX {
+            waiting.overflown |= !waiting.closed;
             return;
         }
         waiting.said.push(said);
@@ -67,16 +72,24 @@ impl Outbox {
 
     /// Everything that is to be sent, at least one.
     ///
+    /// # Errors
+    /// `TimedOut` if the peer has not read for too long, and something could not be kept for it.
+    ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn take(&self) -> Vec<Said> {
+    pub async fn take(&self) -> io::Result<Vec<Said>> {
         loop {
-            let said = std::mem::take(&mut self.waiting.lock().said);
+            let said = self.take_waiting()?;
             if !said.is_empty() {
-                return said;
+                return Ok(said);
             }
             self.something.notified().await;
         }
+    }
+
+    fn take_waiting(&self) -> io::Result<Vec<Said>> {
+        let mut waiting = self.waiting.lock();
+        if waiting.overflown { Err(io::ErrorKind::TimedOut.into()) } else { Ok(std::mem::take(&mut waiting.said)) }
     }
 
     /// The link has ended: nobody will send what is there.

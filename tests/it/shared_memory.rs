@@ -37,9 +37,10 @@ async fn append(producer: &mut Producer, numbers: std::ops::Range<i64>) {
 
 /// A producer whose arena the coordinator has taken.
 async fn lending(server: &Server, client: &Client, stream: &str) -> Producer {
+    let before = shared(server).lent_bytes;
     let mut producer = producer(client, stream).await;
     append(&mut producer, 0..1).await;
-    until("its arena is lent", async || shared(server).lent_bytes == ARENA).await;
+    until("its arena is lent", async || shared(server).lent_bytes == before + ARENA).await;
     producer
 }
 
@@ -81,7 +82,8 @@ async fn a_large_batch_is_looked_at_where_its_producer_put_it_and_its_slot_is_us
     }
     assert_eq!(shared(&server).lent_bytes, ARENA);
     until("nobody looks any more", async || shared(&server).looked_at_bytes == 0).await;
-    drop((producer, consumer, client));
+    soon(consumer.close()).await.expect("acked");
+    drop((producer, client));
     until("nothing is lent any more", async || shared(&server).lent_bytes == 0).await;
 }
 
@@ -121,7 +123,8 @@ async fn batches_outlive_the_producer_and_its_memory() {
     let mut producer = lending(&server, &client, "s").await;
     append(&mut producer, 1..30).await;
     drop((producer, client));
-    until("its link has ended", async || shared(&server).lent_bytes == 0).await;
+    until("its link has ended", async || shared(&server).links == 0).await;
+    assert_eq!(shared(&server).lent_bytes, ARENA, "batches lie there");
     let mut consumer = subscribed(&connect(&server.url()).await, "s", "a").await;
     let held = read(&mut consumer, 0..30).await;
     assert!(shared(&server).looked_at_bytes > 20 * 8 * ROWS as u64);
@@ -173,7 +176,7 @@ async fn small_batches_go_by_the_socket() {
         producer.append(&numbered(index, 1_900), None, Bytes::new()).await.expect("room");
         soon(producer.flush()).await.expect("stored");
     }
-    assert_eq!(shared(&server), SharedMemory { lent_bytes: 0, looked_at_bytes: 0 });
+    assert_eq!((shared(&server).lent_bytes, shared(&server).looked_at_bytes), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,14 +247,100 @@ async fn a_body_that_lies_nowhere_is_refused_and_the_server_goes_on() {
     assert_eq!(soon(reader.next()).await.expect("answers").expect("goes on").0, Frame::Taken { arena: 5 });
 
     let channel = channel(server.listen_addr()).await;
-    for (arena, start, bytes) in [(4, 0, 1_000), (5, 0, (1 << 20) + 1), (5, u64::MAX, 1), (5, 1 << 20, u64::MAX)] {
+    for (arena, start, bytes) in [(4, 0, 1_000), (5, 0, (1 << 20) + 1), (5, u64::MAX, 1), (5, 1 << 20, 1 << 20), (5, 8, 1_000)] {
         let mut lying = messages(command(json!({"stream": "s", "link": link.to_string()})), vec![numbers(0..10)]);
         let shared = Some(SharedBody { arena, start, bytes });
         lying[1].app_metadata = AppendMetadata { partition: Some(0), shared, ..AppendMetadata::default() }.to_bytes();
         lying[1].data_body = Bytes::new();
         assert_eq!(refused(send(&channel, lying).await), "malformed_message", "{bytes} at {start} of {arena}");
     }
+    let mut large = messages(command(json!({"stream": "s", "link": link.to_string()})), vec![numbers(0..10)]);
+    let shared = Some(SharedBody { arena: 5, start: 0, bytes: 1 << 30 });
+    large[1].app_metadata = AppendMetadata { partition: Some(0), shared, ..AppendMetadata::default() }.to_bytes();
+    large[1].data_body = Bytes::new();
+    assert_eq!(refused(send(&channel, large).await), "message_too_large");
     append(&mut producer(&connect(&server.url()).await, "s2").await, 0..3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_of_appends_that_were_given_up_do_not_stay_lent() {
+    let server = server_with(ServerConfig { max_buffered_batches: 4, ..ServerConfig::default() }).await;
+    let client = connect(&server.url()).await;
+    let mut first = lending(&server, &client, "s").await;
+    // More than there is room for: what was lent of it and has not arrived is given up with its producer.
+    for number in 1..40 {
+        first.append(&numbered(number, ROWS), None, Bytes::new()).await.expect("fits into the window");
+    }
+    until("it waits for room", async || client.describe_stream("s").await.expect("is there").waiting.len() == 1).await;
+    drop(first);
+    until("its link has ended", async || shared(&server).links == 0).await;
+    let mut second = lending(&server, &client, "another").await;
+    append(&mut second, 1..3).await;
+    client.delete_stream("s").await.expect("is there");
+    until("the first one's memory is free", async || shared(&server).lent_bytes == ARENA).await;
+}
+
+#[test]
+fn arrays_may_outlive_the_client_and_its_threads() {
+    let runtime = tokio::runtime::Runtime::new().expect("starts");
+    let server = runtime.block_on(server());
+    let clients = tokio::runtime::Runtime::new().expect("starts");
+    let (mut producer, held) = runtime.block_on(async {
+        let mut producer = lending(&server, &connect(&server.url()).await, "s").await;
+        append(&mut producer, 1..30).await;
+        let url = server.url();
+        let reading = clients.spawn(async move {
+            let mut consumer = subscribed(&connect(&url).await, "s", "a").await;
+            let held = read(&mut consumer, 0..30).await;
+            consumer.ack(held[29].partition, held[29].offset.plus(1)).expect("not refused");
+            consumer.close().await.expect("acked");
+            held
+        });
+        (producer, reading.await.expect("reads"))
+    });
+    clients.shutdown_background();
+    runtime.block_on(async {
+        let mut others = subscribed(&connect(&server.url()).await, "s", "a").await;
+        for number in 30..100 {
+            append(&mut producer, number..number + 1).await;
+            let delivered = read(&mut others, number..number + 1).await;
+            others.ack(delivered[0].partition, delivered[0].offset.plus(1)).expect("not refused");
+        }
+        held.iter().zip(0..).for_each(|(delivered, number)| check(delivered, number));
+        drop((held, others));
+        until("the last array has ended the link", async || shared(&server).looked_at_bytes == 0).await;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arrays_may_outlive_the_server() {
+    let server = server().await;
+    let client = connect(&server.url()).await;
+    let mut producer = lending(&server, &client, "s").await;
+    append(&mut producer, 1..30).await;
+    let mut consumer = subscribed(&client, "s", "a").await;
+    let held = read(&mut consumer, 0..30).await;
+    drop(server);
+    drop((producer, client));
+    held.iter().zip(0..).for_each(|(delivered, number)| check(delivered, number));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_links_are_all_in_use_shuts_down_at_once() {
+    let server = server_with(ServerConfig { connections_max: 3, ..ServerConfig::default() }).await;
+    let path = described(&server).await.shared_memory_path;
+    let mut links = Vec::new();
+    for _ in 0..3 {
+        let (mut reader, writer) = link(UnixStream::connect(&path).await.expect("is there"));
+        writer.send(&[Said::Word(Frame::Hello { version: VERSION })]).await.expect("sends");
+        soon(reader.next()).await.expect("answers").expect("welcome");
+        links.push((reader, writer));
+    }
+    let grace = std::time::Duration::from_secs(3_600);
+    soon(server.shutdown(grace)).await;
+    for (mut reader, _writer) in links {
+        assert!(soon(reader.next()).await.expect("ends well").is_none());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

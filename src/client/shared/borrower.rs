@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -13,7 +14,7 @@ use super::LinkAddress;
 use crate::client::Error;
 use crate::client::task::OwnedTask;
 use crate::client::watched::Watched;
-use crate::shared::{Frame, LinkReader, LinkWriter, Outbox, Said};
+use crate::shared::{Frame, LinkReader, LinkWriter, OpenLink, Outbox, Said};
 use crate::wire::body::Body;
 use crate::wire::proto::SharedBody;
 
@@ -27,7 +28,11 @@ pub(in crate::client) struct Borrower {
     views: Arc<Watched<Views>>,
     /// Bytes that were taken since the coordinator was told.
     taken_bytes: AtomicU64,
+    /// A forked child has copies of arrays, but neither threads nor links.
+    process: u32,
     _task: OwnedTask,
+    /// Not the task's: whatever happens to that, the coordinator must not think that nobody looks any more.
+    _open: OpenLink,
 }
 
 /// The coordinator is told of what was taken once it is as much, a part of what it lets be under way.
@@ -37,17 +42,22 @@ const TOLD_BYTES: u64 = 16 << 20;
 struct Views {
     by_number: HashMap<u64, Arc<View>>,
     ended: bool,
+    /// It has ended because this process cannot use it, and could not use another.
+    unusable: bool,
 }
 
 impl Borrower {
     pub(in crate::client) async fn open(address: &LinkAddress, runtime: &Handle) -> Option<Arc<Self>> {
         let (number, reader, writer) = address.open().await?;
+        let open = writer.hold_open();
         let (outbox, views) = (Arc::<Outbox>::default(), Arc::<Watched<Views>>::default());
         let serving = {
             let (outbox, views) = (outbox.clone(), views.clone());
             async move {
                 if let Err(error) = run(&outbox, &views, reader, writer).await {
                     tracing::debug!(%error, "a consumer's link ended with an error");
+                    let is_gone = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+                    views.with(|views| views.unusable = !is_gone);
                 }
                 end(&outbox, &views);
             }
@@ -57,12 +67,25 @@ impl Borrower {
             move |_| end(&outbox, &views)
         };
         let task = OwnedTask::spawn(runtime, serving, on_panic);
-        Some(Arc::new(Self { number, outbox, views, taken_bytes: AtomicU64::new(0), _task: task }))
+        Some(Arc::new(Self {
+            number,
+            outbox,
+            views,
+            taken_bytes: AtomicU64::new(0),
+            process: std::process::id(),
+            _task: task,
+            _open: open,
+        }))
     }
 
     /// What calls name the link by.
     pub(in crate::client) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Whether bodies have to come another way: for instance, this process cannot map more memory.
+    pub(in crate::client) fn is_unusable(&self) -> bool {
+        self.views.with(|views| views.unusable)
     }
 
     /// Whether the arena that the body lies in was shown, so that [`body`](Self::body) does not wait.
@@ -85,7 +108,7 @@ impl Borrower {
         let (Ok(start), Ok(bytes)) = (start, bytes) else { return Err(Error::protocol("a body beyond any memory")) };
         let shown = view.show(start, bytes).ok_or_else(|| Error::protocol("a body beyond its arena"))?;
         self.count_taken(shared.bytes);
-        let borrowed = Borrowed { shown, borrower: self.clone(), arena: shared.arena, start: shared.start };
+        let borrowed = Borrowed { shown, borrower: Some(self.clone()), arena: shared.arena, start: shared.start };
         Ok(Body::placed(Bytes::from_owner(borrowed), Arc::new(())))
     }
 
@@ -102,7 +125,8 @@ impl Borrower {
 /// A body's bytes in another process's memory.
 struct Borrowed {
     shown: Shown,
-    borrower: Arc<Borrower>,
+    /// Always there, but while this is dropped.
+    borrower: Option<Arc<Borrower>>,
     arena: u64,
     start: u64,
 }
@@ -115,21 +139,27 @@ impl AsRef<[u8]> for Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        self.borrower.outbox.say(Said::Word(Frame::Release { arena: self.arena, start: self.start }));
+        let Some(borrower) = self.borrower.take() else { return };
+        if borrower.process == std::process::id() {
+            borrower.outbox.say(Said::Word(Frame::Release { arena: self.arena, start: self.start }));
+        } else {
+            // Its locks may be held by threads that a forked child does not have, and its socket is the parent's.
+            std::mem::forget(borrower);
+        }
     }
 }
 
 async fn run(outbox: &Outbox, views: &Watched<Views>, mut reader: LinkReader, writer: LinkWriter) -> io::Result<()> {
     let saying = async {
         loop {
-            writer.send(&outbox.take().await).await?;
+            writer.send(&outbox.take().await?).await?;
         }
     };
     let listening = async {
         while let Some((frame, descriptor)) = reader.next().await? {
             match (frame, descriptor) {
                 (Frame::Show { arena }, Some(descriptor)) => {
-                    let view = View::open(descriptor)?;
+                    let view = View::open(descriptor.as_fd())?;
                     views.update(|views| views.by_number.insert(arena, view));
                 }
                 (Frame::Gone { arena }, None) => {
@@ -149,6 +179,9 @@ async fn run(outbox: &Outbox, views: &Watched<Views>, mut reader: LinkReader, wr
 
 fn end(outbox: &Outbox, views: &Watched<Views>) {
     outbox.close();
-    let ended = views.update(|views| std::mem::replace(views, Views { by_number: HashMap::new(), ended: true }));
+    let ended = views.update(|views| {
+        views.ended = true;
+        std::mem::take(&mut views.by_number)
+    });
     drop(ended);
 }

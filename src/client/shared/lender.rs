@@ -27,6 +27,7 @@ const IDLE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in crate::client) struct Lender {
     number: u64,
+    address: LinkAddress,
     outbox: Arc<Outbox>,
     arenas: Arc<Mutex<Arenas>>,
     retired: AtomicBool,
@@ -44,6 +45,8 @@ struct Arenas {
     lent: HashMap<(u64, u64), Slot>,
     next: u64,
     bytes: usize,
+    /// The system gives no more.
+    is_refused: bool,
     /// Whether anything was lent since the last look.
     used: bool,
     /// What is free was given back since then.
@@ -70,7 +73,7 @@ impl Lender {
             move |_| end(&outbox, &arenas)
         };
         let task = OwnedTask::spawn(runtime, serving, on_panic);
-        Some(Arc::new(Self { number, outbox, arenas, retired: AtomicBool::new(false), _task: task }))
+        Some(Arc::new(Self { number, address: address.clone(), outbox, arenas, retired: AtomicBool::new(false), _task: task }))
     }
 
     /// What calls name the link by.
@@ -78,9 +81,9 @@ impl Lender {
         self.number
     }
 
-    /// Whether another is to be opened for new calls.
-    pub(in crate::client) fn is_retired(&self) -> bool {
-        self.retired.load(Relaxed) || self.outbox.is_closed()
+    /// Whether new calls to the coordinator that takes links there may use it.
+    pub(in crate::client) fn is_for(&self, address: &LinkAddress) -> bool {
+        self.address == *address && !self.retired.load(Relaxed) && !self.outbox.is_closed()
     }
 
     /// A call has ended, and it is not known which of its slots have reached the coordinator: those that have not would
@@ -103,7 +106,11 @@ impl Lender {
             rest = after;
         }
         let start = slot.start() as u64;
-        self.arenas.lock().lent.insert((arena, start), slot);
+        let mut arenas = self.arenas.lock();
+        if arenas.ended {
+            return None;
+        }
+        arenas.lent.insert((arena, start), slot);
         Some(SharedBody { arena, start, bytes: body.len() })
     }
 
@@ -117,12 +124,12 @@ impl Lender {
             return Some(taken);
         }
         let size = bytes.max(ARENA_BYTES_MIN);
-        if arenas.offered.is_none() && arenas.bytes.saturating_add(size) <= LENT_BYTES_MAX {
+        if arenas.offered.is_none() && !arenas.is_refused && arenas.bytes.saturating_add(size) <= LENT_BYTES_MAX {
             match Arena::create(size) {
                 Ok(arena) => self.offer(&mut arenas, arena),
                 Err(error) => {
-                    tracing::debug!(%error, "no shared memory: no arena");
-                    arenas.ended = true;
+                    tracing::debug!(%error, "no more shared memory: no arena");
+                    arenas.is_refused = true;
                 }
             }
         }
@@ -141,7 +148,7 @@ impl Lender {
 async fn run(outbox: &Outbox, arenas: &Mutex<Arenas>, mut reader: LinkReader, writer: LinkWriter) -> io::Result<()> {
     let saying = async {
         loop {
-            writer.send(&outbox.take().await).await?;
+            writer.send(&outbox.take().await?).await?;
         }
     };
     let listening = async {
@@ -149,7 +156,7 @@ async fn run(outbox: &Outbox, arenas: &Mutex<Arenas>, mut reader: LinkReader, wr
             match frame {
                 Frame::Taken { arena } => arenas.lock().taken(arena)?,
                 Frame::Free { arena, start } => {
-                    let free = arenas.lock().lent.remove(&(arena, start));
+                    let free = arenas.lock().free(arena, start);
                     drop(free);
                 }
                 _ => return Err(io::ErrorKind::InvalidData.into()),
@@ -176,8 +183,17 @@ async fn run(outbox: &Outbox, arenas: &Mutex<Arenas>, mut reader: LinkReader, wr
 
 fn end(outbox: &Outbox, arenas: &Mutex<Arenas>) {
     outbox.close();
-    let ended = std::mem::replace(&mut *arenas.lock(), Arenas { ended: true, ..Arenas::default() });
+    let mut ended = Arenas::default();
+    ended.ended = true;
+    std::mem::swap(&mut *arenas.lock(), &mut ended);
     drop(ended);
+}
+
+impl Drop for Arenas {
+    fn drop(&mut self) {
+        // Others may still look at what is lent, though nobody here hears of it.
+        self.usable.iter().chain(&self.offered).for_each(|(_, arena)| arena.abandon());
+    }
 }
 
 impl Arenas {
@@ -189,6 +205,11 @@ impl Arenas {
             }
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+
+    fn free(&mut self, arena: u64, start: u64) -> Option<Slot> {
+        self.rested = false;
+        self.lent.remove(&(arena, start))
     }
 
     /// The arenas, if none of them was used since the last time that this was asked; once.

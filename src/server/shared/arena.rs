@@ -1,10 +1,14 @@
 //! An arena that a producer lends, and the places of bodies in it.
 
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-use bowstring_arena::{Shown, View};
+use bowstring_arena::{GRAIN, Shown, View, punch};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use crate::shared::{Frame, Outbox, Said};
 use crate::wire::body::Body;
@@ -14,17 +18,54 @@ use crate::wire::body::Body;
 pub(super) struct LentArena {
     /// Its number among all arenas of the coordinator.
     pub(super) number: u64,
-    pub(super) view: Arc<View>,
+    view: Option<Arc<View>>,
+    descriptor: Arc<OwnedFd>,
     /// Its number on its producer's link.
     offered_as: u64,
     producer: Arc<Outbox>,
     /// Links that it was shown on.
     shown_on: Mutex<Vec<Weak<Outbox>>>,
+    used: Mutex<Used>,
+    all: Arc<AllArenas>,
+}
+
+/// What is known of all arenas of a server.
+#[derive(Debug, Default)]
+pub(super) struct AllArenas {
+    /// Bytes of those that are mapped.
+    pub(super) mapped_bytes: AtomicU64,
+    /// The server has ended: who lets go does not do so because nobody looks any more.
+    pub(super) hushed: AtomicBool,
+}
+
+/// The slots that bodies lie in.
+#[derive(Debug, Default)]
+struct Used {
+    /// Their bytes, in whole pages, by where they begin.
+    slots: BTreeMap<u64, u64>,
+    /// The producer is gone: what is free, nobody will use again.
+    is_orphan: bool,
 }
 
 impl LentArena {
-    pub(super) fn new(number: u64, view: Arc<View>, offered_as: u64, producer: Arc<Outbox>) -> Self {
-        Self { number, view, offered_as, producer, shown_on: Mutex::default() }
+    pub(super) fn new(
+        number: u64,
+        (view, descriptor): (Arc<View>, OwnedFd),
+        offered_as: u64,
+        producer: Arc<Outbox>,
+        all: Arc<AllArenas>,
+    ) -> Self {
+        all.mapped_bytes.fetch_add(view.bytes() as u64, Relaxed);
+        Self {
+            number,
+            view: Some(view),
+            descriptor: Arc::new(descriptor),
+            offered_as,
+            producer,
+            shown_on: Mutex::default(),
+            used: Mutex::default(),
+            all,
+        }
     }
 
     /// Shows it to a consumer, which is told when it is gone.
@@ -33,15 +74,73 @@ impl LentArena {
         shown_on.retain(|outbox| outbox.strong_count() > 0);
         shown_on.push(Arc::downgrade(consumer));
         drop(shown_on);
-        consumer.say(Said::Show(Frame::Show { arena: self.number }, self.view.clone()));
+        consumer.say(Said::Show(Frame::Show { arena: self.number }, self.descriptor.clone()));
     }
 
-    /// The body in one of its slots; none if it goes beyond the arena. From now on the slot is the coordinator's, until
-    /// the body and all its copies are dropped.
+    /// The body in one of its slots. From now on the slot is the coordinator's, until the body and all its copies are
+    /// dropped. None if it goes beyond the arena, or another body lies there.
     pub(super) fn body(self: &Arc<Self>, start: u64, bytes: u64) -> Option<Body> {
-        let shown = self.view.show(usize::try_from(start).ok()?, usize::try_from(bytes).ok()?)?;
-        let place = Arc::new(Place { arena: self.clone(), start, bytes });
+        let shown = self.view.as_ref()?.show(usize::try_from(start).ok()?, usize::try_from(bytes).ok()?)?;
+        let mut used = self.used.lock();
+        let end = start + pages(bytes);
+        let is_free = used.slots.range(..end).next_back().is_none_or(|(other, length)| other + length <= start);
+        if !is_free || !start.is_multiple_of(GRAIN as u64) {
+            return None;
+        }
+        used.slots.insert(start, end - start);
+        drop(used);
+        let place = Arc::new(SharedPlace { arena: self.clone(), start, bytes });
         Some(Body::placed(Bytes::from_owner(Placed { shown, _place: place.clone() }), place))
+    }
+
+    /// The producer is gone: what no body lies in goes back to the system, now and later.
+    pub(super) fn orphan(self: &Arc<Self>) {
+        let arena = self.clone();
+        in_background(move || {
+            let mut used = arena.used.lock();
+            used.is_orphan = true;
+            let whole = arena.view.as_ref().map_or(0, |view| view.bytes() as u64);
+            let mut from = 0;
+            for (start, end) in used.slots.iter().map(|(start, bytes)| (*start, start + bytes)).chain([(whole, whole)]) {
+                give_back(&arena.descriptor, from, start.saturating_sub(from));
+                from = end;
+            }
+        });
+    }
+
+    fn free(&self, start: u64) {
+        if self.all.hushed.load(Relaxed) {
+            return;
+        }
+        let mut used = self.used.lock();
+        let freed = used.slots.remove(&start);
+        if let Some(bytes) = freed.filter(|_| used.is_orphan) {
+            let descriptor = self.descriptor.clone();
+            in_background(move || give_back(&descriptor, start, bytes));
+        }
+        drop(used);
+        self.producer.say(Said::Word(Frame::Free { arena: self.offered_as, start }));
+    }
+}
+
+fn pages(bytes: u64) -> u64 {
+    bytes.max(1).next_multiple_of(GRAIN as u64)
+}
+
+fn give_back(descriptor: &OwnedFd, start: u64, bytes: u64) {
+    let (Ok(start), Ok(bytes)) = (usize::try_from(start), usize::try_from(bytes)) else { return };
+    if bytes > 0
+        && let Err(error) = punch(descriptor.as_fd(), start, bytes)
+    {
+        tracing::debug!(%error, "memory of a producer that is gone was not given back");
+    }
+}
+
+/// The system takes its time over many pages, and this may be under a stream's lock.
+fn in_background(work: impl FnOnce() + Send + 'static) {
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
     }
 }
 
@@ -50,27 +149,32 @@ impl Drop for LentArena {
         for consumer in self.shown_on.get_mut().iter().filter_map(Weak::upgrade) {
             consumer.say(Said::Word(Frame::Gone { arena: self.number }));
         }
+        if let Some(view) = self.view.take() {
+            self.all.mapped_bytes.fetch_sub(view.bytes() as u64, Relaxed);
+            let descriptor = self.descriptor.clone();
+            in_background(move || drop((view, descriptor)));
+        }
     }
 }
 
 /// Where a body lies. When the last one who looks there is done, its producer may write the slot again.
 #[derive(Debug)]
-pub(in crate::server) struct Place {
+pub(in crate::server) struct SharedPlace {
     pub(super) arena: Arc<LentArena>,
     pub(super) start: u64,
     pub(super) bytes: u64,
 }
 
-impl Drop for Place {
+impl Drop for SharedPlace {
     fn drop(&mut self) {
-        self.arena.producer.say(Said::Word(Frame::Free { arena: self.arena.offered_as, start: self.start }));
+        self.arena.free(self.start);
     }
 }
 
 /// A body's bytes, which hold on to their place.
 struct Placed {
     shown: Shown,
-    _place: Arc<Place>,
+    _place: Arc<SharedPlace>,
 }
 
 impl AsRef<[u8]> for Placed {

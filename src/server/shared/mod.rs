@@ -9,5 +9,5 @@ mod arena;
 mod link;
 
 pub(super) use accept::{Links, bind, serve};
-pub(super) use arena::Place;
-pub(super) use link::Link;
+pub(super) use arena::SharedPlace;
+pub(super) use link::{Link, ReadLink};
