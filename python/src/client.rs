@@ -15,6 +15,7 @@ use crate::consumer::{Consumer, ConsumerArguments, start};
 use crate::describe;
 use crate::errors::{Raised, duration, internal, invalid, wait};
 use crate::producer::{EpochWriter, Producer};
+use crate::server;
 
 /// A connection to a coordinator.
 #[pyclass(module = "bowstring._native", frozen)]
@@ -95,7 +96,12 @@ impl Client {
             shared_memory,
             ..ClientOptions::default()
         };
-        wait(py, None, |wait| blocking::Client::connect(url, options, wait)).map(Self)
+        let local = if local_socket { server::local(url) } else { None };
+        let client = match local {
+            Some(service) => wait(py, None, |wait| blocking::Client::within_process(url, service, options, wait)),
+            None => wait(py, None, |wait| blocking::Client::connect(url, options, wait)),
+        };
+        client.map(Self)
     }
 
     #[getter]

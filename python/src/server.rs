@@ -1,10 +1,11 @@
 //! The coordinator inside the Python process.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bowstring::engine::{Code, Retry};
-use bowstring::server::{Server as Running, ServerConfig, UnixSocket};
+use bowstring::server::{LocalService, Server as Running, ServerConfig, UnixSocket};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
@@ -13,6 +14,15 @@ use crate::errors::{duration, internal, invalid, raise};
 
 /// Threads that serve: as many as move data at once on a small machine.
 const WORKER_THREADS_MIN: usize = 2;
+
+/// The coordinators in this process, by the URLs that clients connect to.
+static LOCAL: Mutex<BTreeMap<String, (u32, LocalService)>> = Mutex::new(BTreeMap::new());
+
+/// The coordinator that has this URL, if it is in this process: a forked child has but a copy.
+pub(crate) fn local(url: &str) -> Option<LocalService> {
+    let local = LOCAL.lock();
+    local.get(url).filter(|(process, _)| *process == std::process::id()).map(|(_, service)| service.clone())
+}
 
 /// A running server with threads of its own.
 #[pyclass(module = "bowstring._native", frozen)]
@@ -78,6 +88,7 @@ impl Server {
             let running = started.map_err(|error| raise(Code::InvalidArgument, Retry::Never, &error.to_string()))?;
             let http_url = running.http_addr().map(|address| format!("http://{address}"));
             let (url, unix_url) = (running.url(), running.unix_url());
+            LOCAL.lock().insert(url.clone(), (std::process::id(), running.service()));
             Ok(Self { process: std::process::id(), url, unix_url, http_url, running: Mutex::new(Some((running, runtime))) })
         })
     }
@@ -108,6 +119,7 @@ impl Server {
         }
         py.detach(|| {
             if let Some((running, runtime)) = self.running.lock().take() {
+                LOCAL.lock().remove(&self.url);
                 runtime.block_on(running.shutdown(grace));
                 drop(running);
                 runtime.shutdown_timeout(Duration::from_secs(1));
@@ -123,6 +135,7 @@ impl Drop for Server {
         if self.process != std::process::id() {
             std::mem::forget(running);
         } else if let Some((running, runtime)) = running {
+            LOCAL.lock().remove(&self.url);
             drop(running);
             runtime.shutdown_background();
         }

@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pytest
 import bowstring
 
 from . import support
-from .support import get, wait_until
+from .support import Served, get, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sealed memory files are Linux's")
 
@@ -25,7 +26,13 @@ LINKS = "bowstring_shared_memory_links"
 BYTES = 800_000
 
 
-def metric(coordinator: bowstring.StreamCoordinator, name: str) -> float:
+@pytest.fixture
+def coordinator(serve: Callable[..., Served]) -> Served:
+    """One in a process of its own: what is in this one needs no shared memory."""
+    return serve()
+
+
+def metric(coordinator: Served, name: str) -> float:
     return support.metric(get(f"{coordinator.http_url}/metrics"), name)
 
 
@@ -33,7 +40,7 @@ def batch(number: int) -> pa.RecordBatch:
     return pa.record_batch({"n": np.full(BYTES // 8, number)})
 
 
-def lend(coordinator: bowstring.StreamCoordinator, producer: bowstring.Producer) -> None:
+def lend(coordinator: Served, producer: bowstring.Producer) -> None:
     """Appends batch 0, and waits until what follows goes by shared memory."""
     producer.append(batch(0))
     producer.flush()
@@ -41,7 +48,7 @@ def lend(coordinator: bowstring.StreamCoordinator, producer: bowstring.Producer)
 
 
 def test_a_batch_is_looked_at_where_it_is_and_let_go_with_its_last_reference(
-    coordinator: bowstring.StreamCoordinator,
+    coordinator: Served,
 ) -> None:
     client = bowstring.connect(coordinator.url)
     with client.producer("s") as producer:
@@ -67,22 +74,22 @@ def test_a_batch_is_looked_at_where_it_is_and_let_go_with_its_last_reference(
 
 
 @pytest.mark.parametrize("off", ["client", "iterator", "coordinator"])
-def test_it_can_be_turned_off(off: str) -> None:
-    with bowstring.StreamCoordinator(shared_memory=off != "coordinator") as coordinator:
-        client = bowstring.connect(coordinator.url, shared_memory=off != "client")
-        with pickle.loads(pickle.dumps(client)).producer("s") as producer:
-            producer.append(batch(0))
-            producer.flush()
-            if off == "iterator":
-                wait_until(lambda: metric(coordinator, LENT) > 0)
-            for number in range(1, 4):
-                producer.append(batch(number))
-            producer.complete()
-        with client.iterator("s", **({"shared_memory": False} if off == "iterator" else {})) as batches:
-            held = list(batches)
-        assert len(held) == 4
-        assert metric(coordinator, LOOKED_AT) == 0
-        assert (metric(coordinator, LENT) > 0) == (off == "iterator")
+def test_it_can_be_turned_off(serve: Callable[..., Served], off: str) -> None:
+    coordinator = serve("--shared-memory", str(off != "coordinator").lower())
+    client = bowstring.connect(coordinator.url, shared_memory=off != "client")
+    with pickle.loads(pickle.dumps(client)).producer("s") as producer:
+        producer.append(batch(0))
+        producer.flush()
+        if off == "iterator":
+            wait_until(lambda: metric(coordinator, LENT) > 0)
+        for number in range(1, 4):
+            producer.append(batch(number))
+        producer.complete()
+    with client.iterator("s", **({"shared_memory": False} if off == "iterator" else {})) as batches:
+        held = list(batches)
+    assert len(held) == 4
+    assert metric(coordinator, LOOKED_AT) == 0
+    assert (metric(coordinator, LENT) > 0) == (off == "iterator")
 
 
 HOLDER = """
@@ -99,7 +106,7 @@ time.sleep(600)
 """
 
 
-def test_a_consumer_that_is_killed_lets_go_of_all_that_it_held_though_a_child_of_it_lives(coordinator: bowstring.StreamCoordinator) -> None:
+def test_a_consumer_that_is_killed_lets_go_of_all_that_it_held_though_a_child_of_it_lives(coordinator: Served) -> None:
     client = bowstring.connect(coordinator.url)
     with client.producer("s") as producer:
         lend(coordinator, producer)
@@ -121,7 +128,7 @@ def test_a_consumer_that_is_killed_lets_go_of_all_that_it_held_though_a_child_of
         assert [one.column("n")[0].as_py() for one in batches][-10:] == list(range(20, 30))
 
 
-def test_a_producer_that_is_killed_leaves_its_batches_whole(coordinator: bowstring.StreamCoordinator) -> None:
+def test_a_producer_that_is_killed_leaves_its_batches_whole(coordinator: Served) -> None:
     code = """
 import os, signal, sys, time, bowstring, numpy as np, pyarrow as pa
 producer = bowstring.connect(sys.argv[1]).producer("s")

@@ -31,9 +31,9 @@ def append(client: bowstring.Client, stream: str) -> None:
 
 @pytest.mark.parametrize("local_socket", [True, False])
 def test_data_goes_by_the_socket_unless_told_otherwise_and_iterators_and_pickles_know(
-    coordinator: bowstring.StreamCoordinator, local_socket: bool
+    serve: Callable[..., Served], local_socket: bool
 ) -> None:
-    client = bowstring.connect(coordinator.url, local_socket=local_socket)
+    client = bowstring.connect(serve().url, local_socket=local_socket)
     with client.producer("s") as producer:
         producer.append(numbered(0))
     copy = pickle.loads(pickle.dumps(client))

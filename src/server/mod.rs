@@ -50,5 +50,5 @@ pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, T
 pub use error::Error;
 pub use metrics::{METRICS, MetricDoc, MetricKind};
 pub use running::{Server, StartError};
-pub use services::LocalService;
+pub use services::{Ended, LocalService};
 pub use unix::UnixError;

@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
-use tower::util::{BoxCloneSyncService, MapResponseLayer};
+use tower::util::MapResponseLayer;
 
 use super::authority::SocketAuthority;
 use super::config::{ConfigError, ServerConfig};
@@ -122,7 +122,7 @@ impl Server {
         };
         let control = ControlService::new(coordinator.clone(), describe(server_id, listen, unix_path.as_deref(), links_path.as_deref()));
         let (routes, health) = services(&coordinator, control).await;
-        let service = BoxCloneSyncService::new(routes.clone());
+        let service = LocalService::new(routes.clone());
         let stopping = CancellationToken::new();
         let http_address = http.as_ref().map(|(_, address)| *address);
         let tasks = vec![
@@ -188,9 +188,7 @@ impl Server {
         self.unix.as_ref().map(|path| format!("grpc+unix://{}", path.display()))
     }
 
-    /// All of its services for a client in this process, which [`Client::within_process`] takes: its calls go by no socket.
-    ///
-    /// [`Client::within_process`]: https://docs.rs/bowstring/latest/bowstring/client/struct.Client.html#method.within_process
+    /// All of its services for a client in this process: `Client::within_process` takes it.
     #[must_use]
     pub fn service(&self) -> LocalService {
         self.service.clone()
@@ -212,6 +210,7 @@ impl Server {
         if !end(tasks, grace).await {
             tracing::warn!(?grace, "some calls did not end in time and were cut");
         }
+        self.service.end();
         self.calls_ended.cancel();
         let late_tasks = std::mem::take(&mut *self.late_tasks.lock());
         end(late_tasks, LATE_GRACE).await;
@@ -221,6 +220,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.coordinator.shut_down();
+        self.service.end();
         self.coordinator.links().hush();
         self.tasks.lock().iter().chain(self.late_tasks.lock().iter()).for_each(JoinHandle::abort);
     }

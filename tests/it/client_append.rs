@@ -8,7 +8,7 @@ use bowstring::server::ServerConfig;
 use bowstring::wire::proto::{FullPolicy, StreamOptions};
 use bytes::Bytes;
 
-use super::client_support::{connect, create, next, number, numbered, partitions, rest, soon, subscribed};
+use super::client_support::{create, next, number, numbered, partitions, rest, soon, subscribed};
 use super::transport::{Transport, on_each_transport};
 
 on_each_transport! {
@@ -33,7 +33,7 @@ fn batches(max: u64) -> StreamOptions {
 
 async fn batches_go_where_they_say_else_where_the_producer_says_else_round_in_turn(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     create(&client, "s", partitions(3)).await;
     let mut fixed =
         client.producer("s", ProducerOptions { partition: Some(PartitionId(2)), ..ProducerOptions::default() }).expect("a producer");
@@ -53,7 +53,7 @@ async fn batches_go_where_they_say_else_where_the_producer_says_else_round_in_tu
 
 async fn an_append_past_the_window_waits_and_one_that_is_dropped_meanwhile_is_not_stored(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     create(&client, "s", batches(1)).await;
     let mut consumer = subscribed(&client, "s", "a").await;
     let mut producer = client.producer("s", ProducerOptions { window_batches: 1, ..ProducerOptions::default() }).expect("a producer");
@@ -73,7 +73,7 @@ async fn an_append_past_the_window_waits_and_one_that_is_dropped_meanwhile_is_no
 
 async fn an_append_timeout_is_told_within_a_second_and_the_producer_goes_on_after_it(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     create(&client, "s", batches(1)).await;
     let mut consumer = subscribed(&client, "s", "a").await;
     let options = ProducerOptions { append_timeout: Some(Duration::from_millis(300)), ..ProducerOptions::default() };
@@ -97,7 +97,7 @@ async fn an_append_timeout_is_told_within_a_second_and_the_producer_goes_on_afte
 
 async fn a_stream_that_rejects_says_what_is_stored_and_takes_more_when_there_is_room(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     create(&client, "s", StreamOptions { full_policy: FullPolicy::Reject.into(), ..batches(3) }).await;
     let mut consumer = subscribed(&client, "s", "a").await;
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
@@ -141,7 +141,7 @@ async fn a_batch_that_no_message_holds_is_refused_before_anything_is_sent(on: Tr
 
 async fn what_the_coordinator_refuses_for_good_ends_the_producer_with_that_reason(on: Transport) {
     let server = on.server(ServerConfig { create_on_put: false, ..ServerConfig::default() }).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     let mut producer = client.producer("none", ProducerOptions::default()).expect("a producer");
     let appended = producer.append(&numbered(0, 1), None, Bytes::new()).await;
     assert!(appended.err().is_none_or(|error| error.code() == Code::StreamNotFound));
@@ -167,7 +167,7 @@ async fn what_the_coordinator_refuses_for_good_ends_the_producer_with_that_reaso
 
 async fn a_second_run_of_a_producer_fences_the_first(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     let options = || ProducerOptions { producer: Some("p".to_owned()), ..ProducerOptions::default() };
     let mut first = client.producer("s", options()).expect("a producer");
     first.append(&numbered(0, 1), None, Bytes::new()).await.expect("room");
@@ -191,7 +191,7 @@ async fn a_second_run_of_a_producer_fences_the_first(on: Transport) {
 
 async fn encoded_batches_pass_through_as_they_are(on: Transport) {
     let server = on.server(ServerConfig { max_buffered_batches: 1_000, ..ServerConfig::default() }).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     let schema = bowstring::wire::schema::StreamSchema::from_arrow(&numbered(0, 1).schema()).expect("encodable");
     let generator = arrow_ipc::writer::IpcDataGenerator::default();
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
@@ -216,7 +216,7 @@ async fn encoded_batches_pass_through_as_they_are(on: Transport) {
 
 async fn a_batch_for_partition_0_goes_there_also_as_the_first_of_its_writer(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     create(&client, "s", partitions(4)).await;
     for _ in 0..5 {
         let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");

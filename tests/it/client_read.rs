@@ -7,7 +7,7 @@ use bowstring::engine::{Code, Offset, PartitionId, Retry, Start};
 use bowstring::server::ServerConfig;
 use bytes::Bytes;
 
-use super::client_support::{connect, create, next, number, numbered, partitions, rest, soon, subscribed};
+use super::client_support::{create, next, number, numbered, partitions, rest, soon, subscribed};
 use super::transport::{Transport, on_each_transport};
 
 on_each_transport! {
@@ -37,7 +37,7 @@ fn in_ms(milliseconds: u64) -> Option<Instant> {
 
 async fn end_failure_timeout_and_lost_producer_are_four_signals_and_what_is_there_comes_first(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     for stream in ["ends", "fails", "waits", "lost"] {
         filled(&client, stream, 2).await;
     }
@@ -77,7 +77,7 @@ async fn end_failure_timeout_and_lost_producer_are_four_signals_and_what_is_ther
 
 async fn a_producer_that_keeps_alive_is_lost_when_dropped_but_not_when_closed(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     let options = || ProducerOptions { keep_alive: Some(Duration::from_millis(600)), ..ProducerOptions::default() };
     for stream in ["closed", "dropped"] {
         let mut producer = client.producer(stream, options()).expect("a producer");
@@ -105,7 +105,7 @@ async fn a_producer_that_keeps_alive_is_lost_when_dropped_but_not_when_closed(on
 
 async fn a_stream_can_be_waited_for_and_its_schema_too(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     let error = client.consumer("later", ConsumerOptions::default()).await.expect_err("not there");
     assert_eq!(error.code(), Code::StreamNotFound);
     let opening = tokio::spawn({
@@ -130,7 +130,7 @@ async fn a_stream_can_be_waited_for_and_its_schema_too(on: Transport) {
 
 async fn a_bounded_read_gives_exactly_its_range_again_and_again(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     filled(&client, "s", 10).await;
     let options = || ConsumerOptions {
         partitions: Some(vec![P0]),
@@ -157,7 +157,7 @@ async fn a_bounded_read_gives_exactly_its_range_again_and_again(on: Transport) {
 
 async fn a_subscription_goes_on_after_its_last_ack_and_can_be_moved(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     filled(&client, "s", 10).await;
     client.subscribe("s", "keeps", Start::Earliest).await.expect("subscribes");
     let mut consumer = subscribed(&client, "s", "a").await;
@@ -180,7 +180,7 @@ async fn a_subscription_goes_on_after_its_last_ack_and_can_be_moved(on: Transpor
 
 async fn acks_ahead_of_the_stream_are_refused_and_the_caller_learns_it(on: Transport) {
     let server = on.server(ServerConfig::default()).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     filled(&client, "s", 1).await;
     let mut consumer = subscribed(&client, "s", "a").await;
     consumer.ack(P0, Offset(100)).expect("not known yet");
@@ -189,7 +189,7 @@ async fn acks_ahead_of_the_stream_are_refused_and_the_caller_learns_it(on: Trans
 
 async fn a_consumer_that_does_not_read_holds_only_its_prefetch_and_loses_nothing(on: Transport) {
     let server = on.server(ServerConfig { max_buffered_batches: 1_000, ..ServerConfig::default() }).await;
-    let client = connect(&on.url(&server)).await;
+    let client = on.client(&server).await;
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
     // 400 MB: more than the prefetch and the connection's windows hold.
     for index in 0..400 {

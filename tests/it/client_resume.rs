@@ -8,9 +8,9 @@ use bowstring::server::ServerConfig;
 use bytes::Bytes;
 
 use super::client_support::{Proxy, connect, create, next, number, numbered, partitions, rest, soon, subscribed};
-use super::transport::{Transport, on_each_transport};
+use super::transport::{Transport, on_each_connection};
 
-on_each_transport! {
+on_each_connection! {
     a_producer_whose_connections_are_cut_stores_each_batch_once_and_in_order,
     a_consumer_whose_connections_are_cut_reads_each_batch_once_and_in_order,
     a_writer_whose_connection_is_cut_still_gets_one_receipt_for_all_its_batches,
@@ -40,7 +40,7 @@ async fn a_producer_whose_connections_are_cut_stores_each_batch_once_and_in_orde
     soon(producer.complete()).await.expect("stored");
     assert_eq!(producer.stored(), 1_500);
 
-    let mut consumer = connect(&on.url(&server)).await.consumer("s", ConsumerOptions::default()).await.expect("the stream is there");
+    let mut consumer = on.client(&server).await.consumer("s", ConsumerOptions::default()).await.expect("the stream is there");
     let mut by_partition = vec![Vec::new(); 3];
     for delivered in soon(rest(&mut consumer)).await.expect("reads") {
         by_partition[delivered.partition.index()].push(number(&delivered));
@@ -54,7 +54,7 @@ async fn a_producer_whose_connections_are_cut_stores_each_batch_once_and_in_orde
 async fn a_consumer_whose_connections_are_cut_reads_each_batch_once_and_in_order(on: Transport) {
     let server = on.server(roomy()).await;
     let proxy = Proxy::to(on, &server).await;
-    let direct = connect(&on.url(&server)).await;
+    let direct = on.client(&server).await;
     create(&direct, "s", partitions(2)).await;
     let mut consumer = subscribed(&connect(&proxy.url).await, "s", "a").await;
     let mut producer = direct.producer("s", ProducerOptions::default()).expect("a producer");
@@ -150,7 +150,7 @@ async fn a_stream_that_is_made_anew_is_not_mistaken_for_the_former_one(on: Trans
     let mut consumer = subscribed(&client, "s", "a").await;
     next(&mut consumer).await;
 
-    let direct = connect(&on.url(&server)).await;
+    let direct = on.client(&server).await;
     proxy.block();
     direct.delete_stream("s").await.expect("deletes");
     create(&direct, "s", partitions(1)).await;

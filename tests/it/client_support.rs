@@ -99,7 +99,7 @@ enum Upstream {
 impl Upstream {
     fn of(on: Transport, server: &Server) -> Self {
         match on {
-            Transport::Tcp => Self::Tcp(server.listen_addr()),
+            Transport::Tcp | Transport::Process => Self::Tcp(server.listen_addr()),
             Transport::Unix | Transport::Shared => Self::Unix(server.unix_path().expect("has a Unix socket").to_path_buf()),
         }
     }
@@ -129,7 +129,7 @@ impl Proxy {
             }
         };
         let (url, accepting, folder) = match on {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Process => {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
                 let url = format!("grpc://{}", listener.local_addr().expect("bound"));
                 let accept = async move {

@@ -27,3 +27,4 @@ mod tidy;
 mod transport;
 mod unix_socket;
 mod wire;
+mod within_process;

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use bowstring::client::{Client, ClientOptions};
 use bowstring::server::{Server, ServerConfig, UnixSocket};
 use tonic::transport::{Channel, Endpoint};
+
+use super::client_support::connect;
 
 /// How a test's clients reach its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub(crate) enum Transport {
     Unix,
     /// The Unix socket, and shared memory for large bodies.
     Shared,
+    /// No socket at all.
+    Process,
 }
 
 /// Makes a test of each function for each of the transports that are named.
@@ -34,14 +39,22 @@ macro_rules! on_each_socket {
     };
 }
 
-macro_rules! on_each_transport {
+/// For what is about connections.
+macro_rules! on_each_connection {
     ($($name:ident),+ $(,)?) => {
         crate::transport::on_each_socket!($($name),+);
         crate::transport::on!(over_shared_memory, Shared, $($name),+);
     };
 }
 
-pub(crate) use {on, on_each_socket, on_each_transport};
+macro_rules! on_each_transport {
+    ($($name:ident),+ $(,)?) => {
+        crate::transport::on_each_connection!($($name),+);
+        crate::transport::on!(within_the_process, Process, $($name),+);
+    };
+}
+
+pub(crate) use {on, on_each_connection, on_each_socket, on_each_transport};
 
 impl Transport {
     /// On free ports, without HTTP; over TCP alone, so that no client finds another way.
@@ -50,13 +63,21 @@ impl Transport {
     }
 
     pub(crate) fn config(self, config: ServerConfig) -> ServerConfig {
-        let unix = if self == Self::Tcp { UnixSocket::Off } else { UnixSocket::Auto };
+        let unix = if matches!(self, Self::Tcp | Self::Process) { UnixSocket::Off } else { UnixSocket::Auto };
         ServerConfig { listen: ([127, 0, 0, 1], 0).into(), unix, shared_memory: self == Self::Shared, ..config }
+    }
+
+    /// A client that comes this way.
+    pub(crate) async fn client(self, server: &Server) -> Client {
+        match self {
+            Self::Process => Client::within_process(&server.url(), server.service(), ClientOptions::default()).await.expect("is here"),
+            Self::Tcp | Self::Unix | Self::Shared => connect(&self.url(server)).await,
+        }
     }
 
     pub(crate) fn url(self, server: &Server) -> String {
         match self {
-            Self::Tcp => server.url(),
+            Self::Tcp | Self::Process => server.url(),
             Self::Unix | Self::Shared => server.unix_url().expect("has a Unix socket"),
         }
     }
@@ -64,7 +85,7 @@ impl Transport {
     /// An endpoint for clients that are not bowstring's.
     pub(crate) fn endpoint(self, server: &Server) -> Endpoint {
         match self {
-            Self::Tcp => Endpoint::from_shared(format!("http://{}", server.listen_addr())).expect("a url"),
+            Self::Tcp | Self::Process => Endpoint::from_shared(format!("http://{}", server.listen_addr())).expect("a url"),
             Self::Unix | Self::Shared => unix_endpoint(server.unix_path().expect("has a Unix socket")),
         }
     }

@@ -3,11 +3,15 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use http::{Request, Response};
 use parking_lot::Mutex;
+use tonic::body::Body;
+use tower::{BoxError, Service};
 
 use super::process::{OfProcess, runtime};
 use super::{Consumer, EpochWriter, Producer, Wait};
 use crate::client::task::OwnedTask;
+use crate::client::transport::{ProcessService, process_service};
 use crate::client::watched::Watched;
 use crate::client::{self as asynchronous, ClientOptions, ConsumerOptions, Error, ProducerOptions, WriterId, WriterOptions};
 use crate::engine::StoredState;
@@ -18,6 +22,8 @@ use crate::engine::StoredState;
 pub struct Client {
     url: Arc<str>,
     options: ClientOptions,
+    /// The coordinator, if it is in this process; a forked child has a copy that does not live.
+    local: Arc<OfProcess<Option<ProcessService>>>,
     current: Arc<Mutex<Option<OfProcess<asynchronous::Client>>>>,
 }
 
@@ -27,7 +33,26 @@ impl Client {
     /// # Errors
     /// `unavailable` if it cannot be reached in time, `invalid_argument` if the URL is none.
     pub fn connect<E: From<Error>>(url: &str, options: ClientOptions, wait: &mut Wait<'_, E>) -> Result<Self, E> {
-        let client = Self { url: url.into(), options, current: Arc::default() };
+        Self::over(url, None, options, wait)
+    }
+
+    /// A client of a coordinator in this process; see [`client::Client::within_process`](crate::client::Client::within_process).
+    /// In a forked child it connects to the URL.
+    ///
+    /// # Errors
+    /// `invalid_argument` if the URL is none.
+    pub fn within_process<S, E>(url: &str, service: S, options: ClientOptions, wait: &mut Wait<'_, E>) -> Result<Self, E>
+    where
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        E: From<Error>,
+    {
+        Self::over(url, Some(process_service(service)), options, wait)
+    }
+
+    fn over<E: From<Error>>(url: &str, local: Option<ProcessService>, options: ClientOptions, wait: &mut Wait<'_, E>) -> Result<Self, E> {
+        let client = Self { url: url.into(), options, local: Arc::new(OfProcess::new(local)), current: Arc::default() };
         client.get(wait)?;
         Ok(client)
     }
@@ -87,7 +112,13 @@ impl Client {
             return Ok(client.clone());
         }
         let (url, options) = (self.url.clone(), self.options.clone());
-        let client = run(wait, async move { asynchronous::Client::connect(&url, options).await })?;
+        let local = self.local.get().cloned().flatten();
+        let client = run(wait, async move {
+            match local {
+                Some(service) => asynchronous::Client::within_process(&url, service, options).await,
+                None => asynchronous::Client::connect(&url, options).await,
+            }
+        })?;
         *self.current.lock() = Some(OfProcess::new(client.clone()));
         Ok(client)
     }
