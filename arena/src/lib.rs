@@ -77,16 +77,19 @@ impl Arena {
         Some(Slot { arena: self.clone(), start, bytes })
     }
 
-    /// Gives the memory of what is free back to the system. Meanwhile none of it can be taken.
+    /// Gives the memory of what is free back to the system, one range after the other: while it does, that one cannot be taken.
     ///
     /// # Errors
     /// What the system says.
     pub fn give_back(&self) -> io::Result<()> {
-        let free: Vec<_> = self.free.lock().take_all();
-        let given = free.iter().try_for_each(|(start, bytes)| punch(self.file.as_fd(), *start, *bytes));
-        let mut ranges = self.free.lock();
-        free.iter().for_each(|(start, bytes)| ranges.put_back(*start, *bytes));
-        given
+        let mut from = 0;
+        while let Some((start, bytes)) = self.free.lock().take_after(from) {
+            let given = punch(self.file.as_fd(), start, bytes);
+            self.free.lock().put_back(start, bytes);
+            given?;
+            from = start + bytes;
+        }
+        Ok(())
     }
 
     /// From now on nothing is free, and slots that are dropped are not either: nobody says any more who looks at them.

@@ -20,9 +20,11 @@ impl Ranges {
         self.free.values().sum()
     }
 
-    /// Takes all that is free.
-    pub(crate) fn take_all(&mut self) -> Vec<(usize, usize)> {
-        std::mem::take(&mut self.free).into_iter().collect()
+    /// Takes the first range that begins at `from` or after it, whole.
+    pub(crate) fn take_after(&mut self, from: usize) -> Option<(usize, usize)> {
+        let (start, bytes) = self.free.range(from..).next().map(|(start, bytes)| (*start, *bytes))?;
+        self.free.remove(&start);
+        Some((start, bytes))
     }
 
     /// Nothing is free any more, and nothing will be.

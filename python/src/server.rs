@@ -24,6 +24,14 @@ pub(crate) fn local(url: &str) -> Option<LocalService> {
     local.get(url).filter(|(process, _)| *process == std::process::id()).map(|(_, service)| service.clone())
 }
 
+/// The coordinator ends; another one may have its URL by now.
+fn forget(url: &str, running: &Running) {
+    let mut local = LOCAL.lock();
+    if local.get(url).is_some_and(|(_, service)| service.is(&running.service())) {
+        local.remove(url);
+    }
+}
+
 /// A running server with threads of its own.
 #[pyclass(module = "bowstring._native", frozen)]
 pub(crate) struct Server {
@@ -119,7 +127,7 @@ impl Server {
         }
         py.detach(|| {
             if let Some((running, runtime)) = self.running.lock().take() {
-                LOCAL.lock().remove(&self.url);
+                forget(&self.url, &running);
                 runtime.block_on(running.shutdown(grace));
                 drop(running);
                 runtime.shutdown_timeout(Duration::from_secs(1));
@@ -135,7 +143,7 @@ impl Drop for Server {
         if self.process != std::process::id() {
             std::mem::forget(running);
         } else if let Some((running, runtime)) = running {
-            LOCAL.lock().remove(&self.url);
+            forget(&self.url, &running);
             drop(running);
             runtime.shutdown_background();
         }

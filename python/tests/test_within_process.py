@@ -41,6 +41,18 @@ def test_nothing_goes_by_a_socket_and_readers_share_the_memory(coordinator: bows
     assert address(first) % 64 == 0
 
 
+def test_dictionaries_are_no_more_the_callers_than_batches(coordinator: bowstring.StreamCoordinator) -> None:
+    client = bowstring.connect(coordinator.url)
+    words = np.arange(100_000)
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2], pa.int32()), pa.array(words))
+    with client.producer("s") as producer:
+        producer.append(pa.record_batch({"n": column}))
+        producer.flush()
+        words[:] = 7
+        with client.iterator("s") as iterator:
+            assert next(iterator).column("n").to_pylist() == [0, 1, 2]
+
+
 def test_who_wants_a_socket_gets_one(coordinator: bowstring.StreamCoordinator) -> None:
     client = bowstring.connect(coordinator.url, local_socket=False)
     with client.producer("s") as producer:

@@ -66,6 +66,8 @@ impl Answers {
     /// # Cancel safety
     /// Nothing is lost.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        // Within the process there is always another chunk, and no socket that would let others go on.
+        tokio::task::coop::consume_budget().await;
         while let Some(frame) = self.body.frame().await {
             let frame = frame.map_err(|status| Error::from_status(&status, &self.url))?;
             match frame.into_data() {

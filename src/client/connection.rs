@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::error::chain;
 use super::local::{DataChannel, LocalSocket};
 use super::retry::{Backoff, now};
-use super::transport::{ProcessService, Transport};
+use super::transport::{Process, ProcessService, Transport};
 use super::{ClientOptions, Error};
 
 /// HTTP/2 frames of up to 1 MiB: more than double the relay's speed against the 16 KiB default.
@@ -30,7 +30,7 @@ pub(super) struct Connector {
     pub(super) options: Arc<ClientOptions>,
     endpoint: Endpoint,
     /// The coordinator itself, if it is in this process.
-    process: Option<ProcessService>,
+    process: Option<Process>,
     /// None where there is nothing to look for: the options say no.
     local: Option<Arc<LocalSocket>>,
 }
@@ -57,13 +57,19 @@ impl Connector {
 
     /// To a coordinator in this process, which has this URL for all others.
     pub(super) fn within_process(url: &str, process: ProcessService, options: ClientOptions) -> Result<Self, Error> {
-        Ok(Self { process: Some(process), local: None, ..Self::new(url, options)? })
+        Ok(Self { process: Some(Process::new(process)), local: None, ..Self::new(url, options)? })
+    }
+
+    /// None once the coordinator in this process has ended.
+    fn transport_within_process(&self) -> Option<Transport> {
+        let process = self.process.as_ref().filter(|process| !process.is_gone())?;
+        Some(Transport::Process(process.clone(), self.endpoint.connect_lazy()))
     }
 
     /// One attempt at a connection of its own for data, by the Unix socket if the coordinator has one on this host.
     pub(super) async fn connect_data(&self) -> Result<DataChannel, Error> {
-        match (&self.process, &self.local) {
-            (Some(process), _) => Ok(DataChannel { transport: Transport::Process(process.clone()), links: None }),
+        match (self.transport_within_process(), &self.local) {
+            (Some(transport), _) => Ok(DataChannel { transport, links: None }),
             (None, Some(local)) => local.connect(self).await,
             (None, None) => self.connect_once().await.map(DataChannel::from),
         }
@@ -89,8 +95,8 @@ impl Connector {
 
     /// Tries to connect until `connect_timeout` has passed.
     pub(super) async fn connect(&self) -> Result<Transport, Error> {
-        if let Some(process) = &self.process {
-            return Ok(Transport::Process(process.clone()));
+        if let Some(transport) = self.transport_within_process() {
+            return Ok(transport);
         }
         let mut backoff = Backoff::new(self.options.connect_timeout);
         let deadline = now() + self.options.connect_timeout;

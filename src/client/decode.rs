@@ -18,8 +18,8 @@ use crate::wire::ipc::{self, Kind};
 /// Of the memory that arrays lie in, as Arrow recommends.
 const ALIGNMENT: usize = 64;
 
-/// Smaller bodies share their memory with what came with them.
-const KEPT_BYTES_MIN: u64 = 64 << 10;
+/// Within the process smaller bodies share their memory with what comes with them; larger ones are handed over as they are.
+pub(super) const KEPT_BYTES_MIN: u64 = 64 << 10;
 
 /// What a message turned out to be.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ pub(super) struct BatchDecoder {
     dictionaries: HashMap<i64, ArrayRef>,
     /// Of the batch before.
     plain: Option<PlainDecoder>,
-    /// Bodies come from within the process: large ones are memory of their own.
+    /// Bodies come from within the process: large ones are memory of their own, or as much of a receive buffer as the
+    /// coordinator keeps for them.
     keeps_bodies: bool,
 }
 

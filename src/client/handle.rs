@@ -44,7 +44,8 @@ impl Client {
     }
 
     /// A client of a coordinator in this process, as `Server::service` gives it: calls go by no socket, and a batch is copied
-    /// once on its way in and not at all on its way out. `url` is the coordinator's for others, as errors name it.
+    /// once on its way in and not at all on its way out. `url` is the coordinator's for others: where its successor is looked
+    /// for once it has ended.
     ///
     /// # Errors
     /// `invalid_argument` if the URL is none.

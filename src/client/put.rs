@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 
 use super::Error;
-use super::decode::aligned_copy;
+use super::decode::{KEPT_BYTES_MIN, aligned_copy};
 use super::shared::Lender;
 use super::watched::Watched;
 use super::window::{Entry, Next, Window};
@@ -33,6 +33,8 @@ pub(super) struct PutBody {
     lender: Option<Arc<Lender>>,
     /// The coordinator keeps what it is handed.
     is_within_process: bool,
+    /// Of the message whose head was handed over last: copied when it is asked for, which is once there is room for it.
+    body: Option<Body>,
     ended: bool,
 }
 
@@ -49,23 +51,32 @@ impl PutBody {
         let mut frames = if is_within_process { FrameWriter::within_process() } else { FrameWriter::new() };
         frames.push(descriptor, schema_header, &[], &Body::new());
         frames.flush();
-        Self { window, lane, frames, held: DictionarySet::empty(), partitions: None, lender, is_within_process, ended: false }
+        Self { window, lane, frames, held: DictionarySet::empty(), partitions: None, lender, is_within_process, body: None, ended: false }
     }
 
     fn push(&mut self, ordinal: u64, entry: &Entry) {
         for dictionary in entry.batch.dictionaries.missing_from(&self.held) {
-            self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
+            if self.is_within_process {
+                self.frames.push(&[], &dictionary.header, &[], &owned(&dictionary.body));
+            } else {
+                self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
+            }
         }
         self.held = entry.batch.dictionaries.clone();
         let partition = entry.partition.map_or_else(|| self.round_robin(ordinal), |partition| partition.0);
-        let body = match self.is_within_process {
-            true => &owned(&entry.batch.message.body),
-            false => &entry.batch.message.body,
-        };
+        let body = &entry.batch.message.body;
         let shared = self.lender.as_ref().and_then(|lender| lender.lend(body));
-        let sent = if shared.is_some() { &Body::new() } else { body };
+        let is_lent = shared.is_some();
         let metadata = AppendMetadata { partition: Some(partition), ordinal, user: entry.batch.user.clone(), shared }.to_bytes();
-        self.frames.push(&[], &entry.batch.message.header, &metadata, sent);
+        let header = &entry.batch.message.header;
+        if is_lent {
+            self.frames.push(&[], header, &metadata, &Body::new());
+        } else if self.is_within_process && body.len() >= KEPT_BYTES_MIN {
+            self.frames.push_head(&[], header, &metadata, body.len());
+            self.body = Some(body.clone());
+        } else {
+            self.frames.push(&[], header, &metadata, body);
+        }
     }
 
     fn round_robin(&self, ordinal: u64) -> u32 {
@@ -89,11 +100,16 @@ impl HttpBody for PutBody {
             if let Some(chunk) = self.frames.next_chunk() {
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
+            if let Some(body) = self.body.take() {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(aligned_copy(&body))))));
+            }
             if self.ended {
                 return Poll::Ready(None);
             }
             let lane = self.lane;
-            let (next, partitions) = self.window.with(|window| (window.next_unsent(lane, TAKE_BYTES, context.waker()), window.partitions));
+            // Within the process one by one: a body follows its head.
+            let bytes_max = if self.is_within_process { 1 } else { TAKE_BYTES };
+            let (next, partitions) = self.window.with(|window| (window.next_unsent(lane, bytes_max, context.waker()), window.partitions));
             self.partitions = partitions;
             match next {
                 Next::Batches(batches) => {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -26,18 +28,36 @@ where
     BoxCloneSyncService::new(service.map_err(Into::into))
 }
 
+/// A coordinator in this process, and whether it still is.
+#[derive(Clone)]
+pub(super) struct Process {
+    service: ProcessService,
+    /// It has ended; another may be reached where it was.
+    gone: Arc<AtomicBool>,
+}
+
+impl Process {
+    pub(super) fn new(service: ProcessService) -> Self {
+        Self { service, gone: Arc::default() }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+}
+
 /// How a call gets there.
 #[derive(Clone)]
 pub(super) enum Transport {
     /// HTTP/2 over a socket.
     Connection(Channel),
-    /// A function call: bodies are handed over as they are.
-    Process(ProcessService),
+    /// A function call: bodies are handed over as they are. Once the coordinator has ended, the other way.
+    Process(Process, Channel),
 }
 
 impl Transport {
     pub(super) fn is_process(&self) -> bool {
-        matches!(self, Self::Process(_))
+        matches!(self, Self::Process(process, _) if !process.is_gone())
     }
 }
 
@@ -54,20 +74,21 @@ impl Service<Request<Body>> for Transport {
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
-            Self::Connection(channel) => channel.poll_ready(context).map_err(Into::into),
-            Self::Process(service) => service.poll_ready(context),
+            Self::Process(process, _) if !process.is_gone() => process.service.poll_ready(context),
+            Self::Connection(channel) | Self::Process(_, channel) => channel.poll_ready(context).map_err(Into::into),
         }
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self {
-            Self::Connection(channel) => {
+            Self::Process(process, _) if !process.is_gone() => {
+                request.extensions_mut().insert(WithinProcess);
+                let (answer, gone) = (process.service.call(request), process.gone.clone());
+                Box::pin(async move { answer.await.inspect_err(|_| gone.store(true, Relaxed)) })
+            }
+            Self::Connection(channel) | Self::Process(_, channel) => {
                 let answer = channel.call(request);
                 Box::pin(async move { Ok(answer.await?) })
-            }
-            Self::Process(service) => {
-                request.extensions_mut().insert(WithinProcess);
-                service.call(request)
             }
         }
     }

@@ -12,7 +12,6 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
-use tower::util::MapResponseLayer;
 
 use super::authority::SocketAuthority;
 use super::config::{ConfigError, ServerConfig};
@@ -20,7 +19,6 @@ use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::listener::{Listeners, connections};
 use super::services::{LocalService, end_health, services};
-use super::status::name_refusal;
 use super::unix::{self, SocketFile, UnixError};
 use super::{http as http_port, shared};
 use crate::storage::Spool;
@@ -211,6 +209,7 @@ impl Server {
             tracing::warn!(?grace, "some calls did not end in time and were cut");
         }
         self.service.end();
+        self.coordinator.links().hush();
         self.calls_ended.cancel();
         let late_tasks = std::mem::take(&mut *self.late_tasks.lock());
         end(late_tasks, LATE_GRACE).await;
@@ -270,15 +269,7 @@ async fn serve(
     coordinator: Arc<Coordinator>,
     stopping: CancellationToken,
 ) {
-    let refusals = coordinator.clone();
-    let name_refusals = MapResponseLayer::new(move |mut response: http::Response<tonic::body::Body>| {
-        if let Some(code) = name_refusal(response.headers_mut()) {
-            refusals.count_error(code);
-        }
-        response
-    });
     let router = tonic::transport::Server::builder()
-        .layer(name_refusals)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES_MAX)

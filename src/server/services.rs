@@ -2,17 +2,21 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use bytes::Bytes;
 use http::{Request, Response};
-use parking_lot::RwLock;
+use http_body::{Body as HttpBody, Frame};
+use parking_lot::Mutex;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 use tower::{Service, ServiceExt};
 
 use super::control::ControlService;
@@ -21,24 +25,70 @@ use super::flight::FlightPlane;
 use super::generated;
 use super::generated::control_server::ControlServer;
 use super::plane::Plane;
+use super::status::name_refusal;
 
 /// The services that gRPC health knows; the empty name stands for all.
 const HEALTHY: [&str; 3] =
     ["", <ControlServer<ControlService> as NamedService>::NAME, <FlightServiceServer<FlightPlane> as NamedService>::NAME];
 
-/// What a server serves, for clients in its own process: a call goes by no socket. Once the server has ended calls fail, and
-/// nothing of it is held.
+/// What a server serves, for clients in its own process: a call goes by no socket. Once the server has ended calls fail, those
+/// under way too, and nothing of it is held.
 #[derive(Debug, Clone)]
-pub struct LocalService(Arc<RwLock<Option<Routes>>>);
+pub struct LocalService(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// None: the server has ended.
+    routes: Option<Routes>,
+    answers: Vec<Weak<Mutex<Answer>>>,
+}
+
+/// The body of an answer, which a caller that stands still would hold for ever, with all that it is made from.
+#[derive(Debug)]
+struct Answer {
+    /// None: the server has ended.
+    body: Option<Body>,
+    waker: Option<Waker>,
+}
 
 impl LocalService {
     pub(super) fn new(routes: Routes) -> Self {
-        Self(Arc::new(RwLock::new(Some(routes))))
+        Self(Arc::new(Mutex::new(State { routes: Some(routes), answers: Vec::new() })))
+    }
+
+    /// Whether it is the same server's.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(super) fn end(&self) {
-        let routes = self.0.write().take();
+        let mut state = self.0.lock();
+        let (routes, answers) = (state.routes.take(), std::mem::take(&mut state.answers));
+        drop(state);
         drop(routes);
+        for answer in answers.iter().filter_map(Weak::upgrade) {
+            let mut answer = answer.lock();
+            let (body, waker) = (answer.body.take(), answer.waker.take());
+            drop(answer);
+            drop(body);
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Makes the answer one that ends with the server.
+    fn bind(&self, body: Body) -> Result<Body, Ended> {
+        let answer = Arc::new(Mutex::new(Answer { body: Some(body), waker: None }));
+        let mut state = self.0.lock();
+        if state.routes.is_none() {
+            return Err(Ended);
+        }
+        if state.answers.len() >= 2 * state.answers.iter().filter(|answer| answer.strong_count() > 0).count() {
+            state.answers.retain(|answer| answer.strong_count() > 0);
+        }
+        state.answers.push(Arc::downgrade(&answer));
+        drop(state);
+        Ok(Body::new(BoundBody(answer)))
     }
 }
 
@@ -52,11 +102,33 @@ impl Service<Request<Body>> for LocalService {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let routes = self.0.read().clone();
+        let (service, routes) = (self.clone(), self.0.lock().routes.clone());
         Box::pin(async move {
             let answered = routes.ok_or(Ended)?.oneshot(request).await;
-            answered.map_err(|never| match never {})
+            let (parts, body) = answered.map_err(|never| match never {})?.into_parts();
+            Ok(Response::from_parts(parts, service.bind(body)?))
         })
+    }
+}
+
+/// See [`Answer`].
+#[derive(Debug)]
+struct BoundBody(Arc<Mutex<Answer>>);
+
+impl HttpBody for BoundBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut answer = self.0.lock();
+        let Some(body) = &mut answer.body else {
+            return Poll::Ready(Some(Err(Status::unavailable(Ended.to_string()))));
+        };
+        let frame = Pin::new(body).poll_frame(context);
+        if frame.is_pending() {
+            answer.waker = Some(context.waker().clone());
+        }
+        frame
     }
 }
 
@@ -81,7 +153,14 @@ pub(super) async fn services(coordinator: &Arc<Coordinator>, control: ControlSer
         .add_service(ControlServer::new(control))
         .add_service(health_service)
         .add_service(reflection);
-    (routes, health)
+    let refusals = coordinator.clone();
+    let name_refusals = MapResponseLayer::new(move |mut response: axum::response::Response| {
+        if let Some(code) = name_refusal(response.headers_mut()) {
+            refusals.count_error(code);
+        }
+        response
+    });
+    (Routes::from(routes.into_axum_router().layer(name_refusals)), health)
 }
 
 /// Tells those who watch, and ends their calls: a shutdown waits for every call that is open.

@@ -176,6 +176,7 @@ impl Writing {
     {
         self.take(input, first, progress).await?;
         while let Some(head) = self.next(input, progress).await? {
+            tokio::task::coop::consume_budget().await;
             self.take(input, head, progress).await?;
         }
         Ok(())

@@ -37,7 +37,7 @@ impl Said {
     }
 }
 
-/// Frames that may wait to be sent: more are waiting only if the peer does not read its link, which ends it then.
+/// Frames that may wait to be sent: more would wait only if the peer did not read its link. Once it reads again, the link ends.
 const WAITING_MAX: usize = 1 << 18;
 
 /// What is to be said. Closed, it takes nothing more.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use bowstring::client::{Client, ClientOptions, ProducerOptions};
+use bowstring::client::{Client, ClientOptions, ConsumerOptions, ProducerOptions};
 use bowstring::engine::Code;
 use bowstring::server::{Server, ServerConfig};
 use bytes::Bytes;
@@ -63,4 +63,41 @@ async fn when_the_server_ends_its_clients_are_told_and_hold_nothing_of_it() {
     }
     assert_eq!(number(&delivered), 0);
     super::server_support::until("nobody holds it", async || coordinator.strong_count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stands_still_holds_nothing_of_a_server_that_has_ended() {
+    let (server, client) = started(ClientOptions { retry_deadline: Duration::from_millis(300), ..ClientOptions::default() }).await;
+    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+    for index in 0..50 {
+        producer.append(&numbered(index, ROWS), None, Bytes::new()).await.expect("room");
+    }
+    soon(producer.flush()).await.expect("stored");
+    let options = ConsumerOptions { prefetch_batches: 2, ..ConsumerOptions::default() };
+    let mut consumer = client.consumer("s", options).await.expect("the stream is there");
+    assert_eq!(number(&next(&mut consumer).await), 0);
+    let coordinator = std::sync::Arc::downgrade(server.coordinator());
+    server.shutdown(Duration::from_secs(5)).await;
+    drop(server);
+    super::server_support::until("nobody holds it", async || coordinator.strong_count() == 0).await;
+    // What it has read ahead is its own.
+    assert_eq!(number(&next(&mut consumer).await), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_is_started_anew_where_it_was_is_found_by_a_socket() {
+    let (first, client) = started(ClientOptions::default()).await;
+    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+    producer.append(&numbered(0, 1), None, Bytes::new()).await.expect("room");
+    soon(producer.flush()).await.expect("stored");
+    let listen = first.listen_addr();
+    first.shutdown(Duration::from_secs(5)).await;
+    drop(first);
+    let second = Server::start(ServerConfig { listen, http: None, ..ServerConfig::default() }).await.expect("the port is free again");
+    assert!(soon(client.list_streams()).await.expect("answers").is_empty());
+    let mut producer = client.producer("another", ProducerOptions::default()).expect("a producer");
+    producer.append(&numbered(5, ROWS), None, Bytes::new()).await.expect("room");
+    soon(producer.flush()).await.expect("stored");
+    assert_eq!(number(&next(&mut subscribed(&client, "another", "a").await).await), 5);
+    assert!(second.coordinator().open_connections() > 0);
 }

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use super::LinkAddress;
 use crate::client::task::OwnedTask;
-use crate::shared::{BODY_BYTES_MIN, Frame, LinkReader, LinkWriter, Outbox, Said};
+use crate::shared::{BODY_BYTES_MIN, Frame, LinkReader, LinkWriter, OpenLink, Outbox, Said};
 use crate::wire::body::Body;
 use crate::wire::proto::SharedBody;
 
@@ -32,6 +32,8 @@ pub(in crate::client) struct Lender {
     arenas: Arc<Mutex<Arenas>>,
     retired: AtomicBool,
     _task: OwnedTask,
+    /// Ends the link with this, also where a forked child has a copy of its socket.
+    _open: OpenLink,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,7 @@ struct Arenas {
 impl Lender {
     pub(in crate::client) async fn open(address: &LinkAddress, runtime: &Handle) -> Option<Arc<Self>> {
         let (number, reader, writer) = address.open().await?;
+        let open = writer.hold_open();
         let (outbox, arenas) = (Arc::<Outbox>::default(), Arc::<Mutex<Arenas>>::default());
         let serving = {
             let (outbox, arenas) = (outbox.clone(), arenas.clone());
@@ -73,7 +76,7 @@ impl Lender {
             move |_| end(&outbox, &arenas)
         };
         let task = OwnedTask::spawn(runtime, serving, on_panic);
-        Some(Arc::new(Self { number, address: address.clone(), outbox, arenas, retired: AtomicBool::new(false), _task: task }))
+        Some(Arc::new(Self { number, address: address.clone(), outbox, arenas, retired: AtomicBool::new(false), _task: task, _open: open }))
     }
 
     /// What calls name the link by.

@@ -77,9 +77,20 @@ struct ListedLink {
     link: Arc<Link>,
 }
 
+impl ListedLink {
+    /// The client has ended it, or is dead.
+    fn ended(self) {
+        self.link.end();
+    }
+}
+
 impl Drop for ListedLink {
     fn drop(&mut self) {
         self.links.open.lock().remove(&self.number);
+        if self.link.is_looked_at() {
+            // Its task was ended, by the server's end or a panic: whoever lets go from here on does not say that nobody looks.
+            self.links.hush();
+        }
         self.link.end();
     }
 }
@@ -148,11 +159,13 @@ async fn serve_one(socket: UnixStream, links: &Arc<Links>, server: u128) -> io::
     }
     let listed = links.open();
     welcome(&writer, listed.number, server).await?;
-    tokio::select! {
+    let served = tokio::select! {
         served = serve_until_end(&listed.link, &mut reader, &writer) => served,
         // The socket may live on in a child that it has forked.
         () = death(peer.pid()) => Ok(()),
-    }
+    };
+    listed.ended();
+    served
 }
 
 /// Serves the link until its client has ended it. After an error the client may go on looking at what it looks at.

@@ -30,8 +30,10 @@ pub(super) struct LentArena {
 }
 
 /// What is known of all arenas of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AllArenas {
+    /// A forked child has copies of places, which mean nothing.
+    process: u32,
     /// Bytes of those that are mapped.
     pub(super) mapped_bytes: AtomicU64,
     /// The server has ended: who lets go does not do so because nobody looks any more.
@@ -45,6 +47,12 @@ struct Used {
     slots: BTreeMap<u64, u64>,
     /// The producer is gone: what is free, nobody will use again.
     is_orphan: bool,
+}
+
+impl Default for AllArenas {
+    fn default() -> Self {
+        Self { process: std::process::id(), mapped_bytes: AtomicU64::new(0), hushed: AtomicBool::new(false) }
+    }
 }
 
 impl LentArena {
@@ -78,34 +86,32 @@ impl LentArena {
     }
 
     /// The body in one of its slots. From now on the slot is the coordinator's, until the body and all its copies are
-    /// dropped. None if it goes beyond the arena, or another body lies there.
+    /// dropped. None if it goes beyond the arena, or another body lies there, or the producer is gone.
     pub(super) fn body(self: &Arc<Self>, start: u64, bytes: u64) -> Option<Body> {
         let shown = self.view.as_ref()?.show(usize::try_from(start).ok()?, usize::try_from(bytes).ok()?)?;
         let mut used = self.used.lock();
         let end = start + pages(bytes);
         let is_free = used.slots.range(..end).next_back().is_none_or(|(other, length)| other + length <= start);
-        if !is_free || !start.is_multiple_of(GRAIN as u64) {
+        if !is_free || used.is_orphan || !start.is_multiple_of(GRAIN as u64) {
             return None;
         }
         used.slots.insert(start, end - start);
         drop(used);
-        let place = Arc::new(SharedPlace { arena: self.clone(), start, bytes });
+        let place = Arc::new(SharedPlace { arena: Some(self.clone()), number: self.number, start, bytes });
         Some(Body::placed(Bytes::from_owner(Placed { shown, _place: place.clone() }), place))
     }
 
     /// The producer is gone: what no body lies in goes back to the system, now and later.
-    pub(super) fn orphan(self: &Arc<Self>) {
-        let arena = self.clone();
-        in_background(move || {
-            let mut used = arena.used.lock();
-            used.is_orphan = true;
-            let whole = arena.view.as_ref().map_or(0, |view| view.bytes() as u64);
-            let mut from = 0;
-            for (start, end) in used.slots.iter().map(|(start, bytes)| (*start, start + bytes)).chain([(whole, whole)]) {
-                give_back(&arena.descriptor, from, start.saturating_sub(from));
-                from = end;
-            }
-        });
+    pub(super) fn orphan(&self) {
+        let whole = self.view.as_ref().map_or(0, |view| view.bytes() as u64);
+        let mut used = self.used.lock();
+        used.is_orphan = true;
+        let ends = used.slots.iter().map(|(start, bytes)| start + bytes);
+        let starts = used.slots.keys().copied().chain([whole]);
+        let gaps: Vec<_> = std::iter::once(0).chain(ends).zip(starts).collect();
+        drop(used);
+        let descriptor = self.descriptor.clone();
+        in_background(move || gaps.iter().for_each(|(end, start)| give_back(&descriptor, *end, start - end)));
     }
 
     fn free(&self, start: u64) {
@@ -160,14 +166,29 @@ impl Drop for LentArena {
 /// Where a body lies. When the last one who looks there is done, its producer may write the slot again.
 #[derive(Debug)]
 pub(in crate::server) struct SharedPlace {
-    pub(super) arena: Arc<LentArena>,
+    /// Always there, but while this is dropped.
+    arena: Option<Arc<LentArena>>,
+    /// The arena's.
+    pub(super) number: u64,
     pub(super) start: u64,
     pub(super) bytes: u64,
 }
 
+impl SharedPlace {
+    pub(super) fn arena(&self) -> Option<&Arc<LentArena>> {
+        self.arena.as_ref()
+    }
+}
+
 impl Drop for SharedPlace {
     fn drop(&mut self) {
-        self.arena.free(self.start);
+        let Some(arena) = self.arena.take() else { return };
+        if arena.all.process == std::process::id() {
+            arena.free(self.start);
+        } else {
+            // A forked child's copy, of an array that it has from its parent's coordinator.
+            std::mem::forget(arena);
+        }
     }
 }
 

@@ -88,7 +88,8 @@ impl Link {
         };
         let SharedBody { arena: number, start, bytes } = shared;
         let nowhere = || Error::Wire(WireError::malformed(format!("no body of {bytes} bytes lies at {start} of arena {number}")));
-        arena.and_then(|arena| arena.body(*start, *bytes)).ok_or_else(nowhere)
+        let body = arena.and_then(|arena| arena.body(*start, *bytes));
+        body.ok_or_else(|| if self.lent.lock().ended { Error::LinkEnded } else { nowhere() })
     }
 
     /// Shows batches from now on, unless another call does.
@@ -164,7 +165,7 @@ impl Link {
         lent.ended = true;
         let arenas = std::mem::take(&mut lent.arenas);
         drop(lent);
-        arenas.values().for_each(LentArena::orphan);
+        arenas.values().for_each(|arena| arena.orphan());
     }
 
     /// The client is gone, by its own will or not: it looks at nothing.
@@ -175,6 +176,11 @@ impl Link {
         let places = std::mem::take(&mut looked_at.places);
         drop(looked_at);
         drop(places);
+    }
+
+    /// Whether [`end`](Self::end) would take anything from somebody.
+    pub(super) fn is_looked_at(&self) -> bool {
+        !self.looked_at.lock().places.is_empty()
     }
 
     /// Nothing more is said: slots that are let go from now on are not free.
@@ -189,20 +195,21 @@ pub(in crate::server) struct ReadLink(Arc<Link>);
 impl ReadLink {
     /// Lets the consumer look at a body, until it says that it is done or is gone. None: send it the bytes.
     pub(in crate::server) fn look_at(&self, place: &Arc<SharedPlace>) -> Option<SharedBody> {
-        let key = (place.arena.number, place.start);
+        let arena = place.arena()?;
+        let key = (place.number, place.start);
         let mut looked_at = self.0.looked_at.lock();
         if looked_at.ended || looked_at.bytes + place.bytes > LOOKED_AT_BYTES_MAX || looked_at.places.contains_key(&key) {
             return None;
         }
-        if !looked_at.shown.contains_key(&place.arena.number) {
+        if !looked_at.shown.contains_key(&place.number) {
             looked_at.shown.retain(|_, arena| arena.strong_count() > 0);
-            looked_at.shown.insert(place.arena.number, Arc::downgrade(&place.arena));
-            place.arena.show(&self.0.outbox);
+            looked_at.shown.insert(place.number, Arc::downgrade(arena));
+            arena.show(&self.0.outbox);
         }
         looked_at.bytes += place.bytes;
         looked_at.under_way_bytes += place.bytes;
         looked_at.places.insert(key, place.clone());
-        Some(SharedBody { arena: place.arena.number, start: place.start, bytes: place.bytes })
+        Some(SharedBody { arena: place.number, start: place.start, bytes: place.bytes })
     }
 
     /// Waits until not too much is on its way to the consumer, or the link has ended.

@@ -44,24 +44,7 @@ impl FrameWriter {
 
     /// Adds a message; empty parts are left out.
     pub fn push(&mut self, descriptor: &[u8], header: &[u8], metadata: &[u8], body: &Body) {
-        let field = |bytes: &[u8]| if bytes.is_empty() { 0 } else { 1 + varint_len(bytes.len() as u64) + bytes.len() };
-        let head = field(descriptor) + field(header) + field(metadata) + if body.is_empty() { 0 } else { 2 + varint_len(body.len()) };
-        let total = head as u64 + body.len();
-        self.make_room(PREFIX + head);
-        self.small.put_u8(0);
-        // Larger messages are refused before they come here; the peer would refuse this one too.
-        self.small.put_u32(u32::try_from(total).unwrap_or(u32::MAX));
-        for (tag, bytes) in [(0x0a, descriptor), (0x12, header), (0x1a, metadata)] {
-            if !bytes.is_empty() {
-                self.small.put_u8(tag);
-                put_varint(&mut self.small, bytes.len() as u64);
-                self.small.put_slice(bytes);
-            }
-        }
-        if !body.is_empty() {
-            self.small.put_slice(&[0xc2, 0x3e]);
-            put_varint(&mut self.small, body.len());
-        }
+        self.put_head(descriptor, header, metadata, body.len());
         let mut after = body.len();
         for piece in body.chunks() {
             after -= piece.len() as u64;
@@ -74,6 +57,33 @@ impl FrameWriter {
             }
         }
         self.cut();
+    }
+
+    /// Adds a message but for its body, of so many bytes, and makes it available: the caller hands over the body itself.
+    pub fn push_head(&mut self, descriptor: &[u8], header: &[u8], metadata: &[u8], body_len: u64) {
+        self.put_head(descriptor, header, metadata, body_len);
+        self.flush();
+    }
+
+    fn put_head(&mut self, descriptor: &[u8], header: &[u8], metadata: &[u8], body_len: u64) {
+        let field = |bytes: &[u8]| if bytes.is_empty() { 0 } else { 1 + varint_len(bytes.len() as u64) + bytes.len() };
+        let head = field(descriptor) + field(header) + field(metadata) + if body_len == 0 { 0 } else { 2 + varint_len(body_len) };
+        let total = head as u64 + body_len;
+        self.make_room(PREFIX + head);
+        self.small.put_u8(0);
+        // Larger messages are refused before they come here; the peer would refuse this one too.
+        self.small.put_u32(u32::try_from(total).unwrap_or(u32::MAX));
+        for (tag, bytes) in [(0x0a, descriptor), (0x12, header), (0x1a, metadata)] {
+            if !bytes.is_empty() {
+                self.small.put_u8(tag);
+                put_varint(&mut self.small, bytes.len() as u64);
+                self.small.put_slice(bytes);
+            }
+        }
+        if body_len > 0 {
+            self.small.put_slice(&[0xc2, 0x3e]);
+            put_varint(&mut self.small, body_len);
+        }
     }
 
     /// Adds a piece by reference, but for what its neighbours need to be no tiny chunks. `after`: bytes of the
