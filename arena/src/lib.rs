@@ -83,13 +83,15 @@ impl Arena {
     /// What the system says.
     pub fn give_back(&self) -> io::Result<()> {
         let mut from = 0;
-        while let Some((start, bytes)) = self.free.lock().take_after(from) {
+        loop {
+            // A statement of its own: the lock is not held while the system works.
+            let next = self.free.lock().take_after(from);
+            let Some((start, bytes)) = next else { return Ok(()) };
             let given = punch(self.file.as_fd(), start, bytes);
             self.free.lock().put_back(start, bytes);
             given?;
             from = start + bytes;
         }
-        Ok(())
     }
 
     /// From now on nothing is free, and slots that are dropped are not either: nobody says any more who looks at them.
