@@ -63,8 +63,8 @@ impl Arena {
     }
 
     /// Whether no slot is taken.
-    #[must_use]
-    pub fn is_unused(&self) -> bool {
+    #[cfg(test)]
+    fn is_unused(&self) -> bool {
         self.free.lock().bytes() == self.bytes()
     }
 

@@ -16,6 +16,7 @@ impl Ranges {
     }
 
     /// Bytes that are free.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.free.values().sum()
     }

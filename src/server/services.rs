@@ -36,11 +36,16 @@ const HEALTHY: [&str; 3] =
 #[derive(Debug, Clone)]
 pub struct LocalService(Arc<Mutex<State>>);
 
+/// Answers are swept when they have doubled, from this number on: not all of them at each call.
+const SWEEP_AT_MIN: usize = 64;
+
 #[derive(Debug)]
 struct State {
     /// None: the server has ended.
     routes: Option<Routes>,
     answers: Vec<Weak<Mutex<Answer>>>,
+    /// So many answers are worth a look at which of them are over.
+    sweep_at: usize,
 }
 
 /// The body of an answer, which a caller that stands still would hold for ever, with all that it is made from.
@@ -53,7 +58,7 @@ struct Answer {
 
 impl LocalService {
     pub(super) fn new(routes: Routes) -> Self {
-        Self(Arc::new(Mutex::new(State { routes: Some(routes), answers: Vec::new() })))
+        Self(Arc::new(Mutex::new(State { routes: Some(routes), answers: Vec::new(), sweep_at: SWEEP_AT_MIN })))
     }
 
     /// Whether it is the same server's.
@@ -83,8 +88,9 @@ impl LocalService {
         if state.routes.is_none() {
             return Err(Ended);
         }
-        if state.answers.len() >= 2 * state.answers.iter().filter(|answer| answer.strong_count() > 0).count() {
+        if state.answers.len() >= state.sweep_at {
             state.answers.retain(|answer| answer.strong_count() > 0);
+            state.sweep_at = SWEEP_AT_MIN.max(2 * state.answers.len());
         }
         state.answers.push(Arc::downgrade(&answer));
         drop(state);

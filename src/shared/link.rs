@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::frame::Frame;
-use super::outbox::Said;
+use super::outbox::{Outbox, Said};
 
 /// Taken from the socket at a time.
 const RECEIVE_BYTES: usize = 128 * Frame::BYTES;
@@ -124,6 +124,16 @@ pub struct LinkWriter {
 }
 
 impl LinkWriter {
+    /// Sends what comes into the outbox, until that cannot be done.
+    ///
+    /// # Errors
+    /// Those of [`Outbox::take`] and [`send`](Self::send).
+    pub async fn send_from(&self, outbox: &Outbox) -> io::Result<()> {
+        loop {
+            self.send(&outbox.take().await?).await?;
+        }
+    }
+
     /// Says that nothing more comes.
     pub fn finish(&self) {
         // One that has ended already needs no telling.

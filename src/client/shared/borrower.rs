@@ -150,11 +150,6 @@ impl Drop for Borrowed {
 }
 
 async fn run(outbox: &Outbox, views: &Watched<Views>, mut reader: LinkReader, writer: LinkWriter) -> io::Result<()> {
-    let saying = async {
-        loop {
-            writer.send(&outbox.take().await?).await?;
-        }
-    };
     let listening = async {
         while let Some((frame, descriptor)) = reader.next().await? {
             match (frame, descriptor) {
@@ -173,7 +168,7 @@ async fn run(outbox: &Outbox, views: &Watched<Views>, mut reader: LinkReader, wr
     };
     tokio::select! {
         result = listening => result,
-        result = saying => result,
+        result = writer.send_from(outbox) => result,
     }
 }
 

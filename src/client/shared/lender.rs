@@ -149,11 +149,6 @@ impl Lender {
 }
 
 async fn run(outbox: &Outbox, arenas: &Mutex<Arenas>, mut reader: LinkReader, writer: LinkWriter) -> io::Result<()> {
-    let saying = async {
-        loop {
-            writer.send(&outbox.take().await?).await?;
-        }
-    };
     let listening = async {
         while let Some((frame, _)) = reader.next().await? {
             match frame {
@@ -179,7 +174,7 @@ async fn run(outbox: &Outbox, arenas: &Mutex<Arenas>, mut reader: LinkReader, wr
     };
     tokio::select! {
         result = listening => result,
-        result = saying => result,
+        result = writer.send_from(outbox) => result,
         result = resting => result,
     }
 }

@@ -79,16 +79,11 @@ impl Link {
     /// # Errors
     /// `unavailable` if the link has ended: the producer sends it again another way; `malformed_message` if none lies there.
     pub(in crate::server) fn body(&self, shared: &SharedBody) -> Result<Body, Error> {
-        let arena = {
-            let lent = self.lent.lock();
-            if lent.ended {
-                return Err(Error::LinkEnded);
-            }
-            lent.arenas.get(&shared.arena).cloned()
-        };
+        let arena = self.lent.lock().arenas.get(&shared.arena).cloned();
         let SharedBody { arena: number, start, bytes } = shared;
         let nowhere = || Error::Wire(WireError::malformed(format!("no body of {bytes} bytes lies at {start} of arena {number}")));
         let body = arena.and_then(|arena| arena.body(*start, *bytes));
+        // Looked at last: a link that has ended lends nothing.
         body.ok_or_else(|| if self.lent.lock().ended { Error::LinkEnded } else { nowhere() })
     }
 
@@ -104,11 +99,6 @@ impl Link {
 
     /// Serves the link until its client ends it, or breaks its rules.
     pub(super) async fn run(&self, reader: &mut LinkReader, writer: &LinkWriter) -> io::Result<()> {
-        let saying = async {
-            loop {
-                writer.send(&self.outbox.take().await?).await?;
-            }
-        };
         let listening = async {
             while let Some((frame, descriptor)) = reader.next().await? {
                 match (frame, descriptor) {
@@ -122,7 +112,7 @@ impl Link {
         };
         tokio::select! {
             result = listening => result,
-            result = saying => result,
+            result = writer.send_from(&self.outbox) => result,
         }
     }
 
