@@ -89,6 +89,7 @@ class Client:
         append_timeout: float | None = None,
         keep_alive: float | None = None,
         schema: object | None = None,
+        compression: str | None = None,
     ) -> Producer: ...
     def writer(
         self,
@@ -99,5 +100,6 @@ class Client:
         task: int,
         attempt: int,
         append_timeout: float | None = None,
+        compression: str | None = None,
     ) -> EpochWriter: ...
     def consumer(self, stream: str, arguments: Mapping[str, Any]) -> Consumer: ...

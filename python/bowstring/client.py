@@ -189,13 +189,19 @@ class Client:
         append_timeout: float | None = None,
         keep_alive: float | None = None,
         schema: pa.Schema | None = None,
+        compression: str | None = None,
     ) -> Producer:
         """A producer whose batches are visible as soon as they are stored.
 
         `partition` is that of batches which name none; without it they take turns. An append waits for room at most
         `append_timeout` seconds. With `keep_alive`, readers learn of the producer's loss within so many seconds.
+        `compression` of the batches, on their way and in the coordinator: ``"none"`` (default), ``"lz4"``, ``"zstd"``, or
+        ``"auto"``: LZ4, but only while the way to the coordinator is slower than compression and the batches become
+        smaller by it. Both are measured.
         """
-        return Producer(self._native.producer(stream, producer_id, partition, append_timeout, keep_alive, schema))
+        return Producer(
+            self._native.producer(stream, producer_id, partition, append_timeout, keep_alive, schema, compression)
+        )
 
     def writer(
         self,
@@ -207,9 +213,15 @@ class Client:
         task: int,
         attempt: int,
         append_timeout: float | None = None,
+        compression: str | None = None,
     ) -> EpochWriter:
-        """One task attempt of an epoch. Its batches are seen once a commit names its receipt."""
-        return EpochWriter(self._native.writer(stream, producer, run, epoch, task, attempt, append_timeout))
+        """One task attempt of an epoch. Its batches are seen once a commit names its receipt.
+
+        `append_timeout` and `compression` are as for a `producer`.
+        """
+        return EpochWriter(
+            self._native.writer(stream, producer, run, epoch, task, attempt, append_timeout, compression)
+        )
 
     def read(
         self, stream: str, partition: int, start: int, end: int, *, stream_id: int | None = None

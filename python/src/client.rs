@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bowstring::client::{ClientOptions, Offsets, ProducerOptions, ProducerRun, WriterId, WriterOptions, blocking};
+use bowstring::client::{ClientOptions, Compression, Offsets, ProducerOptions, ProducerRun, WriterId, WriterOptions, blocking};
 use bowstring::engine::{Attempt, Epoch, EpochState, Offset, PartitionId, StreamId, Task};
 use bowstring::wire::proto;
 use bowstring::wire::schema::StreamSchema;
@@ -200,7 +200,7 @@ impl Client {
         describe::stats(py, &wait(py, None, |wait| self.0.stats(stream, wait))?)
     }
 
-    #[pyo3(signature = (stream, producer_id=None, partition=None, append_timeout=None, keep_alive=None, schema=None))]
+    #[pyo3(signature = (stream, producer_id=None, partition=None, append_timeout=None, keep_alive=None, schema=None, compression=None))]
     #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
     fn producer(
         &self,
@@ -211,6 +211,7 @@ impl Client {
         append_timeout: Option<f64>,
         keep_alive: Option<f64>,
         schema: Option<Bound<'_, PyAny>>,
+        compression: Option<&str>,
     ) -> PyResult<Producer> {
         let options = ProducerOptions {
             producer: producer_id,
@@ -218,12 +219,13 @@ impl Client {
             schema: schema.map(|schema| arrow_ffi::schema(&schema).map(Into::into)).transpose()?,
             append_timeout: append_timeout.map(|seconds| duration("append_timeout", seconds)).transpose()?,
             keep_alive: keep_alive.map(|seconds| duration("keep_alive", seconds)).transpose()?,
+            compression: codec(compression)?,
             ..ProducerOptions::default()
         };
         wait(py, None, |wait| self.0.producer(stream, options, wait)).map(Producer::new)
     }
 
-    #[pyo3(signature = (stream, producer, run, epoch, task, attempt, append_timeout=None))]
+    #[pyo3(signature = (stream, producer, run, epoch, task, attempt, append_timeout=None, compression=None))]
     #[expect(clippy::too_many_arguments, reason = "Python's keyword arguments")]
     fn writer(
         &self,
@@ -235,10 +237,11 @@ impl Client {
         task: u32,
         attempt: u64,
         append_timeout: Option<f64>,
+        compression: Option<&str>,
     ) -> PyResult<EpochWriter> {
         let id = WriterId { producer, run, epoch: Epoch(epoch), task: Task(task), attempt: Attempt(attempt) };
         let append_timeout = append_timeout.map(|seconds| duration("append_timeout", seconds)).transpose()?;
-        let options = WriterOptions { append_timeout, ..WriterOptions::default() };
+        let options = WriterOptions { append_timeout, compression: codec(compression)?, ..WriterOptions::default() };
         wait(py, None, |wait| self.0.writer(stream, id, options, wait)).map(EpochWriter::new)
     }
 
@@ -246,4 +249,8 @@ impl Client {
         let options = arguments.options()?;
         wait::<_>(py, None, |wait| self.0.consumer::<Raised>(stream, options, wait)).map(Consumer::new)
     }
+}
+
+fn codec(name: Option<&str>) -> PyResult<Compression> {
+    name.map_or_else(|| Ok(Compression::default()), |name| name.parse().map_err(|error| Raised::from(error).into()))
 }

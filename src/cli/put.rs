@@ -85,6 +85,8 @@ struct TextArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum CompressionArg {
     None,
+    /// LZ4 while the way there is slower than compression
+    Auto,
     Lz4,
     Zstd,
 }
@@ -205,6 +207,7 @@ impl PutArgs {
             append_timeout: self.append_timeout.map(|timeout| timeout.0),
             compression: match self.compression {
                 CompressionArg::None => Compression::None,
+                CompressionArg::Auto => Compression::Auto,
                 CompressionArg::Lz4 => Compression::Lz4,
                 CompressionArg::Zstd => Compression::Zstd,
             },

@@ -8,7 +8,9 @@ use arrow::array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
+use super::auto_compression::AutoCompression;
 use super::encode::BatchEncoder;
+use super::retry::now;
 use super::sender::Sender;
 use super::task::OwnedTask;
 use super::watched::Watched;
@@ -41,6 +43,7 @@ pub(super) struct Appends {
     partition: Option<PartitionId>,
     keep_alive: Option<Duration>,
     compression: Compression,
+    auto: Option<AutoCompression>,
     source: Source,
     task: Option<OwnedTask>,
 }
@@ -74,6 +77,7 @@ impl Appends {
             partition: settings.partition,
             keep_alive: settings.keep_alive,
             compression: settings.compression,
+            auto: (settings.compression == Compression::Auto).then(AutoCompression::default),
             source: Source::Unknown,
             task: None,
         };
@@ -104,7 +108,10 @@ impl Appends {
         let Source::Arrow(encoder) = &mut self.source else {
             return Err(Error::invalid("it appends encoded batches already; use another producer for record batches"));
         };
-        let mut encoded = encoder.encode(batch)?;
+        let mut encoded = match &mut self.auto {
+            Some(auto) => auto.encode(encoder, batch, self.window.with(|window| window.wire_speed(now())))?,
+            None => encoder.encode(batch)?,
+        };
         encoded.user = user;
         self.entry(encoded, partition)
     }

@@ -6,6 +6,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Int8Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
 };
 use arrow::datatypes::{Int8Type, Int32Type};
+use arrow_ipc::CompressionType;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 
@@ -88,6 +89,20 @@ fn slices_come_out_as_slices_and_a_batch_without_columns_keeps_its_rows() {
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(5));
     let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("no columns");
     check(&[empty], Compression::None);
+}
+
+#[test]
+fn a_codec_that_comes_and_goes_loses_no_dictionary() {
+    let batches = [&["a", "b"][..], &["a", "b", "c"], &["a", "b", "c"], &["x"]]
+        .map(|words| one_column(dictionary(words, &[Some(0), None, i32::try_from(words.len() - 1).ok()])));
+    let mut encoder = BatchEncoder::new(batches[0].schema(), Compression::Auto).expect("an encodable schema");
+    let mut decoder = decoder(&encoder);
+    let mut held = DictionarySet::empty();
+    for (batch, codec) in batches.iter().zip([None, Some(CompressionType::LZ4_FRAME), None, Some(CompressionType::ZSTD)]) {
+        encoder.use_codec(codec).expect("is supported");
+        let encoded = encoder.encode(batch).expect("encodable");
+        assert_eq!(&decode(&mut decoder, &mut held, &encoded), batch);
+    }
 }
 
 #[test]

@@ -28,27 +28,44 @@ const PREFIX_BYTES: usize = 8;
 pub(super) struct BatchEncoder {
     schema: SchemaRef,
     wire_schema: StreamSchema,
+    codec: Option<CompressionType>,
     options: IpcWriteOptions,
     encoder: StreamEncoder,
+    /// For batches that are not compressed.
     plain: Option<PlainEncoder>,
     dictionaries: Arc<DictionarySet>,
 }
 
 impl BatchEncoder {
+    /// With [`Compression::Auto`], batches are not compressed until [`use_codec`](Self::use_codec) says so.
     pub(super) fn new(schema: SchemaRef, compression: Compression) -> Result<Self, Error> {
-        let compression = match compression {
-            Compression::None => None,
-            Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
-            Compression::Zstd => Some(CompressionType::ZSTD),
-        };
-        let options = IpcWriteOptions::default()
-            .try_with_compression(compression)
-            .map_err(|error| encode_error(&error))?
-            .with_dictionary_handling(DictionaryHandling::Delta);
+        let options = IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Delta);
         let wire_schema = StreamSchema::parse(schema_header(&schema, &options)?)?;
         let encoder = new_encoder(&schema, &options)?;
-        let plain = if compression.is_none() { PlainEncoder::new(&schema, COPY_BYTES_MAX) } else { None };
-        Ok(Self { schema, wire_schema, options, encoder, plain, dictionaries: DictionarySet::empty() })
+        let plain = PlainEncoder::new(&schema, COPY_BYTES_MAX);
+        let mut new = Self { schema, wire_schema, codec: None, options, encoder, plain, dictionaries: DictionarySet::empty() };
+        new.use_codec(match compression {
+            Compression::None | Compression::Auto => None,
+            Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
+            Compression::Zstd => Some(CompressionType::ZSTD),
+        })?;
+        Ok(new)
+    }
+
+    /// Compresses from here on, or no longer. Dictionaries are sent anew.
+    pub(super) fn use_codec(&mut self, codec: Option<CompressionType>) -> Result<(), Error> {
+        if self.codec == codec {
+            return Ok(());
+        }
+        self.options = self.options.clone().try_with_compression(codec).map_err(|error| encode_error(&error))?;
+        self.codec = codec;
+        self.restart()
+    }
+
+    fn restart(&mut self) -> Result<(), Error> {
+        self.encoder = new_encoder(&self.schema, &self.options)?;
+        self.dictionaries = DictionarySet::empty();
+        Ok(())
     }
 
     /// The schema message's header, as the first message of a `DoPut` carries it.
@@ -58,7 +75,8 @@ impl BatchEncoder {
 
     pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<EncodedBatch, Error> {
         self.check_schema(batch.schema_ref())?;
-        if let Some(message) = self.plain.as_mut().and_then(|plain| plain.encode(batch)) {
+        let plain = self.plain.as_mut().filter(|_| self.codec.is_none());
+        if let Some(message) = plain.and_then(|plain| plain.encode(batch)) {
             let rows = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
             return Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: Bytes::new(), rows });
         }
@@ -66,8 +84,7 @@ impl BatchEncoder {
             Ok(buffers) => buffers,
             Err(error) => {
                 // Dictionaries that the encoder believes sent may be lost with the failed batch.
-                self.encoder = new_encoder(&self.schema, &self.options)?;
-                self.dictionaries = DictionarySet::empty();
+                self.restart()?;
                 return Err(encode_error(&error));
             }
         };

@@ -26,6 +26,7 @@
 //! | `admin` | the control verbs |
 //! | `call`, `put` | hand-framed `DoPut` and `DoGet` |
 //! | `encode`, `decode` | record batches to and from Arrow IPC messages |
+//! | `auto_compression` | whether the next batch is worth compressing |
 //! | `window`, `sender`, `appends` | batches on their way, the task that sends them, what producers and writers share |
 //! | `prefetch`, `reader`, `acks` | batches read ahead, the task that reads them, acks on their way |
 //! | `producer`, `writer`, `consumer` | what users hold |
@@ -33,6 +34,7 @@
 mod acks;
 mod admin;
 mod appends;
+mod auto_compression;
 pub mod blocking;
 mod call;
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What can be chosen when connecting, appending and reading, with the reason for every default.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 
+use super::Error;
 use crate::engine::{Attempt, Epoch, Offset, PartitionId, Start, StreamId, Task};
 
 /// How a [`Client`](super::Client) connects and how long it keeps trying.
@@ -51,10 +53,28 @@ pub enum Compression {
     /// Not at all. The default: faster wherever the network is faster than about 1 GB/s.
     #[default]
     None,
+    /// LZ4 frames, batch by batch, and only while the way to the coordinator is slower than compression and the batches
+    /// become smaller by it. Both are measured all the time: the way while as much as half of the producer's window is under
+    /// way and the coordinator has room. Never by shared memory and within the process, where no bytes move.
+    Auto,
     /// LZ4 frames.
     Lz4,
     /// Zstandard.
     Zstd,
+}
+
+impl FromStr for Compression {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "none" => Ok(Self::None),
+            "auto" => Ok(Self::Auto),
+            "lz4" => Ok(Self::Lz4),
+            "zstd" => Ok(Self::Zstd),
+            other => Err(Error::invalid(format!("compression is {other:?}; use \"none\", \"auto\", \"lz4\" or \"zstd\""))),
+        }
+    }
 }
 
 /// How a producer appends.

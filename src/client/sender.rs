@@ -85,6 +85,8 @@ impl Sender {
         let connector = self.client.connector();
         let data = connector.connect_data().await?;
         let lender = self.client.lender(data.links.as_ref()).await;
+        let moves_bytes = lender.is_none() && !data.transport.is_process();
+        self.window.with(|window| window.moves_bytes = moves_bytes);
         let body = PutBody::new(
             self.window.clone(),
             &self.descriptor(lender.as_deref())?,
@@ -102,7 +104,7 @@ impl Sender {
             while let Some(result) = results.next()? {
                 let result = AppendResult::from_bytes(&result.app_metadata)?;
                 if opened {
-                    self.acked(result.next_ordinal, backoff)?;
+                    self.acked(&result, backoff)?;
                 } else {
                     self.resume(result.next_ordinal).await?;
                     opened = true;
@@ -144,8 +146,8 @@ impl Sender {
     }
 
     /// Only progress ends a series of failures: a batch that breaks the connection each time must not be sent for ever.
-    fn acked(&self, next_ordinal: u64, backoff: &mut Backoff) -> Result<(), Error> {
-        if self.window.update(|window| window.acked(next_ordinal))? {
+    fn acked(&self, result: &AppendResult, backoff: &mut Backoff) -> Result<(), Error> {
+        if self.window.update(|window| window.acked(result.next_ordinal, result.waits, now()))? {
             backoff.reset();
         }
         Ok(())

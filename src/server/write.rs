@@ -87,6 +87,8 @@ struct Writing {
     ids: DictionaryIds,
     dictionaries: Arc<DictionarySet>,
     next_ordinal: u64,
+    /// Batches that have waited for room.
+    waits: u64,
     inspected: Inspected,
     spool: SpoolFile,
     append_timeout: Option<Duration>,
@@ -132,6 +134,7 @@ impl Writing {
             ids,
             dictionaries: DictionarySet::empty(),
             next_ordinal,
+            waits: 0,
             inspected: Inspected { header: Bytes::new(), body_len: 0, kind: Kind::Empty },
             spool: coordinator.spool().file(),
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
@@ -159,7 +162,7 @@ impl Writing {
 
     fn report(&self, progress: &watch::Sender<Option<AppendResult>>) {
         if self.reports_each {
-            progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt: None }));
+            progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt: None, waits: self.waits }));
         }
     }
 
@@ -271,13 +274,14 @@ impl Writing {
     }
 
     /// Waits for room until the append's own time or the call's deadline is over, or the server shuts down.
-    async fn reserve(&self, bytes: u64, progress: &watch::Sender<Option<AppendResult>>) -> Result<Place, Error> {
+    async fn reserve(&mut self, bytes: u64, progress: &watch::Sender<Option<AppendResult>>) -> Result<Place, Error> {
         let reserved = self.appender.reserve(bytes);
         tokio::pin!(reserved);
         // Most appends have room at once, and need neither a report nor a timer.
         if let std::task::Poll::Ready(place) = futures::poll!(&mut reserved) {
             return place;
         }
+        self.waits += 1;
         self.report(progress);
         let started = self.cell.now();
         tokio::select! {
@@ -305,7 +309,7 @@ impl Writing {
             rows,
             bytes,
         });
-        progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt }));
+        progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt, waits: self.waits }));
         Ok(())
     }
 }

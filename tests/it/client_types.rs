@@ -137,7 +137,7 @@ async fn every_arrow_type_comes_back_as_it_was_appended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_batches_pass_through_compressed_and_come_back_whole() {
-    for compression in [Compression::Lz4, Compression::Zstd] {
+    for compression in [Compression::Auto, Compression::Lz4, Compression::Zstd] {
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..50_000).map(|row| row % 10)));
         let large = RecordBatch::try_from_iter([("n", numbers)]).expect("one column");
         check(vec![large.clone(), large.slice(0, 1), large], compression).await;

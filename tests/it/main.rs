@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod auto_compression;
 mod cli;
 mod client_append;
 mod client_blocking;

@@ -46,6 +46,7 @@ def from_spark_streaming(
     use_jvm_sink: bool = False,
     max_spool_bytes: int | None = None,
     append_timeout: float | None = None,
+    compression: str | None = None,
     query_name: str | None = None,
     subscription: str = "default",
     timeout: float | None = None,
@@ -74,6 +75,8 @@ def from_spark_streaming(
         use_jvm_sink: not available yet.
         max_spool_bytes: disk that an open epoch may use beyond memory.
         append_timeout: seconds that an append may wait for room before the query fails; None waits.
+        compression: of the batches, on their way and in the coordinator: ``"none"`` (default), ``"lz4"``, ``"zstd"``, or
+            ``"auto"``: LZ4 while the network is slower than compression.
         query_name: Spark's name for the query.
         subscription: the cursor that the returned iterator reads with.
         timeout: seconds that the iterator waits for a batch before it raises; None waits.
@@ -100,6 +103,8 @@ def from_spark_streaming(
         options = {"url": attached.url, "stream": stream, "routing": routing}
         if append_timeout is not None:
             options["appendTimeout"] = str(append_timeout)
+        if compression is not None:
+            options["compression"] = compression
         sink_options(options).routing.check(streaming_df.columns)
         check_writable(streaming_df.schema)
         ensure_stream(attached.client, stream, limits, schema_or_none(streaming_df.schema))

@@ -33,6 +33,8 @@ class SinkOptions:
     routing: Routing
     #: Seconds that an append may wait for room; None waits as long as it takes.
     append_timeout: float | None
+    #: "none", "auto", "lz4" or "zstd".
+    compression: str
     connect_timeout: float
     #: Whether data goes by the Unix socket of a coordinator on the same host.
     local_socket: bool
@@ -66,7 +68,7 @@ class SourceOptions:
 _COMMON = ("url", "stream", "path", "connectTimeout", "localSocket")
 SINK_NAMES = (
     *_COMMON, "partitions", "routing", "maxBufferedBatches", "maxBufferedBytes", "maxSpoolBytes", "appendTimeout",
-    "producer", "run", "epoch",
+    "compression", "producer", "run", "epoch",
 )  # fmt: skip
 SOURCE_NAMES = (
     *_COMMON, "subscription", "startingOffsets", "maxBatchesPerTrigger", "maxBytesPerTrigger", "failOnProducerLost",
@@ -93,6 +95,7 @@ def sink_options(given: Mapping[str, Any]) -> SinkOptions:
         ),
         routing=Routing.parse(read.text("routing") or "spark"),
         append_timeout=read.seconds("appendTimeout"),
+        compression=read.one_of("compression", ("none", "auto", "lz4", "zstd")),
         connect_timeout=read.seconds("connectTimeout") or 10.0,
         local_socket=read.truth("localSocket", default=True),
         producer=read.text("producer"),
@@ -196,3 +199,10 @@ class _Reader:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"option {name!r} is {text!r}; it has to be true or false")
         return text.lower() == "true"
+
+    def one_of(self, name: str, known: tuple[str, ...]) -> str:
+        """The first is the default."""
+        text = (self.text(name) or known[0]).lower()
+        if text not in known:
+            raise ValueError(f"option {name!r} is {text!r}; use one of: {', '.join(known)}")
+        return text

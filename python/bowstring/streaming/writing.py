@@ -144,6 +144,7 @@ def _append_all(
         task=task,
         attempt=attempt,
         append_timeout=options.append_timeout,
+        compression=options.compression,
     )
     for index, batch in enumerate(_chain(first, filled)):
         for partition, part in options.routing.split(conform(batch), target.partitions, task, index):

@@ -21,6 +21,8 @@ def test_options_are_known_whatever_their_case() -> None:
     options = sink_options({"URL": "grpc://h:1", "path": "s", "maxbufferedbatches": "4", "appendTimeout": "5s"})
     assert (options.url, options.stream) == ("grpc://h:1", "s")
     assert (options.limits.max_buffered_batches, options.append_timeout) == (4, 5.0)
+    assert options.compression == "none"
+    assert sink_options(GIVEN | {"compression": "LZ4"}).compression == "lz4"
 
 
 def test_sparks_own_options_are_left_alone() -> None:
@@ -35,6 +37,7 @@ def test_sparks_own_options_are_left_alone() -> None:
         ({"partitions": "many"}, "whole number"),
         ({"appendTimeout": "-1"}, "seconds above 0"),
         ({"appendTimeout": "inf"}, "seconds above 0"),
+        ({"compression": "gzip"}, "use one of: none, auto, lz4, zstd"),
         ({"routing": "hash()"}, "use one of: spark, round_robin"),
         ({"epoch": "3"}, "needs option 'producer'"),
         ({"stream": ""}, "needs option 'stream'"),

@@ -708,6 +708,9 @@ pub struct AppendResult {
     /// Last one of a writer's DoPut: its receipt.
     #[prost(message, optional, tag = "2")]
     pub receipt: ::core::option::Option<Receipt>,
+    /// Batches of this DoPut so far that have waited for room: then it was not the connection that was slow.
+    #[prost(uint64, tag = "3")]
+    pub waits: u64,
 }
 /// Of a batch on its way out (DoGet).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
