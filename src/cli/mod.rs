@@ -2,6 +2,7 @@
 //! command in its own process.
 
 mod bench;
+mod compression;
 mod config;
 mod error;
 mod format;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::sync::mpsc;
 
+use super::compression::CompressionArg;
 use super::config::{ClientSettings, Settings};
 use super::error::CliError;
 use super::format::{Format, Place};
@@ -18,7 +19,7 @@ use super::progress::{Progress, Wait};
 use super::quantity::{Span, batches};
 use super::signals::Signals;
 use super::{print_lines, report};
-use crate::client::{Client, Compression, Producer, ProducerOptions};
+use crate::client::{Client, Producer, ProducerOptions};
 use crate::engine::{Code, PartitionId, StreamName};
 
 /// Batches that are read ahead of those that are sent: one being read, one waiting.
@@ -80,15 +81,6 @@ struct TextArgs {
     /// Text that stands for null, besides no text at all
     #[arg(long, value_name = "TEXT", help_heading = "CSV and JSON")]
     null: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum CompressionArg {
-    None,
-    /// LZ4 while the way there is slower than compression
-    Auto,
-    Lz4,
-    Zstd,
 }
 
 pub(super) async fn run(args: PutArgs, settings: &Settings, signals: &mut Signals) -> Result<(), CliError> {
@@ -205,12 +197,7 @@ impl PutArgs {
             partition: self.partition.map(PartitionId),
             schema: Some(schema),
             append_timeout: self.append_timeout.map(|timeout| timeout.0),
-            compression: match self.compression {
-                CompressionArg::None => Compression::None,
-                CompressionArg::Auto => Compression::Auto,
-                CompressionArg::Lz4 => Compression::Lz4,
-                CompressionArg::Zstd => Compression::Zstd,
-            },
+            compression: self.compression.into(),
             ..ProducerOptions::default()
         }
     }

@@ -14,10 +14,14 @@ use crate::wire::batch::EncodedBatch;
 const BATCH_BYTES_MIN: u64 = 16 << 10;
 /// What compression must gain, since it also costs the consumers time: a quarter.
 const GAIN_MIN: f64 = 1.25;
-/// How long a codec that did not pay is left alone before it is tried on another batch.
+/// A trial has so many batches: the first ones meet cold caches and fresh memory.
+const TRIAL_BATCHES: u32 = 4;
+/// How long a codec that did not pay is left alone before the next trial.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Weight of the newest batch among those measured.
+/// Weight of the newest batch's ratio among those measured.
 const NEWEST: f64 = 0.25;
+/// What is left of the best speed with each slower batch: a thread that has to wait for its turn is no slower codec.
+const FADING: f64 = 15.0 / 16.0;
 
 /// Chooses for each batch of one appender, from the connection's speed and from what compression has done to the batches
 /// before: with a codec that takes `speed` bytes per second and leaves one byte of `ratio`, a connection of `wire` bytes
@@ -30,9 +34,16 @@ pub(super) struct AutoCompression {
 /// What compression does.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
+    batches: u32,
     bytes_per_second: f64,
     ratio: f64,
     at: Instant,
+}
+
+impl Measured {
+    fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) >= RETRY_AFTER
+    }
 }
 
 impl AutoCompression {
@@ -55,7 +66,7 @@ impl AutoCompression {
     fn chooses(&self, bytes: u64, wire: Option<f64>, now: Instant) -> bool {
         let Some(wire) = wire.filter(|_| bytes >= BATCH_BYTES_MIN) else { return false };
         match self.measured {
-            Some(codec) if now.saturating_duration_since(codec.at) < RETRY_AFTER => {
+            Some(codec) if codec.batches >= TRIAL_BATCHES && !codec.is_old(now) => {
                 codec.bytes_per_second.min(wire * codec.ratio) > wire * GAIN_MIN
             }
             Some(_) | None => true,
@@ -66,13 +77,13 @@ impl AutoCompression {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn compressed(&mut self, before: u64, after: u64, elapsed: Duration, now: Instant) {
         let (before, after) = (before.max(1) as f64, after.max(1) as f64);
-        let newest = Measured { bytes_per_second: before / elapsed.as_secs_f64().max(1e-9), ratio: before / after, at: now };
-        let mixed = |old: f64, new: f64| old + (new - old) * NEWEST;
-        self.measured = Some(match self.measured {
-            None => newest,
+        let (speed, ratio) = (before / elapsed.as_secs_f64().max(1e-9), before / after);
+        self.measured = Some(match self.measured.filter(|measured| !measured.is_old(now)) {
+            None => Measured { batches: 1, bytes_per_second: speed, ratio, at: now },
             Some(old) => Measured {
-                bytes_per_second: mixed(old.bytes_per_second, newest.bytes_per_second),
-                ratio: mixed(old.ratio, newest.ratio),
+                batches: old.batches.saturating_add(1),
+                bytes_per_second: speed.max(old.bytes_per_second * FADING),
+                ratio: old.ratio + (ratio - old.ratio) * NEWEST,
                 at: now,
             },
         });
@@ -94,7 +105,9 @@ mod tests {
     /// A codec of 1,000 MB/s that leaves one byte of `ratio`.
     fn measured(ratio: u64, now: Instant) -> AutoCompression {
         let mut auto = AutoCompression::default();
-        auto.compressed(MB * ratio, MB, Duration::from_millis(ratio), now);
+        for _ in 0..TRIAL_BATCHES {
+            auto.compressed(MB * ratio, MB, Duration::from_millis(ratio), now);
+        }
         auto
     }
 
@@ -113,10 +126,22 @@ mod tests {
     fn what_does_not_become_smaller_is_tried_once_in_a_while() {
         let now = now();
         let mut auto = AutoCompression::default();
-        assert!(auto.chooses(MB, Some(1e7), now), "nothing is known of the batches");
-        auto.compressed(MB, MB, Duration::from_millis(1), now);
+        for _ in 0..TRIAL_BATCHES {
+            assert!(auto.chooses(MB, Some(1e7), now), "not enough is known of the batches");
+            auto.compressed(MB, MB, Duration::from_millis(1), now);
+        }
         assert!(!auto.chooses(MB, Some(1e7), now));
         assert!(auto.chooses(MB, Some(1e7), now + RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_batch_that_took_long_does_not_make_the_codec_slow() {
+        let now = now();
+        let mut auto = AutoCompression::default();
+        for milliseconds in [90, 3, 3, 70] {
+            auto.compressed(3 * MB, MB, Duration::from_millis(milliseconds), now);
+        }
+        assert!(auto.chooses(MB, Some(5e8), now));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::client::{Client, ClientOptions, Producer, ProducerOptions};
 pub(super) async fn append(args: &EndArgs) -> Result<Report, CliError> {
     let load = Load::new(args.columns, args.batch_bytes.0)?;
     let client = Client::connect(&args.url, ClientOptions::default()).await?;
-    let options = ProducerOptions { schema: Some(load.batch.schema()), ..ProducerOptions::default() };
+    let options = ProducerOptions { schema: Some(load.batch.schema()), compression: args.compression.into(), ..ProducerOptions::default() };
     let mut producers = Vec::new();
     for stream in args.stream_names() {
         producers.push(client.producer(&stream, options.clone())?);

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::BenchArgs;
 use super::load::Columns;
+use crate::cli::compression::CompressionArg;
 use crate::cli::error::CliError;
 use crate::cli::quantity::{Size, bytes};
 use crate::client::MESSAGE_BYTES_MAX;
@@ -69,6 +70,7 @@ pub(super) struct Case {
     pub(super) work: Work,
     pub(super) batch_bytes: Size,
     pub(super) columns: Columns,
+    pub(super) compression: CompressionArg,
     pub(super) partitions: u32,
     pub(super) streams: u32,
     /// None for [`Work::Put`].
@@ -100,6 +102,9 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.work.name(), bytes(self.batch_bytes.0), self.columns.name())?;
+        if self.compression != CompressionArg::None {
+            write!(f, " {}", self.compression.name())?;
+        }
         for (count, noun) in [(self.partitions, "partitions"), (self.streams, "streams")] {
             if count != 1 {
                 write!(f, ", {count} {noun}")?;
@@ -131,10 +136,10 @@ pub(super) fn cases(args: &BenchArgs) -> Result<Vec<Case>, CliError> {
         };
         let rates = if work == Work::Latency { or(&args.rate, &[RATE_DEFAULT]).into_iter().map(Some).collect() } else { vec![None] };
         for batch_bytes in sizes {
-            for columns in args.columns.iter().copied() {
+            for (columns, compression) in pairs(&args.columns, &args.compression) {
                 for (partitions, streams) in pairs(&args.partitions, &args.streams) {
                     for (consumers, rate) in pairs(&consumers, &rates) {
-                        cases.push(Case { work, batch_bytes, columns, partitions, streams, consumers, rate });
+                        cases.push(Case { work, batch_bytes, columns, compression, partitions, streams, consumers, rate });
                     }
                 }
             }
@@ -177,6 +182,7 @@ mod tests {
         assert_eq!(names("fan-out"), fan_out);
         let latency = ["latency 1.0 KiB fixed, 100/s", "latency 1.0 KiB fixed, half of the maximum"];
         assert_eq!(names("latency --rate 100,half"), latency);
+        assert_eq!(names("relay --compression none,auto"), ["relay 4.0 MiB fixed", "relay 4.0 MiB fixed auto"]);
         assert_eq!(names("get relay --columns nested --partitions 2,3 --streams 4").len(), 4);
     }
 }

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::load::Columns;
 use super::meter::{Meter, Report};
 use super::{append, read};
+use crate::cli::compression::CompressionArg;
 use crate::cli::error::CliError;
 use crate::cli::print_lines;
 use crate::cli::quantity::Size;
@@ -33,6 +34,9 @@ pub(in crate::cli) struct EndArgs {
     /// Columns of a batch
     #[arg(long, default_value = "fixed")]
     pub(super) columns: Columns,
+    /// Compression by the producer
+    #[arg(long, default_value = "none")]
+    pub(super) compression: CompressionArg,
     /// How long to append, or to read what is there again and again
     #[arg(long, required_unless_present = "batches")]
     seconds: Option<f64>,

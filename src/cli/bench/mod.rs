@@ -21,6 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(super) use end::{EndArgs, run as run_end};
 
+use super::compression::CompressionArg;
 use super::error::CliError;
 use super::print_lines;
 use super::quantity::Size;
@@ -64,6 +65,9 @@ pub(super) struct BenchArgs {
     /// Columns of a batch
     #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "fixed", help_heading = "Load")]
     columns: Vec<Columns>,
+    /// Compression by the producer
+    #[arg(long, value_name = "CODECS", value_delimiter = ',', default_value = "none", help_heading = "Load")]
+    compression: Vec<CompressionArg>,
     /// Partitions of a stream, 1 to 4096
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', default_value = "1", help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=4096))]
     partitions: Vec<u32>,

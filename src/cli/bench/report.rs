@@ -82,6 +82,7 @@ pub(super) fn json(measured: &[Measured], coordinator: &str) -> Value {
             "work": case.work.name(),
             "batch_bytes": case.batch_bytes.0,
             "columns": case.columns.name(),
+            "compression": case.compression.name(),
             "partitions": case.partitions,
             "streams": case.streams,
             "consumers": case.consumers,

@@ -110,6 +110,7 @@ impl Rounds {
     fn start(&self, role: &str, name: &str, case: &Case, flags: &[String]) -> Result<Child, CliError> {
         let mut args: Vec<String> = ["bench-end", role, "--url", &self.target.url, "--stream", &self.prefix].map(str::to_owned).into();
         args.extend(["--streams".to_owned(), case.streams.to_string(), "--columns".to_owned(), case.columns.name().to_owned()]);
+        args.extend(["--compression".to_owned(), case.compression.name().to_owned()]);
         args.extend(["--batch-bytes".to_owned(), case.batch_bytes.0.to_string()]);
         args.extend_from_slice(flags);
         Child::start(&self.program, name, &args)
