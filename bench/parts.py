@@ -77,6 +77,7 @@ PARTS: dict[str, Part] = {
     "put": Part("DoPut alone, 4 MiB", [case("put", "4 MiB")], ALL, [CPP, RAW_TCP], core=True),
     "get": Part("DoGet alone, 4 MiB", [case("get", "4 MiB")], ALL, [CPP, RAW_TCP], core=True),
     "latency": Part("append to delivery at 1,000/s", [latency(1000)], FLIGHTS, [CPP], core=True),
+    "small": Part("relay of 1 KiB batches", [case("relay", "1 KiB", batches=4 * RUN_BATCHES)], ALL, [CPP, RAW_TCP]),
     "sizes": Part(
         "put, get and relay of 1 KiB to 64 MiB",
         [case(work, size) for work in ("put", "get", "relay") for size in SIZES],
