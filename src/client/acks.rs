@@ -17,9 +17,19 @@ const LINGER: Duration = Duration::from_millis(1);
 /// Buffers below this are acked without delay: a producer would feel it.
 const LINGER_BUFFER_BYTES_MIN: u64 = 16 << 20;
 
-/// How many batches' acks go out without delay, of a stream with these limits: their room is worth more than the call.
-pub(super) fn batches_urgent(max_buffered_batches: u64, max_buffered_bytes: u64) -> u64 {
-    if max_buffered_bytes < LINGER_BUFFER_BYTES_MIN { 1 } else { (max_buffered_batches / 4).max(1) }
+/// How much is acked without delay: its room is worth more than the call.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Urgent {
+    batches: u64,
+    bytes: u64,
+}
+
+impl Urgent {
+    /// For a stream with these limits: a quarter of either.
+    pub(super) fn of(max_buffered_batches: u64, max_buffered_bytes: u64) -> Self {
+        let batches = if max_buffered_bytes < LINGER_BUFFER_BYTES_MIN { 1 } else { (max_buffered_batches / 4).max(1) };
+        Self { batches, bytes: max_buffered_bytes / 4 }
+    }
 }
 
 /// A consumer's acks, sent by a task of their own.
@@ -30,8 +40,8 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    pub(super) fn new(client: Client, stream: String, subscription: String, stream_id: StreamId, batches_urgent: u64) -> Self {
-        let pending = Arc::new(Watched::new(Pending { batches_urgent, ..Pending::default() }));
+    pub(super) fn new(client: Client, stream: String, subscription: String, stream_id: StreamId, urgent: Urgent) -> Self {
+        let pending = Arc::new(Watched::new(Pending { urgent, ..Pending::default() }));
         let runtime = client.runtime().clone();
         let failing = pending.clone();
         let on_panic = move |error| failing.update(|pending| pending.answered(Offsets::new(), Err(error)));
@@ -39,8 +49,9 @@ impl Acks {
         Self { pending, _task: task }
     }
 
-    pub(super) fn ack(&self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
-        let (wakes, result) = self.pending.with(|pending| pending.add(partition, offset));
+    /// `batch_bytes`: what a batch about there has. They are not counted one by one; batches that are near are often alike.
+    pub(super) fn ack(&self, partition: PartitionId, offset: Offset, batch_bytes: u64) -> Result<(), Error> {
+        let (wakes, result) = self.pending.with(|pending| pending.add(partition, offset, batch_bytes));
         if wakes {
             self.pending.wake();
         }
@@ -94,8 +105,10 @@ pub(super) struct Pending {
     offsets: Offsets,
     /// Batches by which the offsets have moved since the last call.
     batches: u64,
-    /// So many are urgent.
-    batches_urgent: u64,
+    /// About what those batches have.
+    bytes: u64,
+    /// So much is urgent.
+    urgent: Urgent,
     /// Somebody waits for the confirmation.
     hurries: bool,
     /// Up to where each partition is acked, to tell how far the next ack moves it.
@@ -109,9 +122,11 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Whether the task that sends is to be woken, and what an earlier ack was refused with.
-    fn add(&mut self, partition: PartitionId, offset: Offset) -> (bool, Result<(), Error>) {
+    fn add(&mut self, partition: PartitionId, offset: Offset, batch_bytes: u64) -> (bool, Result<(), Error>) {
         let newest = self.newest.entry(partition).or_default();
-        self.batches = self.batches.saturating_add(offset.since(*newest));
+        let batches = offset.since(*newest);
+        self.batches = self.batches.saturating_add(batches);
+        self.bytes = self.bytes.saturating_add(batches.saturating_mul(batch_bytes));
         *newest = offset.max(*newest);
         self.merge(partition, offset);
         let result = self.take_failure().map_or(Ok(()), Err);
@@ -130,7 +145,7 @@ impl Pending {
     }
 
     fn is_urgent(&self) -> bool {
-        self.hurries || self.batches >= self.batches_urgent
+        self.hurries || self.batches >= self.urgent.batches || self.bytes >= self.urgent.bytes
     }
 
     fn merge(&mut self, partition: PartitionId, offset: Offset) {
@@ -146,6 +161,7 @@ impl Pending {
         self.in_flight = true;
         self.hurries = false;
         self.batches = 0;
+        self.bytes = 0;
         self.told = Told::Nothing;
         Some(std::mem::take(&mut self.offsets))
     }
@@ -198,12 +214,12 @@ mod tests {
     #[test]
     fn acks_made_during_a_call_go_out_together_and_the_newest_offset_wins() {
         let mut pending = Pending::default();
-        pending.add(P, Offset(1)).1.expect("nothing has failed");
+        pending.add(P, Offset(1), 1).1.expect("nothing has failed");
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(1))])));
         for offset in [2, 5, 3] {
-            pending.add(P, Offset(offset)).1.expect("nothing has failed");
+            pending.add(P, Offset(offset), 1).1.expect("nothing has failed");
         }
-        pending.add(PartitionId(1), Offset(7)).1.expect("nothing has failed");
+        pending.add(PartitionId(1), Offset(7), 1).1.expect("nothing has failed");
         assert!(pending.settled().is_none());
         pending.answered(Offsets::from([(P, Offset(1))]), Ok(()));
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5)), (PartitionId(1), Offset(7))])));
@@ -215,31 +231,31 @@ mod tests {
     #[test]
     fn acks_that_could_not_be_sent_are_sent_again_once_the_caller_knows() {
         let mut pending = Pending::default();
-        pending.add(P, Offset(4)).1.expect("nothing has failed");
+        pending.add(P, Offset(4), 1).1.expect("nothing has failed");
         let offsets = pending.take().expect("one to send");
         pending.answered(offsets, Err(refused(Code::Unavailable)));
         assert_eq!(pending.take(), None, "not before the error was reported");
         pending.hurries = true;
         assert_eq!(pending.settled().expect("known").expect_err("not reached").code(), Code::Unavailable);
-        assert!(pending.add(P, Offset(5)).0, "the task has gone to sleep");
+        assert!(pending.add(P, Offset(5), 1).0, "the task has gone to sleep");
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5))])));
     }
 
     #[test]
     fn a_refusal_for_good_is_reported_every_time() {
         let mut pending = Pending::default();
-        pending.add(P, Offset(4)).1.expect("nothing has failed");
+        pending.add(P, Offset(4), 1).1.expect("nothing has failed");
         let offsets = pending.take().expect("one to send");
         pending.answered(offsets, Err(refused(Code::SubscriptionNotFound)));
         for _ in 0..2 {
-            assert_eq!(pending.add(P, Offset(5)).1.expect_err("refused").code(), Code::SubscriptionNotFound);
+            assert_eq!(pending.add(P, Offset(5), 1).1.expect_err("refused").code(), Code::SubscriptionNotFound);
         }
     }
 
     #[test]
     fn the_first_ack_and_the_urgent_ones_wake_the_task_and_those_between_do_not() {
-        let mut pending = Pending { batches_urgent: 4, ..Pending::default() };
-        let wakes = |pending: &mut Pending, offset| pending.add(P, Offset(offset)).0;
+        let mut pending = Pending { urgent: Urgent { batches: 4, bytes: u64::MAX }, ..Pending::default() };
+        let wakes = |pending: &mut Pending, offset| pending.add(P, Offset(offset), 1).0;
         assert_eq!([1, 2, 3, 4, 5].map(|offset| wakes(&mut pending, offset)), [true, false, false, true, false]);
         assert!(pending.is_urgent());
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5))])));
@@ -252,7 +268,44 @@ mod tests {
     #[test]
     fn a_small_buffers_acks_do_not_wait() {
         for (batches, bytes, urgent) in [(64, 2 << 30, 16), (3, 2 << 30, 1), (u64::MAX, 16 << 20, u64::MAX / 4), (64, (16 << 20) - 1, 1)] {
-            assert_eq!(batches_urgent(batches, bytes), urgent);
+            assert_eq!(Urgent::of(batches, bytes).batches, urgent);
         }
+    }
+
+    #[test]
+    fn acks_of_a_quarter_of_the_buffers_bytes_do_not_wait_however_few_batches_they_are_of() {
+        const MIB: u64 = 1 << 20;
+        let urgent_with = |batches, batch_bytes| {
+            let mut pending = Pending { urgent: Urgent::of(1_024, 64 * MIB), ..Pending::default() };
+            (1..=batches)
+                .map(|offset| pending.add(P, Offset(offset), batch_bytes))
+                .for_each(|(_, result)| result.expect("nothing has failed"));
+            pending.is_urgent()
+        };
+        for (batches, batch_bytes, urgent) in [
+            (1, 16 * MIB, true),
+            (1, 16 * MIB - 1, false),
+            (1, u64::MAX, true),
+            (3, 4 * MIB, false),
+            (4, 4 * MIB, true),
+            (255, 1_000, false),
+            (256, 0, true),
+        ] {
+            assert_eq!(urgent_with(batches, batch_bytes), urgent, "{batches} of {batch_bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn bytes_count_once_and_anew_for_each_call() {
+        let mut pending = Pending { urgent: Urgent { batches: u64::MAX, bytes: 100 }, ..Pending::default() };
+        let add = |pending: &mut Pending, partition, offset| pending.add(PartitionId(partition), Offset(offset), 40).0;
+        assert_eq!(
+            [(0, 1), (0, 1), (0, 2), (1, 1)].map(|(partition, offset)| add(&mut pending, partition, offset)),
+            [true, false, false, true]
+        );
+        assert!(pending.is_urgent());
+        pending.take().expect("some to send");
+        assert!(add(&mut pending, 0, 4), "the first of the next call");
+        assert!(!pending.is_urgent(), "80 bytes");
     }
 }

@@ -53,6 +53,8 @@ pub struct Consumer {
     subscription: Option<String>,
     prefetch: Arc<Watched<Prefetch>>,
     pub(super) taken: VecDeque<Delivered>,
+    /// Of the batch that was handed out last: acks go by it.
+    batch_bytes: u64,
     reader: Option<OwnedTask>,
     acks: Option<Acks>,
 }
@@ -68,6 +70,7 @@ impl Consumer {
             subscription,
             prefetch: Arc::new(Watched::new(Prefetch::new(batches, bytes, start, schema))),
             taken: VecDeque::new(),
+            batch_bytes: 0,
             reader: None,
             acks: None,
         };
@@ -97,7 +100,7 @@ impl Consumer {
     /// # Cancel safety
     /// No batch is lost.
     pub async fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Delivered>, Error> {
-        if let Some(delivered) = self.taken.pop_front() {
+        if let Some(delivered) = self.hand_out() {
             return Ok(Some(delivered));
         }
         self.ensure_reading();
@@ -114,7 +117,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::next`], but for `timeout`: nothing there yet is `None`, and so is the end of the stream.
     pub fn try_next(&mut self) -> Result<Option<Delivered>, Error> {
-        if let Some(delivered) = self.taken.pop_front() {
+        if let Some(delivered) = self.hand_out() {
             return Ok(Some(delivered));
         }
         self.ensure_reading();
@@ -125,11 +128,18 @@ impl Consumer {
         }
     }
 
-    /// Hands out the first of what was taken, and lets the reader use the room.
+    /// Hands out the first of what was taken.
+    pub(super) fn hand_out(&mut self) -> Option<Delivered> {
+        let delivered = self.taken.pop_front()?;
+        self.batch_bytes = delivered.bytes;
+        Some(delivered)
+    }
+
+    /// Hands out the first of what was just taken, and lets the reader use the room.
     pub(super) fn after_take(&mut self, result: Result<bool, Error>) -> Result<Option<Delivered>, Error> {
         self.prefetch.wake();
         match result {
-            Ok(true) => Ok(self.taken.pop_front()),
+            Ok(true) => Ok(self.hand_out()),
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         }
@@ -154,7 +164,8 @@ impl Consumer {
     /// # Errors
     /// `invalid_argument` without a subscription; what an earlier ack was refused with.
     pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
-        self.acks()?.ack(partition, offset)
+        let batch_bytes = self.batch_bytes;
+        self.acks()?.ack(partition, offset, batch_bytes)
     }
 
     /// Waits until all acks so far are confirmed.

@@ -8,7 +8,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use http_body_util::Full;
 
-use super::acks::batches_urgent;
+use super::acks::Urgent;
 use super::call::{Answers, DO_GET};
 use super::decode::{BatchDecoder, Decoded};
 use super::options::{Offsets, ReadStart};
@@ -36,8 +36,7 @@ pub(super) struct ReadPlan {
     pub(super) stream_id: StreamId,
     pub(super) partitions: Vec<PartitionId>,
     ends: Offsets,
-    /// How many batches' acks go out without delay.
-    pub(super) acks_urgent: u64,
+    pub(super) acks_urgent: Urgent,
 }
 
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
@@ -79,7 +78,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         link: None,
     };
     let limits = description.options.unwrap_or_default();
-    let acks_urgent = batches_urgent(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
+    let acks_urgent = Urgent::of(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
     Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends, acks_urgent }, starts, schema))
 }
 

@@ -41,7 +41,7 @@ impl Consumer {
     /// # Errors
     /// As [`client::Consumer::next`](crate::client::Consumer::next).
     pub fn next<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<Option<Delivered>, E> {
-        if let Some(delivered) = self.inner.peek_mut().and_then(|consumer| consumer.taken.pop_front()) {
+        if let Some(delivered) = self.inner.peek_mut().and_then(asynchronous::Consumer::hand_out) {
             return Ok(Some(delivered));
         }
         let consumer = self.inner.get_mut()?;
@@ -57,7 +57,7 @@ impl Consumer {
     /// # Errors
     /// As [`client::Consumer::try_next`](crate::client::Consumer::try_next).
     pub fn try_next(&mut self) -> Result<Option<Delivered>, Error> {
-        if let Some(delivered) = self.inner.peek_mut().and_then(|consumer| consumer.taken.pop_front()) {
+        if let Some(delivered) = self.inner.peek_mut().and_then(asynchronous::Consumer::hand_out) {
             return Ok(Some(delivered));
         }
         self.inner.get_mut()?.try_next()
