@@ -107,8 +107,8 @@ impl HttpBody for PutBody {
                 return Poll::Ready(None);
             }
             let lane = self.lane;
-            // Within the process one by one: a body follows its head.
-            let bytes_max = if self.is_within_process { 1 } else { TAKE_BYTES };
+            // Within the process a body that is handed over follows its head: it is the last of those that are taken.
+            let bytes_max = if self.is_within_process { KEPT_BYTES_MIN } else { TAKE_BYTES };
             let (next, partitions) = self.window.with(|window| (window.next_unsent(lane, bytes_max, context.waker()), window.partitions));
             self.partitions = partitions;
             match next {
