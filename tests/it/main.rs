@@ -23,6 +23,7 @@ mod server_support;
 #[cfg(target_os = "linux")]
 mod shared_memory;
 mod shutdown;
+mod small_batches;
 mod stalls;
 mod tidy;
 mod transport;
