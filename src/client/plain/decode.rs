@@ -22,6 +22,7 @@ pub(in crate::client) struct PlainDecoder {
 
 #[derive(Debug)]
 struct Column {
+    nulls: usize,
     /// Empty if there are no nulls.
     validity: Range<usize>,
     /// The values, or the offsets of strings.
@@ -50,6 +51,7 @@ impl PlainDecoder {
             let validity = range()?;
             let has_data = matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary);
             let column = Column {
+                nulls: usize::try_from(node.null_count()).ok()?,
                 validity: if node.null_count() > 0 { validity } else { 0..0 },
                 values: range()?,
                 data: if has_data { Some(range()?) } else { None },
@@ -96,7 +98,7 @@ fn holds(data_type: &DataType, rows: usize, values: &Range<usize>) -> bool {
 
 impl Column {
     fn array(&self, rows: usize, body: &Buffer, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
-        let nulls = (!self.validity.is_empty()).then(|| NullBuffer::new(BooleanBuffer::new(slice(body, &self.validity), 0, rows)));
+        let nulls = self.nulls(rows, body)?;
         macro_rules! primitive {
             ($type:ty) => {{
                 let values = ScalarBuffer::new(slice(body, &self.values), 0, rows);
@@ -118,6 +120,20 @@ impl Column {
                 Ok(make_array(strings.build()?))
             }
         }
+    }
+
+    /// A count that is wrong is refused, as Arrow's decoder does.
+    fn nulls(&self, rows: usize, body: &Buffer) -> Result<Option<NullBuffer>, ArrowError> {
+        if self.validity.is_empty() {
+            return Ok(None);
+        }
+        let nulls = NullBuffer::new(BooleanBuffer::new(slice(body, &self.validity), 0, rows));
+        if nulls.null_count() != self.nulls {
+            let reason =
+                format!("null_count value ({}) doesn't match actual number of nulls in array ({})", self.nulls, nulls.null_count());
+            return Err(ArrowError::InvalidArgumentError(reason));
+        }
+        Ok(Some(nulls))
     }
 }
 
