@@ -176,6 +176,39 @@ fn another_schema_is_refused_but_metadata_and_nullability_may_differ() {
 }
 
 #[test]
+fn nulls_where_the_appends_began_without_are_refused_before_they_are_encoded_whichever_encoder_it_is() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let numbers = |nullable, value| {
+            let schema = Schema::new(vec![Field::new("c", DataType::Int64, nullable)]);
+            RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from(vec![value]))]).expect("one column")
+        };
+        let mut encoder = BatchEncoder::new(numbers(false, Some(1)).schema(), compression).expect("an encodable schema");
+        let error = encoder.encode(&numbers(true, None)).expect_err("a null");
+        assert_eq!(error.code(), crate::engine::Code::SchemaMismatch);
+        assert!(error.to_string().contains("nulls"), "{error}");
+        encoder.encode(&numbers(false, Some(2))).expect("goes on");
+    }
+}
+
+#[test]
+fn nulls_in_a_column_that_promises_none_are_an_error_that_names_it_whichever_decoder_it_is() {
+    let nulls: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+    let promised: SchemaRef = Arc::new(Schema::new(vec![Field::new("c", DataType::Int64, false)]));
+    let texts = [Compression::None, Compression::Lz4, Compression::Zstd].map(|compression| {
+        let schema = BatchEncoder::new(promised.clone(), compression).expect("an encodable schema");
+        let encoded = BatchEncoder::new(one_column(nulls.clone()).schema(), compression)
+            .and_then(|mut encoder| encoder.encode(&one_column(nulls.clone())));
+        let message = encoded.expect("encodable").message;
+        let mut decoder = decoder(&schema);
+        // The second one has a known header.
+        let [first, second] = [0, 1].map(|_| decoder.decode(&message.header, &message.body).expect_err("a null"));
+        assert_eq!(first, second);
+        first
+    });
+    assert!(texts.iter().all(|text| text.contains("'c'") && *text == texts[0]), "{texts:?}");
+}
+
+#[test]
 fn the_same_schema_after_a_reconnect_is_the_same_object() {
     let batch = one_column(Arc::new(Int64Array::from(vec![1])));
     let encoder = BatchEncoder::new(batch.schema(), Compression::None).expect("an encodable schema");

@@ -1,5 +1,6 @@
 //! Plain batches against Arrow's own encoder and decoder: each reads what the other wrote.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -8,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::ArrowPrimitiveType;
 use arrow_buffer::{Buffer, MutableBuffer, ScalarBuffer};
 use arrow_ipc::MetadataVersion;
-use arrow_ipc::reader::StreamReader;
+use arrow_ipc::reader::{RecordBatchDecoder, StreamReader};
 use arrow_ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow_schema::{DataType, Field, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use bytes::{BufMut, Bytes};
@@ -158,6 +159,83 @@ fn values_larger_than_their_alignment_are_found_wherever_they_lie() {
             assert!(decoded.is_none_or(|decoded| decoded == batch), "{data_type} behind {before} columns");
         }
     }
+}
+
+/// Makes a batch's columns ones that promise to have no nulls.
+fn without_nulls(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(false)).collect::<Vec<_>>()))
+}
+
+/// What Arrow's decoder and ours make of a message; each an error's text.
+fn decode_both(header: &Bytes, body: &Buffer, schema: &SchemaRef) -> [Result<RecordBatch, String>; 2] {
+    let message = arrow_ipc::root_as_message(header).expect("a message");
+    let table = message.header_as_record_batch().expect("a batch");
+    let plain = PlainDecoder::new(header, body.len() as u64, &table, schema).expect("plain");
+    let (dictionaries, version) = (HashMap::new(), message.version());
+    let arrow = RecordBatchDecoder::try_new(body, table, schema.clone(), &dictionaries, &version);
+    let arrow = arrow.and_then(RecordBatchDecoder::read_record_batch);
+    [arrow, plain.decode(body, schema)].map(|decoded| decoded.map_err(|error| error.to_string()))
+}
+
+#[test]
+fn nulls_in_a_column_that_promises_none_are_encoded_and_refused_by_both_decoders_in_the_same_words() {
+    for data_type in types() {
+        let nullable = schema(std::slice::from_ref(&data_type));
+        let promised = without_nulls(&nullable);
+        let batch = batch(&nullable, 20, true);
+        let ours = PlainEncoder::new(&promised, COPY_BYTES_MAX).expect("plain").encode(&batch).expect("encodes what it is given");
+        let (header, body) = written_by_arrow(&batch, 64);
+        for (header, body) in [(ours.header, Buffer::from(ours.body.contiguous().to_vec())), (header, body)] {
+            let mut aligned = MutableBuffer::new(body.len());
+            aligned.extend_from_slice(&body);
+            let [arrow, plain] = decode_both(&header, &aligned.into(), &promised);
+            assert!(arrow.as_ref().is_err_and(|error| error.contains("non-nullable")), "{data_type}: {arrow:?}");
+            assert_eq!(arrow, plain, "{data_type}");
+        }
+    }
+}
+
+#[test]
+fn a_column_that_promises_no_nulls_may_come_with_a_bitmap_and_one_whose_header_counts_none_has_none() {
+    for data_type in types() {
+        let nullable = schema(std::slice::from_ref(&data_type));
+        let batch = batch(&nullable, 20, true);
+        let nulls = batch.column(0).null_count();
+        let (header, body) = written_by_arrow(&batch, 64);
+        let header = counting(&header, nulls, 0);
+        for schema in [without_nulls(&nullable), nullable] {
+            let [arrow, plain] = decode_both(&header, &body, &schema);
+            assert_eq!(plain.as_ref().expect("readable").column(0).null_count(), 0, "{data_type}");
+            assert_eq!(arrow, plain, "{data_type}");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_miscounts_the_nulls_is_refused_by_both_decoders() {
+    for data_type in types() {
+        let nullable = schema(std::slice::from_ref(&data_type));
+        let batch = batch(&nullable, 20, true);
+        let nulls = batch.column(0).null_count();
+        let (header, body) = written_by_arrow(&batch, 64);
+        for counted in [1, nulls - 1, nulls + 1, 20] {
+            for schema in [without_nulls(&nullable), nullable.clone()] {
+                let [arrow, plain] = decode_both(&counting(&header, nulls, counted), &body, &schema);
+                assert!(arrow.is_err(), "{data_type}: {counted} instead of {nulls}");
+                assert_eq!(arrow, plain, "{data_type}: {counted} instead of {nulls}");
+            }
+        }
+    }
+}
+
+/// The header with another count of nulls.
+fn counting(header: &Bytes, nulls: usize, counted: usize) -> Bytes {
+    let mut header = header.to_vec();
+    // A node: 20 rows, and how many of them are null.
+    let node = |nulls: usize| [20, nulls].map(|number| (number as u64).to_le_bytes()).concat();
+    let at = header.windows(16).position(|bytes| bytes == node(nulls)).expect("one column");
+    header[at..at + 16].copy_from_slice(&node(counted));
+    header.into()
 }
 
 #[test]
