@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod auto_compression;
+mod body_sizes;
 mod cli;
 mod client_append;
 mod client_blocking;
@@ -19,6 +20,7 @@ mod hostile;
 mod hostile_limits;
 mod http;
 mod memory;
+mod put_messages;
 mod server_support;
 #[cfg(target_os = "linux")]
 mod shared_memory;
