@@ -5,10 +5,16 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::*;
-use bowstring::client::{Compression, ConsumerOptions, ProducerOptions};
+use arrow_flight::Ticket;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use bowstring::client::{Compression, ConsumerOptions, Offsets, ProducerOptions};
+use bowstring::engine::{Code, Offset, PartitionId};
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 
-use super::client_support::{connect, rest, server, soon};
+use super::client_support::{connect, next, rest, server, soon};
+use super::server_support::{flight, messages, path, send, started, stop};
 
 /// One nullable column per type, some of them nested.
 fn every_type() -> RecordBatch {
@@ -143,6 +149,38 @@ async fn compressed_batches_pass_through_compressed_and_come_back_whole() {
         check(vec![large.clone(), large.slice(0, 1), large], compression).await;
         check(vec![every_type()], compression).await;
     }
+}
+
+/// As C++ and Java let one write it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nulls_that_a_stock_client_sends_where_its_schema_promises_none_are_stored_and_no_reader_takes_them() {
+    let (server, channel) = started().await;
+    let batch = |nullable, value: Option<i64>| {
+        let schema = Schema::new(vec![Field::new("n", DataType::Int64, nullable)]);
+        RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from(vec![value]))]).expect("one column")
+    };
+    let good = batch(false, Some(1));
+    let mut all = messages(path("s"), vec![good.clone(), good.clone(), good.clone()]);
+    all[2] = messages(path("s"), vec![batch(true, None)]).remove(1);
+    assert_eq!(soon(send(&channel, all)).await.expect("its header is in order").len(), 1);
+
+    let client = connect(&server.url()).await;
+    let subscribed = async || super::client_support::subscribed(&client, "s", "a").await;
+    let mut consumer = subscribed().await;
+    assert_eq!(next(&mut consumer).await.batch, good);
+    let error = soon(consumer.next(None)).await.expect_err("a null");
+    assert_eq!(error.code(), Code::MalformedMessage);
+    assert!(error.to_string().contains("batch 1 of partition 0") && error.to_string().contains("'n'"), "{error}");
+    let stock = flight(&channel).do_get(Ticket { ticket: r#"{"stream": "s"}"#.into() }).await.expect("begins").into_inner();
+    let mut stock = FlightRecordBatchStream::new_from_flight_data(stock.map_err(FlightError::from));
+    assert_eq!(soon(stock.next()).await.expect("a batch").expect("readable"), good);
+    assert!(soon(stock.next()).await.expect("a batch").is_err());
+
+    // The way out: the subscription leaves it behind.
+    client.ack("s", "a", &Offsets::from([(PartitionId(0), Offset(2))]), None).await.expect("acks");
+    let delivered = next(&mut subscribed().await).await;
+    assert_eq!((delivered.offset, delivered.batch), (Offset(2), good));
+    stop(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
