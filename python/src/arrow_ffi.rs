@@ -2,8 +2,9 @@
 //! (<https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html>): no copy either way.
 
 use std::ffi::CStr;
+use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch, RecordBatchIterator, RecordBatchReader, StructArray};
+use arrow::array::{Array as _, RecordBatch, RecordBatchIterator, RecordBatchOptions, RecordBatchReader, StructArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
@@ -95,7 +96,10 @@ fn record_batch(pair: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
     if rows.null_count() > 0 {
         return Err(invalid("a struct array with nulls is no record batch; drop or fill them"));
     }
-    Ok(RecordBatch::from(rows))
+    // Checked: nulls where the schema promises none would be stored, and no reader could decode them.
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    let (fields, columns, _) = rows.into_parts();
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(|error| invalid(&error.to_string()))
 }
 
 /// The schema of an object with `__arrow_c_schema__`.
