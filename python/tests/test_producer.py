@@ -92,6 +92,21 @@ def test_a_batch_of_another_schema_is_refused_and_names_the_column(client: bowst
     assert client.describe_stream("numbers")["partitions"][0]["end"] == 0
 
 
+@pytest.mark.parametrize("source", ["record batch", "table"])
+def test_nulls_where_the_schema_promises_none_are_not_stored(client: bowstring.Client, source: str) -> None:
+    """No Arrow reader in Rust takes them, so that a subscription would come to a stop at them."""
+    schema = pa.schema([pa.field("n", pa.int64(), nullable=False)])
+    good = pa.RecordBatch.from_arrays([pa.array([1, 2])], schema=schema)
+    nulls = pa.RecordBatch.from_arrays([pa.array([1, None])], schema=schema)
+    with client.producer("s") as producer:
+        producer.append(good)
+        with pytest.raises(Exception, match="'n' is declared as non-nullable but contains null values"):
+            producer.append(pa.Table.from_batches([nulls]) if source == "table" else nulls)
+        producer.append(good)
+        producer.complete()
+    assert list(client.iterator("s", subscription="a")) == [good, good]
+
+
 def test_an_exception_in_a_source_ends_the_append_with_its_text(client: bowstring.Client) -> None:
     def batches() -> object:
         yield numbered(0)
