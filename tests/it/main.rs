@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod acks;
 mod auto_compression;
 mod body_sizes;
 mod cli;

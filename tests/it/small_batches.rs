@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt8Array};
 use arrow_flight::PutResult;
-use bowstring::client::{Client, ClientOptions, Producer, ProducerOptions};
+use bowstring::client::{Client, ClientOptions, ConsumerOptions, Producer, ProducerOptions};
 use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
 use bowstring::wire::metadata::{AppendMetadata, AppendResult};
@@ -18,7 +18,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::client_support::{create, number, numbered, rest, server, soon};
+use super::client_support::{create, next, number, numbered, rest, server, soon, subscribed};
 use super::server_support::{DO_PUT, until};
 use super::transport::{Transport, on_each_transport};
 
@@ -40,19 +40,18 @@ async fn small_batches_are_stored_without_a_flush_one_by_one_and_many_at_once(on
     let client = on.client(&server).await;
     create(&client, "s", StreamOptions::default()).await;
     let mut producer = producer(&client).await;
-    let mut appended = 0;
+    let (mut appended, mut stored) = (0, 0);
     for burst in [1, 1, 1, 2, 1, 7, 100, 1, 3] {
         for _ in 0..burst {
             append(&mut producer, &numbered(appended, 1)).await;
             appended += 1;
         }
-        until("all are stored", async || {
-            server.coordinator().list()[0].range(bowstring::engine::PartitionId(0)).expect("is there").1.0 == appended as u64
-        })
-        .await;
+        stored += burst;
+        until("all are stored", async || producer.stored() == stored).await;
     }
     soon(producer.complete()).await.expect("stored");
-    let delivered = soon(rest(&mut client.consumer("s", Default::default()).await.expect("is there"))).await.expect("reads");
+    let mut consumer = client.consumer("s", ConsumerOptions::default()).await.expect("is there");
+    let delivered = soon(rest(&mut consumer)).await.expect("reads");
     assert_eq!(delivered.iter().map(number).collect::<Vec<_>>(), (0..appended).collect::<Vec<_>>());
 }
 
@@ -60,7 +59,7 @@ async fn small_batches_behind_one_that_waits_for_room_are_stored_in_order_once_t
     let server = on.server(ServerConfig::default()).await;
     let client = on.client(&server).await;
     create(&client, "s", StreamOptions { max_buffered_batches: Some(1), ..StreamOptions::default() }).await;
-    let mut consumer = super::client_support::subscribed(&client, "s", "a").await;
+    let mut consumer = subscribed(&client, "s", "a").await;
     let mut producer = producer(&client).await;
     append(&mut producer, &numbered(0, 1)).await;
     append(&mut producer, &numbered(1, 1)).await;
@@ -69,9 +68,9 @@ async fn small_batches_behind_one_that_waits_for_room_are_stored_in_order_once_t
     for index in 2..10 {
         append(&mut producer, &numbered(index, 1)).await;
     }
-    for index in 0..10 {
-        let delivered = super::client_support::next(&mut consumer).await;
-        assert_eq!((number(&delivered), delivered.offset.0), (index, index as u64));
+    for (index, offset) in (0..10).zip(0..) {
+        let delivered = next(&mut consumer).await;
+        assert_eq!((number(&delivered), delivered.offset.0), (index, offset));
         consumer.ack(delivered.partition, delivered.offset.plus(1)).expect("acks");
     }
     soon(producer.flush()).await.expect("stored");
