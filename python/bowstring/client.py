@@ -337,7 +337,7 @@ class Producer:
         Raises `Timeout` after `timeout` seconds without room, `SchemaMismatch`, `TooLarge`, `BufferFull`,
         `StreamEnded`, `Fenced`, and `TypeError` for other objects.
         """
-        self._native.append(importable(value), partition, timeout)
+        self._native.append(value if type(value) is pa.RecordBatch else importable(value), partition, timeout)
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until all batches so far are stored."""
@@ -379,7 +379,7 @@ class EpochWriter:
 
     def append(self, value: Any, partition: int | None = None, *, timeout: float | None = None) -> None:
         """Stages the batches of any Arrow object. Raises as `Producer.append`, and `EpochError`, `SpoolFull`."""
-        self._native.append(importable(value), partition, timeout)
+        self._native.append(value if type(value) is pa.RecordBatch else importable(value), partition, timeout)
 
     def finish(self, timeout: float | None = None) -> bytes | None:
         """Waits until all is staged. The receipt, or None if there is nothing to name."""

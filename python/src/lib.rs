@@ -9,6 +9,7 @@ mod errors;
 mod producer;
 mod server;
 mod shared;
+mod small;
 
 use pyo3::prelude::*;
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::auto_compression::AutoCompression;
 use super::encode::BatchEncoder;
+use super::plain::ColumnSlices;
 use super::retry::now;
 use super::sender::Sender;
 use super::task::OwnedTask;
@@ -114,6 +115,20 @@ impl Appends {
         };
         encoded.user = user;
         self.entry(encoded, partition)
+    }
+
+    /// Encodes a small batch whose columns are not in arrays; none if it has to be.
+    pub(super) fn encode_slices(
+        &mut self,
+        rows: usize,
+        columns: &[ColumnSlices<'_>],
+        partition: Option<PartitionId>,
+    ) -> Result<Option<Entry>, Error> {
+        let Source::Arrow(encoder) = &mut self.source else { return Ok(None) };
+        if self.auto.is_some() {
+            return Ok(None);
+        }
+        encoder.encode_slices(rows, columns).map(|encoded| self.entry(encoded, partition)).transpose()
     }
 
     /// Takes a batch that is encoded already.

@@ -10,7 +10,7 @@ use arrow_ipc::writer::{DictionaryHandling, IpcWriteOptions, StreamEncoder};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bytes::{Bytes, BytesMut};
 
-use super::plain::PlainEncoder;
+use super::plain::{ColumnSlices, PlainEncoder};
 use super::{Compression, Error};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::body::Body;
@@ -89,6 +89,14 @@ impl BatchEncoder {
             }
         };
         self.collect(buffers)
+    }
+
+    /// Encodes a batch whose columns are not in arrays. None if it has to be in arrays: it is not small, not plain, to be
+    /// compressed, or no batch of this schema.
+    pub(super) fn encode_slices(&mut self, rows: usize, columns: &[ColumnSlices<'_>]) -> Option<EncodedBatch> {
+        let message = self.plain.as_mut().filter(|_| self.codec.is_none())?.encode_slices(rows, columns)?;
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        Some(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: Bytes::new(), rows })
     }
 
     fn check_schema(&mut self, schema: &SchemaRef) -> Result<(), Error> {

@@ -81,5 +81,6 @@ pub use handle::Client;
 pub use options::{
     ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, WriterId, WriterOptions,
 };
+pub use plain::{ColumnSlices, PlainLayout};
 pub use producer::Producer;
 pub use writer::EpochWriter;

@@ -158,7 +158,7 @@ impl Put {
 
     /// Confirms all before `next_ordinal`.
     async fn stored(&self, next_ordinal: u64) {
-        let result = AppendResult { next_ordinal, receipt: None };
+        let result = AppendResult { next_ordinal, receipt: None, waits: 0 };
         let frame = frame_proto(&PutResult { app_metadata: result.to_bytes() });
         self.answers.send(Ok(Frame::data(frame))).await.expect("the client listens");
     }

@@ -9,7 +9,7 @@ use super::process::OfProcess;
 use crate::client::appends::Appends;
 use crate::client::producer::{FAIL_GRACE, say_goodbye};
 use crate::client::window::{Entry, Window};
-use crate::client::{self as asynchronous, Error};
+use crate::client::{self as asynchronous, ColumnSlices, Error};
 use crate::engine::{PartitionId, StoredState};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::proto::Receipt;
@@ -48,6 +48,26 @@ impl Producer {
         let appends = &mut self.inner.get_mut()?.appends;
         let entry = appends.encode(batch, partition, user)?;
         admit(appends, entry, wait)
+    }
+
+    /// Hands over a small batch whose columns are not in arrays. False if it has to be, for [`Producer::append`]: it is larger than
+    /// 64 KiB, of other columns than [`PlainLayout`](crate::client::PlainLayout) has, to be compressed, the first one, or no
+    /// batch of the schema.
+    ///
+    /// # Errors
+    /// As [`Producer::append`].
+    pub fn append_slices<E: From<Error>>(
+        &mut self,
+        rows: usize,
+        columns: &[ColumnSlices<'_>],
+        partition: Option<PartitionId>,
+        wait: &mut Wait<'_, E>,
+    ) -> Result<bool, E> {
+        let appends = &mut self.inner.get_mut()?.appends;
+        match appends.encode_slices(rows, columns, partition)? {
+            Some(entry) => admit(appends, entry, wait).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Hands over a batch that is encoded already, as it is.
@@ -155,6 +175,26 @@ impl EpochWriter {
         let appends = &mut self.inner.get_mut()?.appends;
         let entry = appends.encode(batch, partition, user)?;
         admit(appends, entry, wait)
+    }
+
+    /// Hands over a small batch whose columns are not in arrays. False if it has to be, for [`EpochWriter::append`]: it is larger than
+    /// 64 KiB, of other columns than [`PlainLayout`](crate::client::PlainLayout) has, to be compressed, the first one, or no
+    /// batch of the schema.
+    ///
+    /// # Errors
+    /// As [`EpochWriter::append`].
+    pub fn append_slices<E: From<Error>>(
+        &mut self,
+        rows: usize,
+        columns: &[ColumnSlices<'_>],
+        partition: Option<PartitionId>,
+        wait: &mut Wait<'_, E>,
+    ) -> Result<bool, E> {
+        let appends = &mut self.inner.get_mut()?.appends;
+        match appends.encode_slices(rows, columns, partition)? {
+            Some(entry) => admit(appends, entry, wait).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Hands over a batch that is encoded already, as it is.

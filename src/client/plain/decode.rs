@@ -9,7 +9,7 @@ use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 use bytes::Bytes;
 
-use super::is_plain;
+use super::PlainLayout;
 
 /// Where the arrays of a batch lie in its body: made for one header, good for every batch that has the same.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl PlainDecoder {
     /// None if a column is not plain, or the batch is compressed, or not laid out as its schema says: Arrow's decoder
     /// knows what to do or to say. The header's ranges lie in the body; the guard has seen to that.
     pub(in crate::client) fn new(header: &[u8], body_len: u64, batch: &arrow_ipc::RecordBatch<'_>, schema: &Schema) -> Option<Self> {
-        if !is_plain(schema) || batch.compression().is_some() {
+        if PlainLayout::of_schema(schema).is_none() || batch.compression().is_some() {
             return None;
         }
         let rows = usize::try_from(batch.length()).ok()?;
@@ -49,7 +49,7 @@ impl PlainDecoder {
         let mut column = |data_type: &DataType| {
             let node = nodes.next().filter(|node| node.length() == batch.length())?;
             let validity = range()?;
-            let has_data = matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary);
+            let has_data = matches!(PlainLayout::of(data_type), Some(PlainLayout::Variable(_)));
             let column = Column {
                 nulls: usize::try_from(node.null_count()).ok()?,
                 validity: if node.null_count() > 0 { validity } else { 0..0 },

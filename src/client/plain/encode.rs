@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Schema};
 use bytes::{Bytes, BytesMut};
 use flatbuffers::FlatBufferBuilder;
 
-use super::is_plain;
+use super::{ColumnSlices, PlainLayout};
 use crate::wire::body::Body;
 use crate::wire::ipc::Message;
 
@@ -19,6 +19,9 @@ const ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
 /// Encodes the plain batches of one appender.
 #[derive(Debug)]
 pub(in crate::client) struct PlainEncoder {
+    layouts: Vec<PlainLayout>,
+    /// Which columns may have nulls.
+    nullable: Vec<bool>,
     /// Bodies up to this size are copied into one chunk.
     copy_bytes_max: usize,
     /// Of the batch under way.
@@ -42,7 +45,9 @@ struct Shape {
 impl PlainEncoder {
     /// None if a column is not plain.
     pub(in crate::client) fn new(schema: &Schema, copy_bytes_max: usize) -> Option<Self> {
-        is_plain(schema).then(|| Self {
+        Some(Self {
+            layouts: PlainLayout::of_schema(schema)?,
+            nullable: schema.fields().iter().map(|field| field.is_nullable()).collect(),
             copy_bytes_max,
             shape: Shape::default(),
             buffers: Vec::new(),
@@ -60,12 +65,42 @@ impl PlainEncoder {
         // The batch's memory is the window's from here on, and counted there.
         let buffers = std::mem::take(&mut self.buffers);
         added?;
+        let body = body(&buffers, self.copy_bytes_max);
+        Some(Message { header: self.header(), body })
+    }
+
+    /// The message of a batch that is not in arrays; none if its body is too large to be copied, or it is no batch of the
+    /// schema's.
+    pub(in crate::client) fn encode_slices(&mut self, rows: usize, columns: &[ColumnSlices<'_>]) -> Option<Message> {
+        if columns.len() != self.layouts.len() {
+            return None;
+        }
+        self.shape.rows = rows;
+        self.shape.nulls.clear();
+        self.shape.lengths.clear();
+        for ((column, layout), nullable) in columns.iter().zip(&self.layouts).zip(&self.nullable) {
+            if !column.fits(*layout, rows) || (column.nulls > 0 && !nullable) {
+                return None;
+            }
+            self.shape.nulls.push(column.nulls);
+            self.shape.lengths.extend(column.buffers(*layout).map(<[u8]>::len));
+        }
+        let length = self.shape.lengths.iter().map(|length| padded(*length)).sum();
+        if length > self.copy_bytes_max {
+            return None;
+        }
+        let header = self.header();
+        let buffers = columns.iter().zip(&self.layouts).flat_map(|(column, layout)| column.buffers(*layout));
+        Some(Message { header, body: copied(length, buffers) })
+    }
+
+    /// The header of a batch of this shape: most have the shape of the one before.
+    fn header(&mut self) -> Bytes {
         if self.shape != self.last_shape {
             self.header = self.shape.header();
             self.last_shape.clone_from(&self.shape);
         }
-        let body = body(&buffers, self.copy_bytes_max);
-        Some(Message { header: self.header.clone(), body })
+        self.header.clone()
     }
 
     fn add(&mut self, column: &ArrayRef) -> Option<()> {
@@ -158,12 +193,7 @@ fn padded(length: usize) -> usize {
 fn body(buffers: &[Buffer], copy_bytes_max: usize) -> Body {
     let length = buffers.iter().map(|buffer| padded(buffer.len())).sum();
     if length <= copy_bytes_max {
-        let mut copy = BytesMut::with_capacity(length);
-        for buffer in buffers {
-            copy.extend_from_slice(buffer);
-            copy.resize(padded(copy.len()), 0);
-        }
-        return Body::from(copy.freeze());
+        return copied(length, buffers.iter().map(Buffer::as_slice));
     }
     let mut body = Body::new();
     for buffer in buffers {
@@ -171,4 +201,14 @@ fn body(buffers: &[Buffer], copy_bytes_max: usize) -> Body {
         body.push(Bytes::from_static(&ZEROS[..padded(buffer.len()) - buffer.len()]));
     }
     body
+}
+
+/// `length` is that of all buffers, padded.
+fn copied<'a>(length: usize, buffers: impl Iterator<Item = &'a [u8]>) -> Body {
+    let mut copy = BytesMut::with_capacity(length);
+    for buffer in buffers {
+        copy.extend_from_slice(buffer);
+        copy.extend_from_slice(&ZEROS[..padded(copy.len()) - copy.len()]);
+    }
+    Body::from(copy.freeze())
 }

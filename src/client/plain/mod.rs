@@ -3,19 +3,44 @@
 
 mod decode;
 mod encode;
+mod slices;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::PlainDecoder;
-pub(super) use encode::PlainEncoder;
-
 use arrow_schema::{DataType, Schema};
 
-/// Whether all columns are plain, and there is one.
-fn is_plain(schema: &Schema) -> bool {
-    let plain = |data_type: &DataType| {
+pub(super) use decode::PlainDecoder;
+pub(super) use encode::PlainEncoder;
+pub use slices::ColumnSlices;
+
+/// How the values of a plain column lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainLayout {
+    /// A bit each.
+    Bits,
+    /// So many bytes each.
+    Fixed(usize),
+    /// Any number of bytes each, and so many bytes for each offset.
+    Variable(usize),
+}
+
+impl PlainLayout {
+    /// None if columns of this type are not plain.
+    #[must_use]
+    pub fn of(data_type: &DataType) -> Option<Self> {
         use DataType::{Binary, Boolean, LargeBinary, LargeUtf8, Utf8};
-        data_type.is_primitive() || matches!(data_type, Boolean | Utf8 | LargeUtf8 | Binary | LargeBinary)
-    };
-    !schema.fields().is_empty() && schema.fields().iter().all(|field| plain(field.data_type()))
+        match data_type {
+            Boolean => Some(Self::Bits),
+            Utf8 | Binary => Some(Self::Variable(4)),
+            LargeUtf8 | LargeBinary => Some(Self::Variable(8)),
+            other => other.primitive_width().filter(|_| other.is_primitive()).map(Self::Fixed),
+        }
+    }
+
+    /// Of each column; none if one is not plain, or there is none.
+    #[must_use]
+    pub fn of_schema(schema: &Schema) -> Option<Vec<Self>> {
+        let columns: Option<Vec<_>> = schema.fields().iter().map(|field| Self::of(field.data_type())).collect();
+        columns.filter(|columns| !columns.is_empty())
+    }
 }
