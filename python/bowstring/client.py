@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -195,9 +196,9 @@ class Client:
 
         `partition` is that of batches which name none; without it they take turns. An append waits for room at most
         `append_timeout` seconds. With `keep_alive`, readers learn of the producer's loss within so many seconds.
-        `compression` of the batches, on their way and in the coordinator: ``"none"`` (default), ``"lz4"``, ``"zstd"``, or
-        ``"auto"``: LZ4, but only while the way to the coordinator is slower than compression and the batches become
-        smaller by it. Both are measured.
+        `compression` of the batches, on their way and in the coordinator: ``"none"`` (default), ``"lz4"``,
+        ``"zstd"``, or ``"auto"``: LZ4, but only while the way to the coordinator is slower than compression and the
+        batches become smaller by it. Both are measured.
         """
         return Producer(
             self._native.producer(stream, producer_id, partition, append_timeout, keep_alive, schema, compression)
@@ -236,7 +237,8 @@ class Client:
         consumer = self._native.consumer(stream, arguments)
         try:
             while (taken := consumer.take()) is not None:
-                yield from (batch for batch, _ in unpacked(*taken))
+                batches, counts, rows, _origins = taken
+                yield from unpacked(batches, counts, rows)
         finally:
             consumer.close()
 
@@ -252,16 +254,18 @@ class Client:
         return StreamingIterator(self.url, stream, **{**own, **options})
 
 
-def unpacked(
-    crossing: _native.Batches, facts: list[_native.Facts]
-) -> Iterator[tuple[pa.RecordBatch, tuple[int, int, int | None, int]]]:
-    """Each batch of `Consumer.take` with its partition, offset, epoch and append time: small ones are slices."""
-    whole = list(pa.RecordBatchReader.from_stream(crossing))
-    for index, start, rows, partition, offset, epoch, appended_at in facts:
-        batch = whole[index]
-        if rows != batch.num_rows:
-            batch = batch.slice(start, rows)
-        yield batch, (partition, offset, epoch, appended_at)
+def unpacked(crossing: _native.Batches, counts: list[int], rows: list[int]) -> Iterator[pa.RecordBatch]:
+    """Each batch of `Consumer.take`: of those that came joined, slices."""
+    sizes = iter(rows)
+    for joined, count in zip(pa.RecordBatchReader.from_stream(crossing), counts, strict=True):
+        if count == 1:
+            next(sizes)
+            yield joined
+            continue
+        start = 0
+        for size in islice(sizes, count):
+            yield joined.slice(start, size)
+            start += size
 
 
 def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool) -> Client:

@@ -32,13 +32,8 @@ class Delivered(NamedTuple):
     appended_at_micros: int
 
 
-class _Origin(NamedTuple):
-    """Where a batch came from, without the batch: that is the caller's to keep or to let go."""
-
-    partition: int
-    offset: int
-    epoch: int | None
-    appended_at_micros: int
+#: Where a batch came from: partition, offset, epoch, append time.
+_Origin = tuple[int, int, "int | None", int]
 
 
 class StreamingIterator:
@@ -104,8 +99,12 @@ class StreamingIterator:
         }
         self.url = url
         self.stream = stream
+        self._auto_ack = auto_ack
         self._consumer: _native.Consumer | None = None
-        self._ready: deque[Delivered] = deque()
+        #: What was taken and not handed over yet, and where each comes from.
+        self._ready: deque[pa.RecordBatch] = deque()
+        self._origins: deque[_Origin] = deque()
+        #: Where the last batch came from. The batch itself is the caller's to keep or to let go.
         self._last: _Origin | None = None
         #: One past the last batch that the caller has and the coordinator does not know to be done, by partition.
         self._unacked: dict[int, int] = {}
@@ -133,17 +132,17 @@ class StreamingIterator:
     @property
     def partition(self) -> int | None:
         """The last batch's partition."""
-        return None if self._last is None else self._last.partition
+        return None if self._last is None else self._last[0]
 
     @property
     def offset(self) -> int | None:
         """The last batch's offset in its partition."""
-        return None if self._last is None else self._last.offset
+        return None if self._last is None else self._last[1]
 
     @property
     def epoch(self) -> int | None:
         """The last batch's epoch, for instance Spark's batch id."""
-        return None if self._last is None else self._last.epoch
+        return None if self._last is None else self._last[2]
 
     @property
     def last_batch_id(self) -> int | None:
@@ -154,7 +153,7 @@ class StreamingIterator:
         return self
 
     def __next__(self) -> pa.RecordBatch:
-        if self._arguments["auto_ack"]:
+        if self._auto_ack:
             self.ack()
         if not self._ready and not self._ended:
             self._take()
@@ -164,10 +163,12 @@ class StreamingIterator:
 
     def ack(self) -> None:
         """The subscription is done with all batches that this iterator has given so far. Returns at once."""
-        if self._arguments["subscription"] is not None:
-            for partition, offset in self._unacked.items():
-                self._open().ack(partition, offset)
-        self._unacked.clear()
+        if self._unacked:
+            if self._arguments["subscription"] is not None:
+                consumer = self._consumer or self._open()
+                for partition, offset in self._unacked.items():
+                    consumer.ack(partition, offset)
+            self._unacked.clear()
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until the coordinator has confirmed all acks so far."""
@@ -193,7 +194,7 @@ class StreamingIterator:
             raise InvalidArgument(f"window_size is {window_size}; use a number from 1", "invalid_argument", False)
         while window := self._window(window_size):
             yield pa.Table.from_batches(window)
-            if self._arguments["auto_ack"]:
+            if self._auto_ack:
                 self.ack()
         self.flush()
 
@@ -202,7 +203,7 @@ class StreamingIterator:
 
     async def __anext__(self) -> pa.RecordBatch:
         """The next batch, without blocking the event loop. A cancelled wait loses nothing: the batch stays ready."""
-        if self._arguments["auto_ack"]:
+        if self._auto_ack:
             self.ack()
         while not self._ready and not self._ended:
             filling = self._filling = self._filling or self._fill_in_thread()
@@ -229,6 +230,7 @@ class StreamingIterator:
         """
         self._ended = True
         self._ready.clear()
+        self._origins.clear()
         self._unacked.clear()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
@@ -240,7 +242,7 @@ class StreamingIterator:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._arguments["auto_ack"]:
+        if kind is None and self._auto_ack:
             self.ack()
         self.close()
 
@@ -271,10 +273,9 @@ class StreamingIterator:
 
     def _hand_over(self) -> pa.RecordBatch:
         """The next ready batch, which is now the caller's."""
-        batch, partition, offset, epoch, appended_at = self._ready.popleft()
-        self._last = _Origin(partition, offset, epoch, appended_at)
-        self._unacked[partition] = offset + 1
-        return batch
+        self._last = origin = self._origins.popleft()
+        self._unacked[origin[0]] = origin[1] + 1
+        return self._ready.popleft()
 
     def _window(self, size: int) -> list[pa.RecordBatch]:
         """Up to `size` batches, fewer only at the end."""
@@ -313,7 +314,9 @@ class StreamingIterator:
             self._ended = True
             self.flush()
             return
-        self._ready.extend(Delivered(batch, *facts) for batch, facts in unpacked(*taken))
+        batches, counts, rows, origins = taken
+        self._ready.extend(unpacked(batches, counts, rows))
+        self._origins.extend(origins)
 
 
 def _restore(url: str, stream: str, arguments: dict[str, Any]) -> StreamingIterator:

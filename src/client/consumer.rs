@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::acks::Acks;
 use super::prefetch::Prefetch;
 use super::reader::{self, ReadPlan, Reader};
+use super::ready::{Joined, Ready, joined};
 use super::retry::now;
 use super::task::OwnedTask;
 use super::watched::Watched;
@@ -52,7 +53,9 @@ pub struct Consumer {
     plan: Arc<ReadPlan>,
     subscription: Option<String>,
     prefetch: Arc<Watched<Prefetch>>,
-    pub(super) taken: VecDeque<Delivered>,
+    pub(super) taken: VecDeque<Ready>,
+    /// Met a batch that cannot be decoded: reading ends there.
+    failed: Option<Error>,
     /// Of the batch that was handed out last: acks go by it.
     batch_bytes: u64,
     reader: Option<OwnedTask>,
@@ -70,6 +73,7 @@ impl Consumer {
             subscription,
             prefetch: Arc::new(Watched::new(Prefetch::new(batches, bytes, start, schema))),
             taken: VecDeque::new(),
+            failed: None,
             batch_bytes: 0,
             reader: None,
             acks: None,
@@ -101,7 +105,7 @@ impl Consumer {
     /// No batch is lost.
     pub async fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Delivered>, Error> {
         if let Some(delivered) = self.hand_out() {
-            return Ok(Some(delivered));
+            return delivered.map(Some);
         }
         self.ensure_reading();
         let started = now();
@@ -118,7 +122,7 @@ impl Consumer {
     /// As [`Consumer::next`], but for `timeout`: nothing there yet is `None`, and so is the end of the stream.
     pub fn try_next(&mut self) -> Result<Option<Delivered>, Error> {
         if let Some(delivered) = self.hand_out() {
-            return Ok(Some(delivered));
+            return delivered.map(Some);
         }
         self.ensure_reading();
         let taken = &mut self.taken;
@@ -129,9 +133,15 @@ impl Consumer {
     }
 
     /// Hands out the first of what was taken.
-    pub(super) fn hand_out(&mut self) -> Option<Delivered> {
-        let delivered = self.taken.pop_front()?;
-        self.batch_bytes = delivered.bytes;
+    pub(super) fn hand_out(&mut self) -> Option<Result<Delivered, Error>> {
+        if let Some(error) = &self.failed {
+            return Some(Err(error.clone()));
+        }
+        let delivered = self.taken.pop_front()?.deliver();
+        match &delivered {
+            Ok(delivered) => self.batch_bytes = delivered.bytes,
+            Err(error) => self.failed = Some(error.clone()),
+        }
         Some(delivered)
     }
 
@@ -139,9 +149,38 @@ impl Consumer {
     pub(super) fn after_take(&mut self, result: Result<bool, Error>) -> Result<Option<Delivered>, Error> {
         self.prefetch.wake();
         match result {
-            Ok(true) => Ok(self.hand_out()),
+            Ok(true) => self.hand_out().transpose(),
             Ok(false) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there is something to hand out at once: batches, or the error that reading has ended with.
+    pub(super) fn has_taken(&self) -> bool {
+        !self.taken.is_empty() || self.failed.is_some()
+    }
+
+    /// Hands out what was taken and what is there already, up to so many batches and about so many bytes.
+    pub(super) fn hand_out_joined(&mut self, batches_max: usize, bytes_max: u64) -> Result<Vec<Joined>, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while batches.len() < batches_max && bytes < bytes_max {
+            if self.taken.is_empty() && !self.prefetch.with(|prefetch| prefetch.take_ready(&mut self.taken)) {
+                break;
+            }
+            let Some(ready) = self.taken.pop_front() else { break };
+            bytes += ready.origin.bytes;
+            self.batch_bytes = ready.origin.bytes;
+            batches.push(ready);
+        }
+        self.prefetch.wake();
+        let (joined, result) = joined(batches);
+        self.failed = result.err();
+        match &self.failed {
+            Some(error) if joined.is_empty() => Err(error.clone()),
+            _ => Ok(joined),
         }
     }
 

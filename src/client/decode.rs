@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow_buffer::{Buffer, MutableBuffer};
+use arrow_buffer::Buffer;
 use arrow_ipc::MessageHeader;
 use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
 use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 
-use super::plain::PlainDecoder;
+use super::plain::{PlainDecoder, SmallBatch, aligned};
 use crate::wire::body::Body;
 use crate::wire::ipc::{self, Kind};
 
@@ -20,6 +20,10 @@ const ALIGNMENT: usize = 64;
 
 /// Within the process smaller bodies share their memory with what comes with them; larger ones are handed over as they are.
 pub(super) const KEPT_BYTES_MIN: u64 = 64 << 10;
+
+/// Plain batches up to this size are decoded when they are taken, many at once if many are wanted: each for itself costs more
+/// than its bytes.
+const SMALL_BYTES_MAX: u64 = 4 << 10;
 
 /// What a message turned out to be.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub(super) struct BatchDecoder {
     schema: Option<SchemaRef>,
     dictionaries: HashMap<i64, ArrayRef>,
     /// Of the batch before.
-    plain: Option<PlainDecoder>,
+    plain: Option<Arc<PlainDecoder>>,
     /// Bodies come from within the process: large ones are memory of their own, or as much of a receive buffer as the
     /// coordinator keeps for them.
     keeps_bodies: bool,
@@ -76,6 +80,13 @@ impl BatchDecoder {
         caught(AssertUnwindSafe(|| self.decode_checked(&message, header, body)))
     }
 
+    /// The batch of a message, if it is small and plain, left to be decoded later: most have the header of the one before.
+    pub(super) fn small(&self, header: &Bytes, body: &Body) -> Option<SmallBatch> {
+        let (decoder, schema) = (self.plain.as_ref()?, self.schema.as_ref()?);
+        let is_small = body.len() <= SMALL_BYTES_MAX && decoder.is_for(header, body.len());
+        is_small.then(|| SmallBatch { decoder: decoder.clone(), schema: schema.clone(), body: body.contiguous() })
+    }
+
     /// Whether the last batch was decoded as a plain one.
     pub(super) fn is_plain(&self) -> bool {
         self.plain.is_some()
@@ -98,7 +109,7 @@ impl BatchDecoder {
             MessageHeader::RecordBatch => {
                 let table = message.header_as_record_batch().ok_or("a batch message without a batch")?;
                 let schema = self.schema.clone().ok_or("a batch before the schema")?;
-                self.plain = PlainDecoder::new(header, body.len(), &table, &schema);
+                self.plain = PlainDecoder::new(header, body.len(), &table, &schema).map(Arc::new);
                 if let Some(plain) = &self.plain {
                     return plain.decode(&self.aligned(body), &schema).map(Decoded::Batch).map_err(|error| error.to_string());
                 }
@@ -121,16 +132,11 @@ impl BatchDecoder {
 }
 
 /// Arrow's decoder panics on some of what no guard finds.
-fn caught(decode: impl FnOnce() -> Result<Decoded, String> + UnwindSafe) -> Result<Decoded, String> {
+pub(super) fn caught<T>(decode: impl FnOnce() -> Result<T, String> + UnwindSafe) -> Result<T, String> {
     catch_unwind(decode).unwrap_or_else(|_| Err("the decoder panicked on it".to_owned()))
 }
 
 /// The body in memory aligned to 64 bytes, so that no array has to be copied again.
 pub(super) fn aligned_copy(body: &Body) -> Buffer {
-    let length = body.chunks().iter().map(Bytes::len).sum();
-    let mut copy = MutableBuffer::with_capacity(length);
-    for chunk in body.chunks() {
-        copy.extend_from_slice(chunk);
-    }
-    copy.into()
+    aligned(body.chunks().iter().map(|chunk| &chunk[..]))
 }

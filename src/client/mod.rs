@@ -65,6 +65,7 @@ mod prefetch;
 mod producer;
 mod put;
 mod reader;
+mod ready;
 mod retry;
 mod sender;
 mod shared;
@@ -83,4 +84,5 @@ pub use options::{
 };
 pub use plain::{ColumnSlices, PlainLayout};
 pub use producer::Producer;
+pub use ready::{Joined, Origin};
 pub use writer::EpochWriter;

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use arrow_schema::SchemaRef;
 
+use super::Error;
 use super::options::Offsets;
-use super::{Delivered, Error};
+use super::ready::{Origin, Ready};
 use crate::engine::{Offset, PartitionId, Retry};
 
 /// Batches below this sum do not count against `prefetch_batches`: with small ones, a wait per batch is the cost.
@@ -15,7 +16,7 @@ const TAKE_BYTES: u64 = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Prefetch {
-    ready: VecDeque<Delivered>,
+    ready: VecDeque<Ready>,
     bytes: u64,
     batches_max: usize,
     bytes_max: u64,
@@ -49,30 +50,38 @@ impl Prefetch {
     }
 
     /// Puts batches in, in order. One that came before (a resend after a reconnect) is dropped.
-    pub(super) fn put(&mut self, batches: impl IntoIterator<Item = Delivered>) {
+    pub(super) fn put(&mut self, batches: impl IntoIterator<Item = Ready>) {
         for batch in batches {
-            let Delivered { partition, offset, .. } = batch;
+            let Origin { partition, offset, .. } = batch.origin;
             if self.next.get(&partition).is_some_and(|next| offset < *next) {
                 continue;
             }
             self.next.insert(partition, offset.plus(1));
-            self.bytes += batch.bytes;
+            self.bytes += batch.origin.bytes;
             self.ready.push_back(batch);
         }
     }
 
     /// Hands out what is ready: true if there was something, false at the end of the stream; none: wait.
-    pub(super) fn take(&mut self, taken: &mut VecDeque<Delivered>) -> Option<Result<bool, Error>> {
-        let mut bytes = 0;
-        while let Some(batch) = self.ready.pop_front() {
-            self.bytes -= batch.bytes;
-            bytes += batch.bytes;
-            taken.push_back(batch);
-            if self.ready.front().is_none_or(|next| bytes + next.bytes > TAKE_BYTES) {
-                return Some(Ok(true));
-            }
+    pub(super) fn take(&mut self, taken: &mut VecDeque<Ready>) -> Option<Result<bool, Error>> {
+        if self.take_ready(taken) {
+            return Some(Ok(true));
         }
         self.take_end().map(|ended| ended.map(|()| false))
+    }
+
+    /// Hands out what is ready, if anything is.
+    pub(super) fn take_ready(&mut self, taken: &mut VecDeque<Ready>) -> bool {
+        let mut bytes = 0;
+        while let Some(batch) = self.ready.pop_front() {
+            self.bytes -= batch.origin.bytes;
+            bytes += batch.origin.bytes;
+            taken.push_back(batch);
+            if self.ready.front().is_none_or(|next| bytes + next.origin.bytes > TAKE_BYTES) {
+                return true;
+            }
+        }
+        false
     }
 
     fn take_end(&mut self) -> Option<Result<(), Error>> {

@@ -13,10 +13,11 @@ use super::call::{Answers, DO_GET};
 use super::decode::{BatchDecoder, Decoded};
 use super::options::{Offsets, ReadStart};
 use super::prefetch::Prefetch;
+use super::ready::{Content, Origin, Ready};
 use super::retry::{Backoff, STEADY, now};
 use super::shared::Borrower;
 use super::watched::Watched;
-use super::{Client, ConsumerOptions, Delivered, Error};
+use super::{Client, ConsumerOptions, Error};
 use crate::engine::{Code, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
 use crate::wire::body::Body;
 use crate::wire::command::GetCommand;
@@ -201,8 +202,8 @@ struct Connection<'a> {
     url: Arc<str>,
     frames: FrameReader,
     decoder: BatchDecoder,
-    /// Decoded, not yet in the prefetch: small batches go there together. Empty whenever this waits.
-    pending: Vec<Delivered>,
+    /// Not yet in the prefetch: small batches go there together. Empty whenever this waits.
+    pending: Vec<Ready>,
     pending_bytes: u64,
     prefetch: &'a Watched<Prefetch>,
 }
@@ -269,9 +270,8 @@ impl Connection<'_> {
         if head.header.is_empty() {
             return Ok(());
         }
-        let decoded = self.decoder.decode(&head.header, body);
         let Some(metadata) = metadata else {
-            return match decoded {
+            return match self.decoder.decode(&head.header, body) {
                 Ok(Decoded::Schema(schema)) => {
                     self.prefetch.update(|prefetch| prefetch.schema = Some(schema));
                     Ok(())
@@ -282,26 +282,25 @@ impl Connection<'_> {
             };
         };
         let partition = PartitionId(metadata.partition);
-        match decoded {
-            Ok(Decoded::Batch(batch)) => {
-                let bytes = u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len());
-                let delivered = Delivered {
-                    batch,
-                    partition,
-                    offset: Offset(metadata.offset),
-                    epoch: metadata.epoch.map(Epoch),
-                    appended_at: Timestamp(metadata.appended_at_micros),
-                    user: Bytes::copy_from_slice(&metadata.user),
-                    bytes,
-                    is_plain: self.decoder.is_plain(),
-                };
-                self.pending_bytes += bytes;
-                self.pending.push(delivered);
-                Ok(())
-            }
-            Ok(Decoded::Schema(_) | Decoded::Dictionary) => Ok(()),
-            Err(reason) => Err(Error::Decode { partition, offset: metadata.offset, reason }),
-        }
+        let content = match self.decoder.small(&head.header, body) {
+            Some(small) => Content::Small(small),
+            None => match self.decoder.decode(&head.header, body) {
+                Ok(Decoded::Batch(batch)) => Content::Decoded { batch, is_plain: self.decoder.is_plain() },
+                Ok(Decoded::Schema(_) | Decoded::Dictionary) => return Ok(()),
+                Err(reason) => return Err(Error::Decode { partition, offset: metadata.offset, reason }),
+            },
+        };
+        let origin = Origin {
+            partition,
+            offset: Offset(metadata.offset),
+            epoch: metadata.epoch.map(Epoch),
+            appended_at: Timestamp(metadata.appended_at_micros),
+            user: Bytes::copy_from_slice(&metadata.user),
+            bytes: u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len()),
+        };
+        self.pending_bytes += origin.bytes;
+        self.pending.push(Ready { origin, content });
+        Ok(())
     }
 
     /// Puts what is pending into the prefetch; whether there was anything.

@@ -75,8 +75,8 @@ def from_spark_streaming(
         use_jvm_sink: not available yet.
         max_spool_bytes: disk that an open epoch may use beyond memory.
         append_timeout: seconds that an append may wait for room before the query fails; None waits.
-        compression: of the batches, on their way and in the coordinator: ``"none"`` (default), ``"lz4"``, ``"zstd"``, or
-            ``"auto"``: LZ4 while the network is slower than compression.
+        compression: of the batches, on their way and in the coordinator: ``"none"`` (default), ``"lz4"``,
+            ``"zstd"``, or ``"auto"``: LZ4 while the network is slower than compression.
         query_name: Spark's name for the query.
         subscription: the cursor that the returned iterator reads with.
         timeout: seconds that the iterator waits for a batch before it raises; None waits.

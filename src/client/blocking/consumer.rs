@@ -6,7 +6,7 @@ use super::Wait;
 use super::process::OfProcess;
 use crate::client::acks::Pending;
 use crate::client::prefetch::Prefetch;
-use crate::client::{self as asynchronous, Delivered, Error};
+use crate::client::{self as asynchronous, Delivered, Error, Joined};
 use crate::engine::{Offset, PartitionId, StoredState, StreamId};
 
 /// A consumer; see [`client::Consumer`](crate::client::Consumer).
@@ -42,7 +42,7 @@ impl Consumer {
     /// As [`client::Consumer::next`](crate::client::Consumer::next).
     pub fn next<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<Option<Delivered>, E> {
         if let Some(delivered) = self.inner.peek_mut().and_then(asynchronous::Consumer::hand_out) {
-            return Ok(Some(delivered));
+            return Ok(delivered.map(Some)?);
         }
         let consumer = self.inner.get_mut()?;
         consumer.ensure_reading();
@@ -58,9 +58,28 @@ impl Consumer {
     /// As [`client::Consumer::try_next`](crate::client::Consumer::try_next).
     pub fn try_next(&mut self) -> Result<Option<Delivered>, Error> {
         if let Some(delivered) = self.inner.peek_mut().and_then(asynchronous::Consumer::hand_out) {
-            return Ok(Some(delivered));
+            return delivered.map(Some);
         }
         self.inner.get_mut()?.try_next()
+    }
+
+    /// The next batches: waits for one, and takes those behind it that are there already, up to `batches_max` and about
+    /// `bytes_max` bytes. Plain ones of up to 4 KiB that follow each other are joined, up to 32 KiB: to make one batch of many
+    /// costs a fraction of making each. None at the end of the stream.
+    ///
+    /// # Errors
+    /// As [`Consumer::next`], after the batches before it.
+    pub fn next_joined<E: From<Error>>(&mut self, batches_max: usize, bytes_max: u64, wait: &mut Wait<'_, E>) -> Result<Vec<Joined>, E> {
+        let consumer = self.inner.get_mut()?;
+        if !consumer.has_taken() {
+            consumer.ensure_reading();
+            let prefetch = consumer.prefetch().clone();
+            let taken = &mut consumer.taken;
+            if !wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken))?? {
+                return Ok(Vec::new());
+            }
+        }
+        Ok(consumer.hand_out_joined(batches_max.max(1), bytes_max.max(1))?)
     }
 
     /// The stream's schema, as soon as it has one; none if it ended without.

@@ -16,19 +16,19 @@ use super::PlainLayout;
 pub(in crate::client) struct PlainDecoder {
     header: Bytes,
     body_len: u64,
-    rows: usize,
-    columns: Vec<Column>,
+    pub(super) rows: usize,
+    pub(super) columns: Vec<Column>,
 }
 
 #[derive(Debug)]
-struct Column {
-    nulls: usize,
+pub(super) struct Column {
+    pub(super) nulls: usize,
     /// Empty if there are no nulls.
-    validity: Range<usize>,
+    pub(super) validity: Range<usize>,
     /// The values, or the offsets of strings.
-    values: Range<usize>,
+    pub(super) values: Range<usize>,
     /// Strings' bytes.
-    data: Option<Range<usize>>,
+    pub(super) data: Option<Range<usize>>,
 }
 
 impl PlainDecoder {
@@ -62,6 +62,11 @@ impl PlainDecoder {
         let columns = schema.fields().iter().map(|field| column(field.data_type())).collect::<Option<_>>()?;
         // The header may be part of a large chunk.
         Some(Self { header: Bytes::copy_from_slice(header), body_len, rows, columns })
+    }
+
+    /// For one body whose columns lie there.
+    pub(super) fn of_columns(rows: usize, columns: Vec<Column>) -> Self {
+        Self { header: Bytes::new(), body_len: 0, rows, columns }
     }
 
     /// Whether it was made for this header.

@@ -13,7 +13,7 @@ use crate::wire::body::Body;
 use crate::wire::ipc::Message;
 
 /// Buffers begin at multiples of this, as Arrow recommends: what is decoded needs no further copy.
-const ALIGNMENT: usize = 64;
+pub(super) const ALIGNMENT: usize = 64;
 const ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
 
 /// Encodes the plain batches of one appender.
@@ -185,7 +185,7 @@ fn signed(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-fn padded(length: usize) -> usize {
+pub(super) fn padded(length: usize) -> usize {
     length.next_multiple_of(ALIGNMENT)
 }
 

@@ -3,14 +3,17 @@
 
 mod decode;
 mod encode;
+mod join;
 mod slices;
 #[cfg(test)]
 mod tests;
 
+use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_schema::{DataType, Schema};
 
 pub(super) use decode::PlainDecoder;
 pub(super) use encode::PlainEncoder;
+pub(super) use join::{SmallBatch, join};
 pub use slices::ColumnSlices;
 
 /// How the values of a plain column lie in memory.
@@ -43,4 +46,14 @@ impl PlainLayout {
         let columns: Option<Vec<_>> = schema.fields().iter().map(|field| Self::of(field.data_type())).collect();
         columns.filter(|columns| !columns.is_empty())
     }
+}
+
+/// The chunks together, in memory aligned to 64 bytes, so that no array has to be copied again.
+pub(super) fn aligned<'a>(chunks: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>) -> Buffer {
+    let chunks = chunks.into_iter();
+    let mut copy = MutableBuffer::with_capacity(chunks.clone().map(<[u8]>::len).sum());
+    for chunk in chunks {
+        copy.extend_from_slice(chunk);
+    }
+    copy.into()
 }
