@@ -205,8 +205,16 @@ impl Appends {
         self.window.wait(Window::finished).await
     }
 
+    /// Sends what waits for company.
+    pub(super) fn hurry(&self) {
+        if let Some(waker) = self.window.with(Window::hurry) {
+            waker.wake();
+        }
+    }
+
     /// Waits until all batches so far are stored.
     pub(super) async fn settled(&self) -> Result<(), Error> {
+        self.hurry();
         self.window.wait(Window::settled).await
     }
 

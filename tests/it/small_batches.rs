@@ -245,7 +245,7 @@ async fn close_sends_what_waits_for_company_without_an_ack() {
 }
 
 #[tokio::test]
-async fn a_flush_needs_no_more_than_the_ack_of_what_was_sent_and_of_what_waited() {
+async fn a_flush_sends_what_waits_for_company_without_an_ack() {
     let mut scripted = Scripted::start().await;
     let mut producer = producer(&scripted.client).await;
     append(&mut producer, &bytes(1)).await;
@@ -254,8 +254,8 @@ async fn a_flush_needs_no_more_than_the_ack_of_what_was_sent_and_of_what_waited(
     for _ in 0..3 {
         append(&mut producer, &bytes(1)).await;
     }
+    assert!(put.is_quiet().await);
     let serve = async {
-        put.stored(1).await;
         for ordinal in 1..4 {
             assert_eq!(put.batch().await, ordinal);
         }
@@ -263,6 +263,10 @@ async fn a_flush_needs_no_more_than_the_ack_of_what_was_sent_and_of_what_waited(
     };
     let (flushed, ()) = soon(async { tokio::join!(producer.flush(), serve) }).await;
     flushed.expect("stored");
+    append(&mut producer, &bytes(1)).await;
+    assert_eq!(put.batch().await, 4);
+    append(&mut producer, &bytes(1)).await;
+    assert!(put.is_quiet().await, "what comes after a flush is in no hurry");
 }
 
 #[tokio::test]

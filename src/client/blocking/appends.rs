@@ -242,6 +242,7 @@ fn admit<E: From<Error>>(appends: &Appends, entry: Entry, wait: &mut Wait<'_, E>
 
 fn settled<E: From<Error>>(appends: &mut Appends, wait: &mut Wait<'_, E>) -> Result<(), E> {
     appends.ensure_running();
+    appends.hurry();
     Ok(wait.on(appends.window(), "the appended batches to be stored", StoredState::Unknown, Window::settled)??)
 }
 

@@ -78,6 +78,8 @@ pub(super) struct Window {
     lane: Lane,
     /// No more will come: half-close after the last one.
     closing: bool,
+    /// Somebody waits until all is stored: what is unsent goes without company.
+    hurries: bool,
     pub(super) phase: Phase,
     /// Why the sender's task has ended. Reported once if `retry()` allows another try, else for ever.
     failed: Option<Error>,
@@ -109,6 +111,7 @@ impl Window {
             bytes_max,
             lane: Lane::default(),
             closing: false,
+            hurries: false,
             phase: Phase::Idle,
             failed: None,
             refusals_are_final,
@@ -162,7 +165,7 @@ impl Window {
     /// Whether what is unsent goes now, or waits for company.
     fn is_due(&self) -> bool {
         let in_flight = self.lane.cursor.is_some_and(|cursor| cursor > self.first);
-        !in_flight || self.closing || self.lane.unsent_bytes >= LINGER_BYTES
+        !in_flight || self.closing || self.hurries || self.lane.unsent_bytes >= LINGER_BYTES
     }
 
     /// The error to report, if there is one; see `failed`.
@@ -196,6 +199,12 @@ impl Window {
     pub(super) fn close(&mut self) -> Option<Waker> {
         self.closing = true;
         self.lane.waker.take()
+    }
+
+    /// What is there now is waited for.
+    pub(super) fn hurry(&mut self) -> Option<Waker> {
+        self.hurries = self.lane.unsent_bytes > 0;
+        if self.hurries { self.lane.waker.take() } else { None }
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -296,6 +305,7 @@ impl Window {
         if !batches.is_empty() {
             self.in_doubt = true;
             self.lane.unsent_bytes -= bytes;
+            self.hurries &= self.lane.unsent_bytes > 0;
             self.lane.cursor = batches.last().map(|(ordinal, _)| ordinal + 1);
             return Next::Batches(batches);
         }
@@ -328,6 +338,7 @@ impl Window {
         self.entries.clear();
         self.bytes = 0;
         self.lane.unsent_bytes = 0;
+        self.hurries = false;
         self.in_doubt = false;
     }
 }
