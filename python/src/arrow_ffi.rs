@@ -4,8 +4,9 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch, RecordBatchIterator, RecordBatchOptions, RecordBatchReader, StructArray};
+use arrow::array::{Array as _, ArrayData, RecordBatch, RecordBatchIterator, RecordBatchOptions, RecordBatchReader, StructArray};
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use pyo3::exceptions::PyTypeError;
@@ -73,7 +74,8 @@ pub(crate) fn input(object: &Bound<'_, PyAny>) -> PyResult<Input> {
         // SAFETY: the capsule's name says that it holds an ArrowArrayStream, which `from_raw` moves out, leaving a
         // released one for the capsule's destructor.
         let reader = unsafe { RecordBatchStreamReader::from_raw(pointer) }.map_err(internal)?;
-        return Ok(Input::Many(Box::new(reader)));
+        let schema = reader.schema();
+        return Ok(Input::Many(Box::new(RecordBatchIterator::new(reader.map(|batch| batch.and_then(checked)), schema))));
     }
     Err(PyTypeError::new_err(format!(
         "{} cannot be appended: it has neither __arrow_c_stream__ nor __arrow_c_array__; give a pyarrow, polars or pandas table, or a record batch",
@@ -96,10 +98,25 @@ fn record_batch(pair: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
     if rows.null_count() > 0 {
         return Err(invalid("a struct array with nulls is no record batch; drop or fill them"));
     }
-    // Checked: nulls where the schema promises none would be stored, and no reader could decode them.
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     let (fields, columns, _) = rows.into_parts();
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(|error| invalid(&error.to_string()))
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options);
+    batch.and_then(checked).map_err(|error| invalid(&error.to_string()))
+}
+
+/// Nulls where the schema promises none would be stored, and no reader could decode them. Arrow looks at columns, when a batch
+/// is made of them; what is nested was made by somebody else.
+fn checked(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    fn check(data: &ArrayData) -> Result<(), ArrowError> {
+        if data.data_type().is_nested() {
+            data.validate_nulls()?;
+            data.child_data().iter().try_for_each(check)?;
+        }
+        Ok(())
+    }
+    let nested = batch.columns().iter().filter(|column| column.data_type().is_nested());
+    nested.into_iter().try_for_each(|column| check(&column.to_data()))?;
+    Ok(batch)
 }
 
 /// The schema of an object with `__arrow_c_schema__`.

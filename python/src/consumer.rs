@@ -6,7 +6,7 @@ use bowstring::engine::{Offset, PartitionId, Start, StreamId};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{Batches, SchemaCapsule};
-use crate::errors::{Raised, duration, invalid};
+use crate::errors::{duration, invalid};
 use crate::shared::Shared;
 
 /// Batches, and bytes, that cross to Python together at most: the rest waits in the read-ahead.

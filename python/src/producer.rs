@@ -1,6 +1,7 @@
 //! Appending.
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use bowstring::client::ColumnSlices;
 use bowstring::client::blocking::{self, Wait};
 use bowstring::engine::PartitionId;
@@ -10,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arrow_ffi::{Input, input};
-use crate::errors::{Raised, deadline, wait};
+use crate::errors::{Raised, deadline, internal, invalid, wait};
 use crate::shared::Shared;
 use crate::small::Small;
 
@@ -83,14 +84,21 @@ impl<T: Appends> Appender<T> {
                 let deadline = deadline(timeout)?;
                 wait(py, timeout, |wait| {
                     reader.try_for_each(|batch| {
-                        // An error of a stream that Python code feeds is that code's exception, as text.
-                        let batch = batch.map_err(|error| Raised::Python(pyo3::exceptions::PyRuntimeError::new_err(error.to_string())))?;
+                        let batch = batch.map_err(|error| Raised::Python(of_stream(&error)))?;
                         // Anew for each batch: a stream that Python code feeds may look at the producer meanwhile.
                         self.appends.lock(deadline)?.append(&batch, partition, wait)
                     })
                 })
             }
         }
+    }
+}
+
+/// What is wrong with a batch; any other error of a stream that Python code feeds is that code's exception, as text.
+fn of_stream(error: &ArrowError) -> PyErr {
+    match error {
+        ArrowError::InvalidArgumentError(_) => invalid(&error.to_string()),
+        other => internal(other),
     }
 }
 

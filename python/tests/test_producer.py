@@ -100,7 +100,7 @@ def test_nulls_where_the_schema_promises_none_are_not_stored(client: bowstring.C
     nulls = pa.RecordBatch.from_arrays([pa.array([1, None])], schema=schema)
     with client.producer("s") as producer:
         producer.append(good)
-        with pytest.raises(Exception, match="'n' is declared as non-nullable but contains null values"):
+        with pytest.raises(bowstring.InvalidArgument, match="'n' is declared as non-nullable but contains null values"):
             producer.append(pa.Table.from_batches([nulls]) if source == "table" else nulls)
         producer.append(good)
         producer.complete()
@@ -281,3 +281,23 @@ def test_a_completed_stream_takes_no_more(client: bowstring.Client) -> None:
         late.append(numbered(10))
         late.flush()
     assert caught.value.code == "stream_completed"
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+def test_nulls_nested_where_the_schema_promises_none_are_not_stored(client: bowstring.Client, as_table: bool) -> None:
+    items = pa.list_(pa.field("item", pa.int64(), nullable=False))
+    points = pa.struct([pa.field("x", pa.int64(), nullable=False)])
+    for kind, bad, good in ((items, [[1, None]], [[1, 2], None]), (points, [{"x": None}], [{"x": 1}, None])):
+        schema = pa.schema([("c", kind)])
+        stream = f"nested-{kind.id}"
+        producer = client.producer(stream, schema=schema)
+
+        def batch(values: list[object], schema: pa.Schema = schema) -> pa.RecordBatch | pa.Table:
+            made = pa.record_batch([pa.array(values, schema.field(0).type)], schema=schema)
+            return pa.Table.from_batches([made]) if as_table else made
+
+        with pytest.raises(bowstring.InvalidArgument, match="null"):
+            producer.append(batch(bad))
+        producer.append(batch(good))
+        producer.complete()
+        assert [row for got in client.iterator(stream) for row in got.column(0).to_pylist()] == good
