@@ -200,8 +200,9 @@ pub struct Effects {
     pub dropped_batches: u64,
 }
 
-impl Effects {
-    pub(super) fn new() -> Self {
+impl Default for Effects {
+    /// Nothing has happened.
+    fn default() -> Self {
         Self {
             outcome: Ok(Outcome::Done),
             granted: Vec::new(),
@@ -210,5 +211,17 @@ impl Effects {
             changed: false,
             dropped_batches: 0,
         }
+    }
+}
+
+impl Effects {
+    /// Empties it, for another command: its memory stays.
+    pub(super) fn clear(&mut self) {
+        self.outcome = Ok(Outcome::Done);
+        self.granted.clear();
+        self.refused.clear();
+        self.visible.clear();
+        self.changed = false;
+        self.dropped_batches = 0;
     }
 }

@@ -103,12 +103,19 @@ impl<D: Clone> Stream<D> {
     /// Changes the stream. The effects count even where the command itself is refused: a refused append,
     /// for instance, gives its reservation to the next in line.
     pub fn apply(&mut self, command: Command<D>, now: Timestamp) -> Effects {
-        let mut effects = Effects::new();
-        effects.outcome = self.dispatch(command, now, &mut effects);
-        self.serve_waiting(&mut effects);
+        let mut effects = Effects::default();
+        self.apply_into(command, now, &mut effects);
+        effects
+    }
+
+    /// The same into effects that are there already, whatever they are of. What a batch takes on its way in and out then
+    /// allocates nothing.
+    pub fn apply_into(&mut self, command: Command<D>, now: Timestamp, effects: &mut Effects) {
+        effects.clear();
+        effects.outcome = self.dispatch(command, now, effects);
+        self.serve_waiting(effects);
         effects.visible.sort_unstable();
         effects.visible.dedup();
-        effects
     }
 
     fn dispatch(&mut self, command: Command<D>, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {

@@ -45,13 +45,16 @@ struct Inner {
     waiting: HashMap<AppenderId, oneshot::Sender<Grant>>,
     /// Per partition, the readers that are to be woken.
     readers: Vec<Vec<Arc<Notify>>>,
+    /// Of the last command: their memory is used again.
+    effects: Effects,
 }
 
 impl StreamCell {
     pub(super) fn new(name: StreamName, id: StreamId, options: StreamOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let stream = Stream::new(name.clone(), id, options.clone())?;
         let partitions = options.partitions as usize;
-        let inner = Inner { stream, schema: None, waiting: HashMap::new(), readers: vec![Vec::new(); partitions] };
+        let inner =
+            Inner { stream, schema: None, waiting: HashMap::new(), readers: vec![Vec::new(); partitions], effects: Effects::default() };
         Ok(Self {
             name,
             id,
@@ -115,10 +118,13 @@ impl StreamCell {
     }
 
     fn apply_locked(&self, inner: &mut Inner, command: Command<StoredBatch>, now: Timestamp) -> Result<Outcome, Error> {
-        let effects = inner.stream.apply(command, now);
+        let mut effects = std::mem::take(&mut inner.effects);
+        inner.stream.apply_into(command, now, &mut effects);
         self.counters.count_dropped(effects.dropped_batches);
         inner.wake(&effects);
-        Ok(effects.outcome?)
+        let outcome = std::mem::replace(&mut effects.outcome, Ok(Outcome::Done));
+        inner.effects = effects;
+        Ok(outcome?)
     }
 
     /// Gives the stream its schema, or compares with the one it has.

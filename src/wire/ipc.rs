@@ -168,7 +168,7 @@ fn check_buffer(offset: i64, length: i64, free_from: u64, body_len: u64) -> Resu
 ///
 /// # Errors
 /// [`WireError::Malformed`], [`WireError::DecompressedTooLarge`].
-pub(crate) fn check_compressed(message: &arrow_ipc::Message<'_>, body: &Body) -> Result<(), WireError> {
+pub fn check_compressed(message: &arrow_ipc::Message<'_>, body: &Body) -> Result<(), WireError> {
     let batch = values(message)?;
     let Some(compression) = batch.compression() else { return Ok(()) };
     let mut decompressed = Decompressed::new(&compression, body)?;

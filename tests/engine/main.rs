@@ -1,5 +1,6 @@
 //! The engine against a plain model: random operations, both sides of every limit, every error.
 
+mod allocations;
 mod coverage;
 mod errors;
 mod limits;
