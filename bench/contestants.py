@@ -37,7 +37,8 @@ def raw_unix(case: Case) -> Figures:
 def _raw(case: Case, listen: str) -> Figures:
     with children([PEERS, "raw-serve", listen]) as (server,):
         what = (server.line(), case.work, str(case.batch_bytes), str(case.batches))
-        return _carry(case, server, [PEERS, "raw-append", *what], [PEERS, "raw-read", *what])
+        rate = [] if case.rate is None else ["--rate", str(case.rate)]
+        return _carry(case, server, [PEERS, "raw-append", *what, *rate], [PEERS, "raw-read", *what])
 
 
 def flight_cpp(case: Case) -> Figures:

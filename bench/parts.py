@@ -76,7 +76,7 @@ PARTS: dict[str, Part] = {
     "relay": Part("relay of 4 MiB and of 100-row batches", [RELAY_4_MIB, ROWS_100], ALL, [CPP, RAW_TCP], core=True),
     "put": Part("DoPut alone, 4 MiB", [case("put", "4 MiB")], ALL, [CPP, RAW_TCP], core=True),
     "get": Part("DoGet alone, 4 MiB", [case("get", "4 MiB")], ALL, [CPP, RAW_TCP], core=True),
-    "latency": Part("append to delivery at 1,000/s", [latency(1000)], FLIGHTS, [CPP], core=True),
+    "latency": Part("append to delivery at 1,000/s", [latency(1000)], ALL, [CPP, RAW_TCP], core=True),
     "small": Part("relay of 1 KiB batches", [case("relay", "1 KiB", batches=4 * RUN_BATCHES)], ALL, [CPP, RAW_TCP]),
     "sizes": Part(
         "put, get and relay of 1 KiB to 64 MiB",
@@ -87,8 +87,8 @@ PARTS: dict[str, Part] = {
     "latencies": Part(
         "append to delivery at 100/s, 1,000/s and half of the maximum",
         [latency(100), latency(1000), latency(0)],
-        FLIGHTS,
-        [CPP],
+        ALL,
+        [CPP, RAW_TCP],
     ),
     "columns": Part(
         "relay of fixed-width, string and nested columns",

@@ -10,7 +10,7 @@ use std::thread;
 use clap::Args;
 
 use crate::Work;
-use crate::report::wait_for_go;
+use crate::report::{due, monotonic_ns, wait_for_go};
 
 /// As much as HTTP/2 frames of the real thing carry.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -31,6 +31,9 @@ pub(crate) struct End {
     bytes: usize,
     /// How many batches.
     batches: usize,
+    /// Batches per second, each stamped in its first eight bytes.
+    #[arg(long)]
+    rate: Option<f64>,
 }
 
 /// A connection of either kind.
@@ -129,12 +132,16 @@ fn take_all(from: &mut dyn Connection, mut left: usize) -> IoResult<()> {
 pub(crate) fn append(end: &End) -> Result<(), Box<dyn Error>> {
     let put = end.work == Work::Put;
     let mut connection = connect(end, if put { PUTS } else { APPENDS })?;
-    let batch = vec![7; end.bytes];
+    let mut batch = vec![7; end.bytes];
     let meter = wait_for_go()?;
     if put {
         connection.write_all(&((end.bytes * end.batches) as u64).to_le_bytes())?;
     }
-    for _ in 0..end.batches {
+    let mut woke_ns = meter.begun_ns;
+    for number in 0..end.batches {
+        if let Some(rate) = end.rate {
+            batch[..8].copy_from_slice(&due(meter.begun_ns, number as u64, rate, &mut woke_ns).to_le_bytes());
+        }
         for chunk in batch.chunks(CHUNK_BYTES) {
             connection.write_all(chunk)?;
         }
@@ -154,8 +161,18 @@ pub(crate) fn read(end: &End) -> Result<(), Box<dyn Error>> {
     if get {
         connection.write_all(&(bytes as u64).to_le_bytes())?;
     }
-    take_all(&mut *connection, bytes)?;
-    meter.report(end.batches as u64, bytes as u64, &[]);
+    let mut latencies = Vec::new();
+    if end.work == Work::Latency {
+        let mut batch = vec![0; end.bytes];
+        for _ in 0..end.batches {
+            connection.read_exact(&mut batch)?;
+            let stamp: [u8; 8] = batch[..8].try_into()?;
+            latencies.push(monotonic_ns().saturating_sub(u64::from_le_bytes(stamp)));
+        }
+    } else {
+        take_all(&mut *connection, bytes)?;
+    }
+    meter.report(end.batches as u64, bytes as u64, &latencies);
     Ok(())
 }
 

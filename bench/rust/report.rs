@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{BufRead, stdin};
+use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde_json::json;
@@ -44,4 +45,17 @@ pub(crate) fn monotonic_ns() -> u64 {
 
 fn nanos(time: Timespec) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Waits until a batch is due; gives its stamp, as `bowstring bench` does.
+#[expect(clippy::disallowed_methods, reason = "tokio's timer is exact to a millisecond only")]
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "exact to a nanosecond for weeks")]
+pub(crate) fn due(begun_ns: u64, number: u64, rate: f64, woke_ns: &mut u64) -> u64 {
+    let due_ns = begun_ns + (number as f64 / rate * 1e9) as u64;
+    let now_ns = monotonic_ns();
+    if now_ns < due_ns {
+        std::thread::sleep(Duration::from_nanos(due_ns - now_ns));
+        *woke_ns = monotonic_ns();
+    }
+    due_ns.max(*woke_ns)
 }

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -16,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
 use crate::Work;
-use crate::report::{monotonic_ns, wait_for_go};
+use crate::report::{due, monotonic_ns, wait_for_go};
 
 /// As in `bowstring bench`: eight int64.
 pub(crate) const COLUMNS: usize = 8;
@@ -118,17 +117,4 @@ fn paced(batch: RecordBatch, batches: u64, rate: f64, begun_ns: u64) -> Receiver
         (0..batches).try_for_each(|number| sender.blocking_send(stamped(&batch, due(begun_ns, number, rate, &mut woke_ns))))
     });
     ReceiverStream::new(receiver)
-}
-
-/// Waits until a batch is due; gives its stamp, as `bowstring bench` does.
-#[expect(clippy::disallowed_methods, reason = "tokio's timer is exact to a millisecond only")]
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "exact to a nanosecond for weeks")]
-fn due(begun_ns: u64, number: u64, rate: f64, woke_ns: &mut u64) -> u64 {
-    let due_ns = begun_ns + (number as f64 / rate * 1e9) as u64;
-    let now_ns = monotonic_ns();
-    if now_ns < due_ns {
-        std::thread::sleep(Duration::from_nanos(due_ns - now_ns));
-        *woke_ns = monotonic_ns();
-    }
-    due_ns.max(*woke_ns)
 }
