@@ -46,9 +46,11 @@ impl WireSpeed {
         if waits != self.waits {
             self.waits = waits;
             self.sample = None;
+            return;
         }
         let Some(sample) = &mut self.sample else {
-            self.sample = Some(Sample { since: now, bytes: 0, is_ahead });
+            // Not before something was stored: until then the coordinator waits.
+            self.sample = (bytes > 0).then_some(Sample { since: now, bytes: 0, is_ahead });
             return;
         };
         sample.bytes += bytes;
@@ -120,6 +122,19 @@ mod tests {
         let mut speed = WireSpeed::default();
         let end = acks(&mut speed, now(), 200, true, |number| u64::from(number / 5));
         assert_eq!(speed.get(end), None);
+    }
+
+    #[test]
+    fn the_time_that_a_batch_has_waited_for_room_is_not_the_connections() {
+        let mut speed = WireSpeed::default();
+        let end = acks(&mut speed, now(), 20, true, |_| 0);
+        // It says so when it begins to wait, and the next is the ack of what has waited.
+        speed.acked(MIB, true, 1, end);
+        speed.acked(0, true, 1, end + Duration::from_millis(1));
+        let end = acks(&mut speed, end + Duration::from_secs(4), 3, true, |_| 1);
+        assert_eq!(rounded(&speed, end), Some(105.0));
+        let end = acks(&mut speed, end, 20, true, |_| 1);
+        assert_eq!(rounded(&speed, end), Some(105.0));
     }
 
     #[test]
