@@ -9,6 +9,7 @@ use super::Error;
 use super::encode::BatchEncoder;
 use super::retry::now;
 use crate::wire::batch::EncodedBatch;
+use crate::wire::ipc::{self, Message};
 
 /// Smaller bodies are left as they are: what they cost is not their bytes.
 const BATCH_BYTES_MIN: u64 = 16 << 10;
@@ -50,15 +51,18 @@ impl AutoCompression {
     /// Encodes a batch for a connection of `wire` bytes per second, if that is known.
     pub(super) fn encode(&mut self, encoder: &mut BatchEncoder, batch: &RecordBatch, wire: Option<f64>) -> Result<EncodedBatch, Error> {
         let started = now();
-        let before = if wire.is_some() { value_bytes(batch) } else { 0 };
-        if !self.chooses(before, wire, started) {
+        let bytes = if wire.is_some() { value_bytes_max(batch) } else { 0 };
+        if !self.chooses(bytes, wire, started) {
             encoder.use_codec(None)?;
             return encoder.encode(batch);
         }
         encoder.use_codec(Some(CompressionType::LZ4_FRAME))?;
         let encoded = encoder.encode(batch)?;
         let ended = now();
-        self.compressed(before, encoded.bytes(), ended.saturating_duration_since(started), ended);
+        let Message { header, body } = &encoded.message;
+        if let Some(before) = ipc::decompressed_bytes(&ipc::parse(header)?, body)? {
+            self.compressed(before, body.len(), ended.saturating_duration_since(started), ended);
+        }
         Ok(encoded)
     }
 
@@ -90,15 +94,22 @@ impl AutoCompression {
     }
 }
 
-/// Bytes of a batch's own values: a slice's, not those of the whole that it is cut from.
-fn value_bytes(batch: &RecordBatch) -> u64 {
+/// Bytes of a batch's values, at most: of a slice of lists it takes all, and dictionaries, which are sent once, each time.
+fn value_bytes_max(batch: &RecordBatch) -> u64 {
     let bytes = |column: &dyn Array| column.to_data().get_slice_memory_size().unwrap_or(0);
     batch.columns().iter().map(|column| u64::try_from(bytes(column)).unwrap_or(0)).sum()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, ListArray, StringArray};
+    use arrow::buffer::OffsetBuffer;
+    use arrow_schema::{DataType, Field};
+
     use super::*;
+    use crate::client::Compression;
 
     const MB: u64 = 1_000_000;
 
@@ -132,6 +143,37 @@ mod tests {
         }
         assert!(!auto.chooses(MB, Some(1e7), now));
         assert!(auto.chooses(MB, Some(1e7), now + RETRY_AFTER));
+    }
+
+    /// Numbers that nothing makes smaller.
+    fn noise() -> impl Iterator<Item = i64> {
+        std::iter::successors(Some(1_i64), |last| {
+            Some(last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+        })
+    }
+
+    /// The ratio that compression of such batches has.
+    fn ratio(column: ArrayRef) -> f64 {
+        let batch = RecordBatch::try_from_iter([("c", column)]).expect("one column");
+        let mut encoder = BatchEncoder::new(batch.schema(), Compression::Auto).expect("encodable");
+        let mut auto = AutoCompression::default();
+        for _ in 0..TRIAL_BATCHES {
+            auto.encode(&mut encoder, &batch, Some(1e6)).expect("encodable");
+        }
+        auto.measured.expect("it was tried").ratio
+    }
+
+    #[test]
+    fn what_a_batch_is_cut_from_and_what_its_dictionary_has_are_not_taken_for_its_own() {
+        let item = Arc::new(Field::new_list_field(DataType::Int64, false));
+        let values = Arc::new(Int64Array::from_iter_values(noise().take(1 << 20)));
+        let lists = ListArray::new(item, OffsetBuffer::from_lengths([1 << 10; 1 << 10]), values, None);
+        assert!((0.9..1.1).contains(&ratio(Arc::new(lists.slice(0, 16)))));
+
+        let words = Arc::new(StringArray::from_iter_values(noise().take(1 << 14).map(|number| "word".repeat(8) + &number.to_string())));
+        let keys = Int32Array::from_iter_values(noise().take(1 << 12).map(|number| (number >> 33) as i32 & 0x3fff));
+        assert!((0.9..2.5).contains(&ratio(Arc::new(DictionaryArray::new(keys, words)))), "keys of 14 bits in 32");
+        assert!(ratio(Arc::new(Int64Array::from_value(7, 1 << 14))) > 10.0);
     }
 
     #[test]

@@ -169,8 +169,17 @@ fn check_buffer(offset: i64, length: i64, free_from: u64, body_len: u64) -> Resu
 /// # Errors
 /// [`WireError::Malformed`], [`WireError::DecompressedTooLarge`].
 pub fn check_compressed(message: &arrow_ipc::Message<'_>, body: &Body) -> Result<(), WireError> {
+    decompressed_bytes(message, body).map(drop)
+}
+
+/// What a compressed body claims to become, all in all; none if it is not compressed.
+///
+/// # Errors
+/// As [`check_compressed`].
+pub fn decompressed_bytes(message: &arrow_ipc::Message<'_>, body: &Body) -> Result<Option<u64>, WireError> {
     let batch = values(message)?;
-    let Some(compression) = batch.compression() else { return Ok(()) };
+    let Some(compression) = batch.compression() else { return Ok(None) };
     let mut decompressed = Decompressed::new(&compression, body)?;
-    batch.buffers().iter().flatten().try_for_each(|buffer| decompressed.size(buffer).map(drop))
+    let sizes = batch.buffers().into_iter().flatten().map(|buffer| decompressed.size(buffer));
+    sizes.sum::<Result<u64, _>>().map(Some)
 }
