@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanBufferBuilder, RecordBatch};
 use arrow_buffer::MutableBuffer;
+use arrow_buffer::bit_chunk_iterator::UnalignedBitChunk;
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 
@@ -70,7 +71,7 @@ impl Joined<'_> {
         let parts =
             || batches.iter().map(move |batch| Part { rows: batch.rows(), column: &batch.decoder.columns[index], body: &batch.body });
         let nulls = parts().map(|part| part.column.nulls).sum();
-        let validity = if nulls == 0 { 0..0 } else { self.bits(parts(), |part| Ok(part.validity()))? };
+        let validity = if nulls == 0 { 0..0 } else { self.bits(parts(), Part::validity)? };
         let (values, data) = match layout {
             PlainLayout::Bits => (self.bits(parts(), |part| part.values(part.rows.div_ceil(8)).map(Some))?, None),
             PlainLayout::Fixed(width) => (self.bytes(parts().map(|part| part.values(part.rows * width)))?, None),
@@ -138,13 +139,22 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn validity(&self) -> Option<&'a [u8]> {
-        (!self.column.validity.is_empty()).then(|| &self.body[self.column.validity.clone()])
+    /// Counted here: what one part has too many nulls another may have too few.
+    fn validity(&self) -> Result<Option<&'a [u8]>, ArrowError> {
+        if self.column.validity.is_empty() {
+            return Ok(None);
+        }
+        let bits = &self.body[self.column.validity.clone()];
+        let valid = UnalignedBitChunk::new(bits, 0, self.rows).count_ones();
+        if valid + self.column.nulls != self.rows {
+            return Err(wrong("another number of nulls"));
+        }
+        Ok(Some(bits))
     }
 
-    /// The first `length` bytes of the values. Without rows there need be no offset at all.
+    /// The first `length` bytes of the values. Without rows there need be no offset at all, but if there is one it is looked at.
     fn values(&self, length: usize) -> Result<&'a [u8], ArrowError> {
-        if self.rows == 0 {
+        if self.rows == 0 && self.column.values.is_empty() {
             return Ok(&[]);
         }
         self.body[self.column.values.clone()].get(..length).ok_or_else(|| wrong("too few values"))

@@ -4,7 +4,11 @@
 mod decode;
 mod encode;
 mod join;
+#[cfg(test)]
+mod join_tests;
 mod slices;
+#[cfg(test)]
+mod slices_tests;
 #[cfg(test)]
 mod tests;
 

@@ -19,14 +19,16 @@ impl ColumnSlices<'_> {
     /// Whether `rows` rows of this layout lie like that. Readers make sure of the rest, as of what any client sends.
     pub(super) fn fits(&self, layout: PlainLayout, rows: usize) -> bool {
         let bits = rows.div_ceil(8);
-        let has_validity = if self.nulls == 0 { self.validity.is_empty() } else { self.validity.len() == bits };
+        let has_validity = if self.nulls == 0 { self.validity.is_empty() } else { self.nulls <= rows && self.validity.len() == bits };
+        let has_values = |count: Option<usize>, width| count.and_then(|count| count.checked_mul(width)) == Some(self.values.len());
         has_validity
             && match layout {
                 PlainLayout::Bits => self.values.len() == bits && self.data.is_empty(),
-                PlainLayout::Fixed(width) => self.values.len() == rows * width && self.data.is_empty(),
+                PlainLayout::Fixed(width) => has_values(Some(rows), width) && self.data.is_empty(),
                 PlainLayout::Variable(width) => {
-                    let (first, last) = (self.offset(0, width), self.offset(rows, width));
-                    self.values.len() == (rows + 1) * width && first == Some(0) && last == u64::try_from(self.data.len()).ok()
+                    has_values(rows.checked_add(1), width)
+                        && self.offset(0, width) == Some(0)
+                        && self.offset(rows, width) == u64::try_from(self.data.len()).ok()
                 }
             }
     }

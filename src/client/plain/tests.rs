@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, LargeStringArray, PrimitiveArray, RecordBatch, StringArray, UInt16Array, downcast_primitive,
+    ArrayRef, BinaryArray, BooleanArray, LargeBinaryArray, LargeStringArray, PrimitiveArray, RecordBatch, StringArray, UInt16Array,
+    downcast_primitive,
 };
 use arrow::datatypes::ArrowPrimitiveType;
 use arrow_buffer::{Buffer, MutableBuffer, ScalarBuffer};
@@ -19,10 +20,10 @@ use super::{PlainDecoder, PlainEncoder};
 use crate::wire::ipc::Message;
 use crate::wire::schema::StreamSchema;
 
-const COPY_BYTES_MAX: usize = 1 << 10;
+pub(super) const COPY_BYTES_MAX: usize = 1 << 10;
 
 /// One of each kind of width and of parameter.
-fn types() -> Vec<DataType> {
+pub(super) fn types() -> Vec<DataType> {
     vec![
         DataType::Int8,
         DataType::UInt64,
@@ -39,6 +40,9 @@ fn types() -> Vec<DataType> {
         DataType::Utf8,
         DataType::LargeUtf8,
         DataType::Binary,
+        DataType::LargeBinary,
+        DataType::Decimal32(9, 2),
+        DataType::Decimal64(18, 2),
     ]
 }
 
@@ -60,16 +64,17 @@ fn array(data_type: &DataType, rows: usize, nulls: bool) -> ArrayRef {
         DataType::Boolean => Arc::new(BooleanArray::from_iter((0..rows).map(|row| valid(row).then_some(row % 2 == 0)))),
         DataType::Utf8 => Arc::new(StringArray::from_iter((0..rows).map(text))),
         DataType::LargeUtf8 => Arc::new(LargeStringArray::from_iter((0..rows).map(text))),
-        _ => Arc::new(BinaryArray::from_iter((0..rows).map(text))),
+        DataType::Binary => Arc::new(BinaryArray::from_iter((0..rows).map(text))),
+        _ => Arc::new(LargeBinaryArray::from_iter((0..rows).map(text))),
     }
 }
 
-fn schema(types: &[DataType]) -> SchemaRef {
+pub(super) fn schema(types: &[DataType]) -> SchemaRef {
     let field = |(index, data_type): (usize, &DataType)| Field::new(format!("c{index}"), data_type.clone(), true);
     Arc::new(Schema::new(types.iter().enumerate().map(field).collect::<Vec<_>>()))
 }
 
-fn batch(schema: &SchemaRef, rows: usize, nulls: bool) -> RecordBatch {
+pub(super) fn batch(schema: &SchemaRef, rows: usize, nulls: bool) -> RecordBatch {
     let columns = schema.fields().iter().map(|field| array(field.data_type(), rows, nulls)).collect();
     RecordBatch::try_new(schema.clone(), columns).expect("fits")
 }
@@ -88,7 +93,7 @@ fn read_by_arrow(schema: &Schema, message: &Message) -> RecordBatch {
 }
 
 /// What Arrow's encoder makes of a batch: header and body.
-fn written_by_arrow(batch: &RecordBatch, alignment: usize) -> (Bytes, Buffer) {
+pub(super) fn written_by_arrow(batch: &RecordBatch, alignment: usize) -> (Bytes, Buffer) {
     let options = IpcWriteOptions::try_new(alignment, false, MetadataVersion::V5).expect("valid");
     let mut encoder = StreamEncoder::try_new_with_options(batch.schema_ref(), options).expect("encodable");
     let flat = |buffers: Vec<Buffer>| buffers.iter().flat_map(|buffer| buffer.to_vec()).collect::<Vec<u8>>();
@@ -162,7 +167,7 @@ fn values_larger_than_their_alignment_are_found_wherever_they_lie() {
 }
 
 /// Makes a batch's columns ones that promise to have no nulls.
-fn without_nulls(schema: &Schema) -> SchemaRef {
+pub(super) fn without_nulls(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(false)).collect::<Vec<_>>()))
 }
 

@@ -22,7 +22,7 @@ pub enum Small {
     /// They are copied out of the chunk they came in: a batch of 1 KiB that is kept would otherwise hold on to a
     /// chunk of 1 MiB, which no limit counts.
     Copied,
-    /// They hold on to the chunk they came in: for who decodes at once and keeps nothing.
+    /// They hold on to the chunk they came in: for who keeps them no longer than what else came in it, and counts that.
     Shared,
 }
 
