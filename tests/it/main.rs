@@ -30,6 +30,7 @@ mod small_batches;
 mod stalls;
 mod tidy;
 mod transport;
+mod undecodable;
 mod unix_socket;
 mod wire;
 mod within_process;
