@@ -1,5 +1,6 @@
 //! Small batches of pyarrow's, taken as they lie in memory: making Arrow arrays of them first costs more than all the rest.
 
+use std::ffi::c_void;
 use std::slice;
 use std::sync::OnceLock;
 
@@ -9,6 +10,13 @@ use bowstring::client::{ColumnSlices, PlainLayout};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+
+/// The method that exports a batch: not of each version of pyarrow, and `_export_to_c` does not say where a batch lies.
+const EXPORT: &str = "_export_to_c_device";
+/// Memory that this processor reads (`ARROW_DEVICE_CPU`).
+const CPU: i32 = 1;
+/// The offsets of no strings: one, of four or eight bytes.
+const NO_OFFSET: &[u8] = &[0; 8];
 
 /// What the batches of an appender are like, once one was appended.
 #[derive(Default)]
@@ -21,6 +29,16 @@ struct Known {
     layouts: Vec<PlainLayout>,
 }
 
+/// `ArrowDeviceArray` (<https://arrow.apache.org/docs/format/CDeviceDataInterface.html>).
+#[repr(C)]
+struct DeviceArray {
+    array: FFI_ArrowArray,
+    device_id: i64,
+    device_type: i32,
+    sync_event: *mut c_void,
+    reserved: [i64; 3],
+}
+
 /// A batch as pyarrow exports it. Frees it when dropped.
 pub(crate) struct Exported<'a> {
     rows: FFI_ArrowArray,
@@ -30,13 +48,18 @@ pub(crate) struct Exported<'a> {
 impl Small {
     /// Remembers a batch that was appended, of `schema`.
     pub(crate) fn learn(&self, value: &Bound<'_, PyAny>, schema: &Schema) {
-        self.0.get_or_init(|| Known::of(value, schema));
+        // Not `get_or_init`: who looks at Python objects may let the GIL go, and another thread would wait for the cell with it.
+        if self.0.get().is_none() {
+            let known = Known::of(value, schema);
+            // Where another thread was faster, its batch was appended too.
+            drop(self.0.set(known));
+        }
     }
 
     /// The batch, if it is one of pyarrow's and like the one that was appended first.
     pub(crate) fn export(&self, value: &Bound<'_, PyAny>) -> PyResult<Option<Exported<'_>>> {
         match self.0.get() {
-            Some(Some(known)) if known.describes(value)? => known.export(value).map(Some),
+            Some(Some(known)) if known.describes(value)? => known.export(value),
             _ => Ok(None),
         }
     }
@@ -46,7 +69,8 @@ impl Known {
     fn of(value: &Bound<'_, PyAny>, schema: &Schema) -> Option<Self> {
         let layouts = PlainLayout::of_schema(schema)?;
         let kind = value.py().import("pyarrow").ok()?.getattr("RecordBatch").ok()?.cast_into::<PyType>().ok()?;
-        let schema = value.get_type().is(&kind).then(|| value.getattr("schema").ok())??;
+        let has_export = kind.hasattr(EXPORT).ok()?;
+        let schema = (has_export && value.get_type().is(&kind)).then(|| value.getattr("schema").ok())??;
         Some(Self { kind: kind.unbind(), schema: schema.unbind(), layouts })
     }
 
@@ -59,11 +83,12 @@ impl Known {
         Ok(schema.is(&self.schema) || schema.call_method1(intern!(py, "equals"), (&self.schema, true))?.is_truthy()?)
     }
 
-    /// The array alone: `__arrow_c_array__` exports the schema each time too.
-    fn export(&self, value: &Bound<'_, PyAny>) -> PyResult<Exported<'_>> {
-        let mut rows = FFI_ArrowArray::empty();
-        value.call_method1(intern!(value.py(), "_export_to_c"), ((&raw mut rows).addr(),))?;
-        Ok(Exported { rows, layouts: &self.layouts })
+    /// The array alone: `__arrow_c_array__` exports the schema each time too. None if it lies in a GPU.
+    fn export(&self, value: &Bound<'_, PyAny>) -> PyResult<Option<Exported<'_>>> {
+        let array = FFI_ArrowArray::empty();
+        let mut rows = DeviceArray { array, device_id: 0, device_type: 0, sync_event: std::ptr::null_mut(), reserved: [0; 3] };
+        value.call_method1(intern!(value.py(), EXPORT), ((&raw mut rows).expose_provenance(),))?;
+        Ok((rows.device_type == CPU).then_some(Exported { rows: rows.array, layouts: &self.layouts }))
     }
 }
 
@@ -101,6 +126,8 @@ fn column(array: &FFI_ArrowArray, layout: PlainLayout, rows: usize) -> Option<Co
     let (values, data) = match layout {
         PlainLayout::Bits => (bytes(1, 0, bits)?, &[][..]),
         PlainLayout::Fixed(width) => (bytes(1, offset * width, rows * width)?, &[][..]),
+        // Without rows there need be no offset at all, in a buffer that is there all the same.
+        PlainLayout::Variable(width) if rows == 0 => (NO_OFFSET.get(..width)?, &[][..]),
         PlainLayout::Variable(width) => {
             let offsets = bytes(1, offset * width, (rows + 1) * width)?;
             let last = offsets.get(rows * width..)?;
