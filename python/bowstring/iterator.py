@@ -101,14 +101,16 @@ class StreamingIterator:
         self.stream = stream
         self._auto_ack = auto_ack
         self._consumer: _native.Consumer | None = None
-        #: What was taken and not handed over yet, and where each comes from.
-        self._ready: deque[pa.RecordBatch] = deque()
-        self._origins: deque[_Origin] = deque()
+        #: What was taken and not handed over yet, each with where it comes from: another thread may fill or clear it.
+        self._ready: deque[tuple[pa.RecordBatch, _Origin]] = deque()
         #: Where the last batch came from. The batch itself is the caller's to keep or to let go.
         self._last: _Origin | None = None
         #: One past the last batch that the caller has and the coordinator does not know to be done, by partition.
         self._unacked: dict[int, int] = {}
         self._ended = False
+        #: An exception, for instance of Ctrl-C, came between the batches that were taken together: to go on would be to
+        #: skip some, and to ack them.
+        self._torn = False
         #: A wait of an `async for` that was cancelled goes on here.
         self._filling: Future[None] | None = None
 
@@ -164,8 +166,9 @@ class StreamingIterator:
     def ack(self) -> None:
         """The subscription is done with all batches that this iterator has given so far. Returns at once."""
         if self._unacked:
-            if self._arguments["subscription"] is not None:
-                consumer = self._consumer or self._open()
+            consumer = self._consumer
+            # Closed while it gave the last one: that will come again.
+            if consumer is not None and self._arguments["subscription"] is not None:
                 for partition, offset in self._unacked.items():
                     consumer.ack(partition, offset)
             self._unacked.clear()
@@ -229,9 +232,9 @@ class StreamingIterator:
         A step that waits in another thread ends with `Cancelled`.
         """
         self._ended = True
-        self._ready.clear()
-        self._origins.clear()
-        self._unacked.clear()
+        # New ones: another thread may be at work on those that were.
+        self._ready = deque()
+        self._unacked = {}
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close(timeout)
@@ -273,9 +276,13 @@ class StreamingIterator:
 
     def _hand_over(self) -> pa.RecordBatch:
         """The next ready batch, which is now the caller's."""
-        self._last = origin = self._origins.popleft()
+        try:
+            batch, origin = self._ready.popleft()
+        except IndexError:
+            raise self._closed_meanwhile() from None
+        self._last = origin
         self._unacked[origin[0]] = origin[1] + 1
-        return self._ready.popleft()
+        return batch
 
     def _window(self, size: int) -> list[pa.RecordBatch]:
         """Up to `size` batches, fewer only at the end."""
@@ -304,19 +311,28 @@ class StreamingIterator:
         return filling
 
     def _take(self) -> None:
+        if self._torn:
+            reason = "the iterator was interrupted while it took batches, and some are lost to it; make a new one"
+            raise InvalidArgument(reason, "invalid_argument", False)
         try:
             taken = self._open().take(self._arguments["timeout"])
         except InvalidArgument:
             if not self._ended:
                 raise
-            raise Cancelled("the iterator was closed while it waited for a batch", "cancelled", False) from None
+            raise self._closed_meanwhile() from None
         if taken is None:
             self._ended = True
             self.flush()
             return
         batches, counts, rows, origins = taken
-        self._ready.extend(unpacked(batches, counts, rows))
-        self._origins.extend(origins)
+        try:
+            self._ready.extend(zip(unpacked(batches, counts, rows), origins, strict=True))
+        except BaseException:
+            self._torn = True
+            raise
+
+    def _closed_meanwhile(self) -> Cancelled:
+        return Cancelled("the iterator was closed while it waited for a batch", "cancelled", False)
 
 
 def _restore(url: str, stream: str, arguments: dict[str, Any]) -> StreamingIterator:
