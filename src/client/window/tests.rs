@@ -1,3 +1,5 @@
+//! The window: what is admitted, sent, acked and sent again.
+
 use std::sync::Arc;
 
 use super::*;
