@@ -73,6 +73,7 @@ impl<T: Appends> Appender<T> {
             {
                 return Ok(());
             }
+            self.small.missed();
         }
         match input(value)? {
             Input::One(batch) => {

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::slice;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use arrow::datatypes::Schema;
 use arrow::ffi::FFI_ArrowArray;
@@ -18,9 +19,16 @@ const CPU: i32 = 1;
 /// The offsets of no strings: one, of four or eight bytes.
 const NO_OFFSET: &[u8] = &[0; 8];
 
+/// After one that could not be taken as it lies (large, or a slice of strings), so many are not even tried.
+const PAUSE: u32 = 63;
+
 /// What the batches of an appender are like, once one was appended.
 #[derive(Default)]
-pub(crate) struct Small(OnceLock<Option<Known>>);
+pub(crate) struct Small {
+    known: OnceLock<Option<Known>>,
+    /// So many more are not tried.
+    pause: AtomicU32,
+}
 
 struct Known {
     /// `pyarrow.RecordBatch`.
@@ -49,19 +57,25 @@ impl Small {
     /// Remembers a batch that was appended, of `schema`.
     pub(crate) fn learn(&self, value: &Bound<'_, PyAny>, schema: &Schema) {
         // Not `get_or_init`: who looks at Python objects may let the GIL go, and another thread would wait for the cell with it.
-        if self.0.get().is_none() {
+        if self.known.get().is_none() {
             let known = Known::of(value, schema);
             // Where another thread was faster, its batch was appended too.
-            drop(self.0.set(known));
+            drop(self.known.set(known));
         }
     }
 
     /// The batch, if it is one of pyarrow's and like the one that was appended first.
     pub(crate) fn export(&self, value: &Bound<'_, PyAny>) -> PyResult<Option<Exported<'_>>> {
-        match self.0.get() {
-            Some(Some(known)) if known.describes(value)? => known.export(value),
-            _ => Ok(None),
+        let Some(Some(known)) = self.known.get() else { return Ok(None) };
+        if self.pause.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Ok(None);
         }
+        if known.describes(value)? { known.export(value) } else { Ok(None) }
+    }
+
+    /// One that was exported could not be taken.
+    pub(crate) fn missed(&self) {
+        self.pause.store(PAUSE, Relaxed);
     }
 }
 
