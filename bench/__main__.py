@@ -133,13 +133,16 @@ def main() -> int:
             measured.append(spark)
             floors += spark_floors
             continue
-        part = part_of(name)
+        try:
+            part = part_of(name)
+        except ValueError as error:
+            sys.exit(str(error))
         with contestants(part) as present:
             series = measure(part, present, options.rounds)
         for one in series:
             print_table(one)
         measured += series
-        floors += relay_floors(series) if name == "relay" else []
+        floors += relay_floors(series) if name == "relay" and {RUST, PYTHON, CPP} <= set(part.contestants) else []
     if options.rounds > 1:
         print_slower(measured, COMPARED)
     print_floors(floors)

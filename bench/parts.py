@@ -143,11 +143,22 @@ PARTS: dict[str, Part] = {
 
 
 def part_of(name: str) -> Part:
-    """The part, with another build of bowstring among those who take part, where BENCH_OTHER is the path of one."""
+    """The part, with those who are to take part.
+
+    BENCH_OTHER, the path of another build of bowstring, adds that; BENCH_WHO, names with semicolons between them,
+    leaves all others out. Raises ValueError for a name that takes no part anywhere.
+    """
     part = PARTS[name]
-    if not os.environ.get("BENCH_OTHER") or RUST not in part.contestants:
+    if os.environ.get("BENCH_OTHER") and RUST in part.contestants:
+        part = replace(part, contestants=[*part.contestants, OTHER], against=[*part.against, OTHER])
+    who = [one.strip() for one in os.environ.get("BENCH_WHO", "").split(";") if one.strip()]
+    if not who:
         return part
-    return replace(part, contestants=[*part.contestants, OTHER], against=[*part.against, OTHER])
+    if unknown := set(who) - {one for each in PARTS.values() for one in each.contestants} - {OTHER}:
+        known = "; ".join(part.contestants)
+        raise ValueError(f"BENCH_WHO names {', '.join(sorted(unknown))}; in {name} there are: {known}")
+    contestants = [one for one in part.contestants if one in who]
+    return replace(part, contestants=contestants, against=[one for one in part.against if one in contestants])
 
 
 def smoke(one: Case) -> Case:
