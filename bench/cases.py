@@ -12,6 +12,8 @@ COLUMNS = 8
 #: What is there to be read when reading alone is measured, as in `bowstring bench`.
 GET_BYTES_MAX = 512 << 20
 GET_BATCHES_MAX = 65_536
+#: What is stored before the clock starts when appending alone is measured: what a stream holds by default.
+FILL_BATCHES = 64
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Case:
     def prepared(self) -> int:
         """Batches that are there before reading alone begins."""
         return max(1, min(self.batches, GET_BYTES_MAX // self.batch_bytes, GET_BATCHES_MAX))
+
+    @property
+    def filled(self) -> int:
+        """Batches that are there before appending alone begins."""
+        return max(1, min(FILL_BATCHES, GET_BYTES_MAX // self.batch_bytes)) if self.work == "put" else 0
 
     def at_full_speed(self) -> Case:
         """The same as a relay, which says what the most is."""

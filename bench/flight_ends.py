@@ -21,6 +21,11 @@ ACK_EVERY = 16
 def append(url: str, stream: str, case: Case) -> None:
     client = flight.connect(url)
     batch = make_batch(case)
+    if case.filled:
+        writer, _ = client.do_put(flight.FlightDescriptor.for_path(stream), batch.schema)
+        for _ in range(case.filled):
+            writer.write_batch(batch)
+        writer.close()
     meter = wait_for_go()
     writer, _ = client.do_put(flight.FlightDescriptor.for_path(stream), batch.schema)
     for one in appends(case, batch, meter):

@@ -15,6 +15,9 @@ from bench.ends import appends, take, wait_for_go
 def append(url: str, stream: str, case: Case) -> None:
     batch = make_batch(case)
     with bowstring.connect(url).producer(stream, schema=batch.schema) as producer:
+        for _ in range(case.filled):
+            producer.append(batch)
+        producer.flush()
         meter = wait_for_go()
         for one in appends(case, batch, meter):
             producer.append(one)

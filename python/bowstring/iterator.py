@@ -43,7 +43,7 @@ class StreamingIterator:
     the last one. After an exception the last batch is not acked and will be delivered again to the next iterator of
     the subscription. Iterators pickle: the copy starts where the subscription's acks have come to.
 
-    Batches below 4 KiB may be slices that share up to 32 KiB of memory with their neighbours; pickle writes all of it.
+    Batches up to 16 KiB may be slices that share up to 32 KiB of memory with their neighbours; pickle writes all of it.
 
     It ends in four ways: the end of the stream ends the loop, `StreamFailed` after what was there before the failure,
     `Timeout` after `timeout` seconds without a batch, and `ProducerLost`. After the last two it may be asked again.

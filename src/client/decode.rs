@@ -23,7 +23,7 @@ pub(super) const KEPT_BYTES_MIN: u64 = 64 << 10;
 
 /// Plain batches up to this size are decoded when they are taken, many at once if many are wanted: each for itself costs more
 /// than its bytes.
-const SMALL_BYTES_MAX: u64 = 4 << 10;
+const SMALL_BYTES_MAX: u64 = 16 << 10;
 
 /// What a message turned out to be.
 #[derive(Debug)]

@@ -20,6 +20,12 @@ pub(super) async fn append(args: &EndArgs) -> Result<Report, CliError> {
     for stream in args.stream_names() {
         producers.push(client.producer(&stream, options.clone())?);
     }
+    for producer in &mut producers {
+        for _ in 0..args.fill {
+            producer.append(&load.batch, None, Bytes::new()).await?;
+        }
+        producer.flush().await?;
+    }
     let meter = wait_for_go().await?;
     let tally = match args.rate {
         Some(rate) => paced(producers, &load, args.limit(), rate, &meter).await?,

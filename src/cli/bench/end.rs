@@ -43,6 +43,9 @@ pub(in crate::cli) struct EndArgs {
     /// How many batches of each stream to append or to read
     #[arg(long)]
     batches: Option<u64>,
+    /// Batches of each stream that are stored before the time runs
+    #[arg(long, default_value_t = 0)]
+    pub(super) fill: u64,
     /// Batches per second over all streams, each with a stamp
     #[arg(long)]
     pub(super) rate: Option<f64>,

@@ -18,6 +18,9 @@ use crate::wire::proto::{CreateStreamRequest, FullPolicy, StreamOptions};
 /// What is there to be read when reading alone is measured: more would only take longer to append.
 const GET_BYTES_MAX: u64 = 512 << 20;
 const GET_BATCHES_MAX: u64 = 65_536;
+/// What is stored before the time runs when appending alone is measured: what a stream holds by default, then it drops its
+/// oldest. Up to as many bytes as above.
+const FILL_BATCHES: u64 = 64;
 
 /// How much a round does.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +88,10 @@ impl Rounds {
         }
         if case.work != Work::Get {
             let mut flags = self.amount(case, load);
+            if case.work == Work::Put {
+                let fill = FILL_BATCHES.min(GET_BYTES_MAX / load.bytes).max(1);
+                flags.extend(["--fill".to_owned(), fill.to_string()]);
+            }
             flags.extend(rate.iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
             ends.push(self.start("append", "the producer", case, &flags)?);
         }

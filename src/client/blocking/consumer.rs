@@ -64,7 +64,7 @@ impl Consumer {
     }
 
     /// The next batches: waits for one, and takes those behind it that are there already, up to `batches_max` and about
-    /// `bytes_max` bytes. Plain ones of up to 4 KiB that follow each other are joined, up to 32 KiB: to make one batch of many
+    /// `bytes_max` bytes. Plain ones of up to 16 KiB that follow each other are joined, up to 32 KiB: to make one batch of many
     /// costs a fraction of making each. None at the end of the stream.
     ///
     /// # Errors
