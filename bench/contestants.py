@@ -160,7 +160,7 @@ def _prepare(server: Child, case: Case) -> str:
     url = f"grpc://{json.loads(server.line())['listen']}"
     client = bowstring.connect(url)
     if case.work == "put":
-        client.create_stream("bench", full_policy="drop_oldest")
+        client.create_stream("bench", full_policy="drop_oldest", max_buffered_batches=case.filled)
     elif case.work == "get":
         client.create_stream("bench", max_buffered_batches=case.prepared, max_buffered_bytes=8 << 30)
         filled = Case("filled", "relay", case.batch_bytes, case.prepared, case.columns)

@@ -89,8 +89,7 @@ impl Rounds {
         if case.work != Work::Get {
             let mut flags = self.amount(case, load);
             if case.work == Work::Put {
-                let fill = FILL_BATCHES.min(GET_BYTES_MAX / load.bytes).max(1);
-                flags.extend(["--fill".to_owned(), fill.to_string()]);
+                flags.extend(["--fill".to_owned(), filled(load).to_string()]);
             }
             flags.extend(rate.iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
             ends.push(self.start("append", "the producer", case, &flags)?);
@@ -137,7 +136,11 @@ impl Rounds {
     async fn create(&self, case: &Case, load: &Load) -> Result<(), CliError> {
         let mut options = StreamOptions { partitions: Some(case.partitions), ..StreamOptions::default() };
         match case.work {
-            Work::Put => options.set_full_policy(FullPolicy::DropOldest),
+            Work::Put => {
+                options.set_full_policy(FullPolicy::DropOldest);
+                // What is stored before is as much as there can be: new memory would be what is timed.
+                options.max_buffered_batches = Some(filled(load));
+            }
             Work::Get => {
                 options.max_buffered_batches = Some(prepared(case, load));
                 // Headers and padding come to the batches' own bytes.
@@ -186,6 +189,11 @@ impl Figures {
             "latency_us": self.latency.map(|[p50, p99, p999, max]| json!({"p50": p50, "p99": p99, "p99.9": p999, "max": max})),
         })
     }
+}
+
+/// Batches of a stream that are there when appending alone begins, and all the time.
+fn filled(load: &Load) -> u64 {
+    FILL_BATCHES.min(GET_BYTES_MAX / load.bytes).max(1)
 }
 
 /// Batches of each stream that are there before reading alone begins.
