@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, final
 
-# A batch's place among those that cross: index, first row, rows. Then its partition, offset, epoch, append time.
 #: Where a batch comes from: partition, offset, epoch, append time.
 Facts: TypeAlias = tuple[int, int, int | None, int]
 

@@ -63,11 +63,7 @@ impl Producer {
         partition: Option<PartitionId>,
         wait: &mut Wait<'_, E>,
     ) -> Result<bool, E> {
-        let appends = &mut self.inner.get_mut()?.appends;
-        match appends.encode_slices(rows, columns, partition)? {
-            Some(entry) => admit(appends, entry, wait).map(|()| true),
-            None => Ok(false),
-        }
+        admit_slices(&mut self.inner.get_mut()?.appends, rows, columns, partition, wait)
     }
 
     /// Hands over a batch that is encoded already, as it is.
@@ -177,9 +173,7 @@ impl EpochWriter {
         admit(appends, entry, wait)
     }
 
-    /// Hands over a small batch whose columns are not in arrays. False if it has to be, for [`EpochWriter::append`]: it is larger than
-    /// 64 KiB, of other columns than [`PlainLayout`](crate::client::PlainLayout) has, to be compressed, the first one, or no
-    /// batch of the schema.
+    /// Hands over a small batch whose columns are not in arrays; see [`Producer::append_slices`].
     ///
     /// # Errors
     /// As [`EpochWriter::append`].
@@ -190,11 +184,7 @@ impl EpochWriter {
         partition: Option<PartitionId>,
         wait: &mut Wait<'_, E>,
     ) -> Result<bool, E> {
-        let appends = &mut self.inner.get_mut()?.appends;
-        match appends.encode_slices(rows, columns, partition)? {
-            Some(entry) => admit(appends, entry, wait).map(|()| true),
-            None => Ok(false),
-        }
+        admit_slices(&mut self.inner.get_mut()?.appends, rows, columns, partition, wait)
     }
 
     /// Hands over a batch that is encoded already, as it is.
@@ -238,6 +228,20 @@ fn admit<E: From<Error>>(appends: &Appends, entry: Entry, wait: &mut Wait<'_, E>
         waker.wake();
     }
     Ok(())
+}
+
+/// Whether the batch was taken; see [`Producer::append_slices`].
+fn admit_slices<E: From<Error>>(
+    appends: &mut Appends,
+    rows: usize,
+    columns: &[ColumnSlices<'_>],
+    partition: Option<PartitionId>,
+    wait: &mut Wait<'_, E>,
+) -> Result<bool, E> {
+    match appends.encode_slices(rows, columns, partition)? {
+        Some(entry) => admit(appends, entry, wait).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 fn settled<E: From<Error>>(appends: &mut Appends, wait: &mut Wait<'_, E>) -> Result<(), E> {
