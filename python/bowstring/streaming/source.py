@@ -222,7 +222,7 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def _catch_the_end(self) -> None:
         """Has stop() called: Spark ends the process that plans with SIGTERM, before it comes to that itself."""
         if self._options.complete_on_stop and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+            signal.signal(signal.SIGTERM, _exit_once)
 
     def stop(self) -> None:
         """The query has ended or failed: says so to the producer, if that is wished for."""
@@ -238,6 +238,12 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         """Spark will never ask for anything before `end` again: acks it."""
         done = SourceOffset.parse(end, self._options.stream)
         self._client.ack(self._options.stream, done.subscription, done.ends, stream_id=int(done.stream_id))
+
+
+def _exit_once(*_: object) -> None:
+    """Where a query fails Spark sends SIGTERM twice, and the second one would end stop() before it has said anything."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit()
 
 
 def ends_of(description: dict[str, Any]) -> Ends:

@@ -143,7 +143,26 @@ def reverse_program(url: str, out: str, checkpoint: str, marker: str) -> None:
     writer.trigger(availableNow=True).start().awaitTermination()
 
 
-PROGRAMS: dict[str, Callable[..., None]] = {"forward": forward_program, "reverse": reverse_program}
+def plan_program(url: str) -> None:
+    """What Spark's process that plans stream `s` does: waits for the next question, and stops the reader at the end."""
+    from bowstring.streaming.options import source_options
+    from bowstring.streaming.source import StreamReader
+
+    reader = StreamReader(source_options({"url": url, "stream": "s", "completeOnStop": "true"}), None)
+    try:
+        reader.initialOffset()
+        print("waiting", flush=True)
+        time.sleep(60)
+    finally:
+        print("stopping", flush=True)
+        reader.stop()
+
+
+PROGRAMS: dict[str, Callable[..., None]] = {
+    "forward": forward_program,
+    "reverse": reverse_program,
+    "plan": plan_program,
+}
 
 if __name__ == "__main__":
     PROGRAMS[sys.argv[1]](*sys.argv[2:])

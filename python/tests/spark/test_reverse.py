@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import pytest
 import bowstring
 from bowstring.streaming import from_spark_streaming, to_spark_streaming
 
+from ..support import Child, Served
 from .conftest import collect_available, read_stream, wait_until
 from .test_forward import program
 
@@ -280,6 +283,26 @@ def test_a_source_ends_with_its_query_and_says_why(spark: SparkSession, end: str
     wait_until(lambda: not handle.is_active)
     assert isinstance(handle.producer_error, bowstring.StreamEnded)
     handle.close()
+
+
+def test_a_source_ends_with_its_query_though_spark_ends_the_planner_twice(
+    serve: Callable[..., Served], start_python: Callable[..., Child]
+) -> None:
+    served = serve()
+    client = bowstring.connect(served.url)
+    client.create_stream("s")
+    planner = start_python(str(Path(__file__).with_name("faults.py")), "plan", served.url)
+    assert planner.line() == "waiting"
+    os.kill(served.child.process.pid, signal.SIGSTOP)
+    try:
+        planner.process.terminate()
+        assert planner.line() == "stopping"
+        planner.process.terminate()
+        time.sleep(0.5)
+    finally:
+        os.kill(served.child.process.pid, signal.SIGCONT)
+    assert planner.process.wait(30) == 0
+    assert client.describe_stream("s")["state"] == "completed"
 
 
 def test_what_a_stopped_source_gave_is_stored(spark: SparkSession) -> None:
