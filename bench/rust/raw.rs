@@ -14,6 +14,8 @@ use crate::report::{due, monotonic_ns, wait_for_go};
 
 /// As much as HTTP/2 frames of the real thing carry.
 const CHUNK_BYTES: usize = 1 << 20;
+/// What is read alone was made before, and no more of it than this: it then comes again.
+const MADE_BYTES_MAX: usize = 512 << 20;
 /// A connection's first byte says what it is.
 const APPENDS: u8 = b'a';
 const READS: u8 = b'r';
@@ -100,12 +102,17 @@ fn swallow(from: &mut dyn Connection) -> IoResult<()> {
     from.write_all(&[1])
 }
 
-/// Gives as many bytes as it was asked for.
+/// Gives as many bytes as it was asked for, from as much memory as the others have them in.
 fn give(to: &mut dyn Connection) -> IoResult<()> {
     let mut left = announced(to)?;
-    let chunk = vec![7; CHUNK_BYTES];
-    while left > 0 {
-        let now = left.min(CHUNK_BYTES);
+    let made = vec![7; left.min(MADE_BYTES_MAX)];
+    to.write_all(&[1])?;
+    to.read_exact(&mut [0])?;
+    for chunk in made.chunks(CHUNK_BYTES).cycle() {
+        if left == 0 {
+            break;
+        }
+        let now = left.min(chunk.len());
         to.write_all(&chunk[..now])?;
         left -= now;
     }
@@ -156,10 +163,14 @@ pub(crate) fn append(end: &End) -> Result<(), Box<dyn Error>> {
 pub(crate) fn read(end: &End) -> Result<(), Box<dyn Error>> {
     let get = end.work == Work::Get;
     let mut connection = connect(end, if get { GETS } else { READS })?;
-    let meter = wait_for_go()?;
     let bytes = end.bytes * end.batches;
     if get {
         connection.write_all(&(bytes as u64).to_le_bytes())?;
+        connection.read_exact(&mut [0])?;
+    }
+    let meter = wait_for_go()?;
+    if get {
+        connection.write_all(&[1])?;
     }
     let mut latencies = Vec::new();
     if end.work == Work::Latency {

@@ -213,7 +213,7 @@ fn the_same_schema_after_a_reconnect_is_the_same_object() {
     let batch = one_column(Arc::new(Int64Array::from(vec![1])));
     let encoder = BatchEncoder::new(batch.schema(), Compression::None).expect("an encodable schema");
     let known = batch.schema();
-    match BatchDecoder::new(Some(known.clone()), false).decode(encoder.schema_header(), &Body::new()) {
+    match BatchDecoder::new(Some(known.clone())).decode(encoder.schema_header(), &Body::new()) {
         Ok(Decoded::Schema(schema)) => assert!(Arc::ptr_eq(&schema, &known)),
         other => panic!("no schema but {other:?}"),
     }

@@ -1,4 +1,4 @@
-//! Arrow IPC messages to record batches: the body is copied once, into aligned memory, and the arrays point there.
+//! Arrow IPC messages to record batches: the arrays point into the body, which is aligned memory or is copied to some.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
@@ -18,8 +18,9 @@ use crate::wire::ipc::{self, Kind};
 /// Of the memory that arrays lie in, as Arrow recommends.
 const ALIGNMENT: usize = 64;
 
-/// Within the process smaller bodies share their memory with what comes with them; larger ones are handed over as they are.
-pub(super) const KEPT_BYTES_MIN: u64 = 64 << 10;
+/// Bodies of at least this size lie in memory of their own, or in as much of a receive buffer as the coordinator keeps for
+/// them; smaller ones share it with what came with them, and would hold on to that.
+pub(super) const OWN_BYTES_MIN: u64 = 64 << 10;
 
 /// Plain batches up to this size are decoded when they are taken, many at once if many are wanted: each for itself costs more
 /// than its bytes.
@@ -40,25 +41,12 @@ pub(super) struct BatchDecoder {
     dictionaries: HashMap<i64, ArrayRef>,
     /// Of the batch before.
     plain: Option<Arc<PlainDecoder>>,
-    /// Bodies come from within the process: large ones are memory of their own, or as much of a receive buffer as the
-    /// coordinator keeps for them.
-    keeps_bodies: bool,
 }
 
 impl BatchDecoder {
     /// A decoder that hands out `schema` itself where the coordinator sends the same again after a reconnect.
-    pub(super) fn new(schema: Option<SchemaRef>, keeps_bodies: bool) -> Self {
-        Self { schema, dictionaries: HashMap::new(), plain: None, keeps_bodies }
-    }
-
-    /// The body in aligned memory: where it is, if it lies in shared memory or was handed over within the process. What came
-    /// by a connection is copied: it is not aligned, and a small batch would hold on to all that was received with it.
-    fn aligned(&self, body: &Body) -> Buffer {
-        let is_its_own = body.is_placed() || self.keeps_bodies && body.len() >= KEPT_BYTES_MIN;
-        match body.chunks() {
-            [all] if is_its_own && all.as_ptr().align_offset(ALIGNMENT) == 0 => Buffer::from(all.clone()),
-            _ => aligned_copy(body),
-        }
+    pub(super) fn new(schema: Option<SchemaRef>) -> Self {
+        Self { schema, dictionaries: HashMap::new(), plain: None }
     }
 
     /// Decodes one message, after the header guard has seen it: its lengths are the sender's claims.
@@ -70,7 +58,7 @@ impl BatchDecoder {
             && plain.is_for(header, body.len())
         {
             return caught(AssertUnwindSafe(|| {
-                plain.decode(&self.aligned(body), schema).map(Decoded::Batch).map_err(|error| error.to_string())
+                plain.decode(&aligned_body(body), schema).map(Decoded::Batch).map_err(|error| error.to_string())
             }));
         }
         let message = ipc::parse(header).map_err(|error| error.to_string())?;
@@ -102,7 +90,7 @@ impl BatchDecoder {
             MessageHeader::DictionaryBatch => {
                 let table = message.header_as_dictionary_batch().ok_or("a dictionary message without a dictionary")?;
                 let schema = self.schema.as_ref().ok_or("a dictionary before the schema")?;
-                read_dictionary(&self.aligned(body), table, schema, &mut self.dictionaries, &message.version())
+                read_dictionary(&aligned_body(body), table, schema, &mut self.dictionaries, &message.version())
                     .map_err(|error| error.to_string())?;
                 Ok(Decoded::Dictionary)
             }
@@ -111,9 +99,9 @@ impl BatchDecoder {
                 let schema = self.schema.clone().ok_or("a batch before the schema")?;
                 self.plain = PlainDecoder::new(header, body.len(), &table, &schema).map(Arc::new);
                 if let Some(plain) = &self.plain {
-                    return plain.decode(&self.aligned(body), &schema).map(Decoded::Batch).map_err(|error| error.to_string());
+                    return plain.decode(&aligned_body(body), &schema).map(Decoded::Batch).map_err(|error| error.to_string());
                 }
-                RecordBatchDecoder::try_new(&self.aligned(body), table, schema, &self.dictionaries, &message.version())
+                RecordBatchDecoder::try_new(&aligned_body(body), table, schema, &self.dictionaries, &message.version())
                     .and_then(RecordBatchDecoder::read_record_batch)
                     .map(Decoded::Batch)
                     .map_err(|error| error.to_string())
@@ -134,6 +122,15 @@ impl BatchDecoder {
 /// Arrow's decoder panics on some of what no guard finds.
 pub(super) fn caught<T>(decode: impl FnOnce() -> Result<T, String> + UnwindSafe) -> Result<T, String> {
     catch_unwind(decode).unwrap_or_else(|_| Err("the decoder panicked on it".to_owned()))
+}
+
+/// The body in aligned memory: where it is, unless it shares that with others or is not aligned.
+fn aligned_body(body: &Body) -> Buffer {
+    let is_its_own = body.is_placed() || body.len() >= OWN_BYTES_MIN;
+    match body.chunks() {
+        [all] if is_its_own && all.as_ptr().align_offset(ALIGNMENT) == 0 => Buffer::from(all.clone()),
+        _ => aligned_copy(body),
+    }
 }
 
 /// The body in memory aligned to 64 bytes, so that no array has to be copied again.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 
 use super::Error;
-use super::decode::{KEPT_BYTES_MIN, aligned_copy};
+use super::decode::{OWN_BYTES_MIN, aligned_copy};
 use super::shared::Lender;
 use super::watched::Watched;
 use super::window::{Entry, Next, Window};
@@ -71,7 +71,7 @@ impl PutBody {
         let header = &entry.batch.message.header;
         if is_lent {
             self.frames.push(&[], header, &metadata, &Body::new());
-        } else if self.is_within_process && body.len() >= KEPT_BYTES_MIN {
+        } else if self.is_within_process && body.len() >= OWN_BYTES_MIN {
             self.frames.push_head(&[], header, &metadata, body.len());
             self.body = Some(body.clone());
         } else {
@@ -108,7 +108,7 @@ impl HttpBody for PutBody {
             }
             let lane = self.lane;
             // Within the process a body that is handed over follows its head: it is the last of those that are taken.
-            let bytes_max = if self.is_within_process { KEPT_BYTES_MIN } else { TAKE_BYTES };
+            let bytes_max = if self.is_within_process { OWN_BYTES_MIN } else { TAKE_BYTES };
             let (next, partitions) = self.window.with(|window| (window.next_unsent(lane, bytes_max, context.waker()), window.partitions));
             self.partitions = partitions;
             match next {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_flight::Ticket;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use http_body_util::Full;
 
 use super::acks::Urgent;
 use super::call::{Answers, DO_GET};
-use super::decode::{BatchDecoder, Decoded};
+use super::decode::{BatchDecoder, Decoded, OWN_BYTES_MIN};
 use super::options::{Offsets, ReadStart};
 use super::prefetch::Prefetch;
 use super::ready::{Content, Origin, Ready};
@@ -167,13 +168,14 @@ impl Reader {
             Some(_) | None => None,
         };
         let request = tonic::body::Body::new(Full::new(frame_proto(&self.ticket(borrower.as_deref())?)));
-        let keeps_bodies = data.transport.is_process();
+        let is_process = data.transport.is_process();
         let mut connection = Connection {
             answers: Answers::open(connector, data.transport, DO_GET, request).await?,
             borrower,
             url: connector.url.clone(),
             frames: FrameReader::new(connector.options.message_bytes_max, Small::Shared),
-            decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone()), keeps_bodies),
+            decoder: BatchDecoder::new(self.prefetch.with(|prefetch| prefetch.schema.clone())),
+            is_process,
             pending: Vec::new(),
             pending_bytes: 0,
             prefetch: &self.prefetch,
@@ -202,6 +204,8 @@ struct Connection<'a> {
     url: Arc<str>,
     frames: FrameReader,
     decoder: BatchDecoder,
+    /// Bodies come from within the process, and are handed over as they are.
+    is_process: bool,
     /// Not yet in the prefetch: small batches go there together. Empty whenever this waits.
     pending: Vec<Ready>,
     pending_bytes: u64,
@@ -232,19 +236,42 @@ impl Connection<'_> {
             };
             let shared = metadata.as_ref().and_then(|metadata| metadata.shared);
             self.make_room(shared.map_or(head.body_len, |shared| shared.bytes)).await;
-            let mut body = loop {
-                if let Some(body) = self.frames.body()? {
-                    break body;
-                }
-                self.hand_over();
-                let chunk = self.answers.chunk().await?.ok_or_else(|| Error::protocol("the answer ended within a message"))?;
-                self.frames.push(chunk);
+            let mut body = match self.is_process || head.body_len < OWN_BYTES_MIN {
+                true => self.body().await?,
+                false => self.own_body(head.body_len).await?,
             };
             if let Some(shared) = shared {
                 body = self.borrow(&shared).await?;
             }
             self.take(&head, metadata, &body)?;
         }
+        Ok(())
+    }
+
+    async fn body(&mut self) -> Result<Body, Error> {
+        loop {
+            if let Some(body) = self.frames.body()? {
+                return Ok(body);
+            }
+            self.rest().await?;
+        }
+    }
+
+    /// The body in the aligned memory that its arrays will point to, each piece copied there as it comes: once the last is
+    /// there, the first ones have left the processor's cache.
+    async fn own_body(&mut self, len: u64) -> Result<Body, Error> {
+        let mut own = MutableBuffer::with_capacity(usize::try_from(len).unwrap_or(usize::MAX));
+        while !self.frames.body_pieces(|piece| own.extend_from_slice(piece))? {
+            self.rest().await?;
+        }
+        Ok(Body::from(Bytes::from_owner(Buffer::from(own))))
+    }
+
+    /// Receives more of a message that has begun.
+    async fn rest(&mut self) -> Result<(), Error> {
+        self.hand_over();
+        let chunk = self.answers.chunk().await?.ok_or_else(|| Error::protocol("the answer ended within a message"))?;
+        self.frames.push(chunk);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, DictionaryArray, Int64Array, ListArray, NullArray, 
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow_flight::FlightData;
 use bowstring::wire::dictionary::DictionarySet;
+use bowstring::wire::error::WireError;
 use bowstring::wire::frame::{FlightHead, FrameReader, FrameWriter, Small};
 use bowstring::wire::ipc::{Body, Kind, Message, inspect};
 use bowstring::wire::schema::StreamSchema;
@@ -41,12 +42,23 @@ fn frame() -> impl Strategy<Value = Frame> {
 
 /// Reads everything, given in chunks of these sizes, one after the other and again.
 fn read_back(sent: &[Bytes], sizes: &[usize]) -> Vec<Frame> {
-    let [copied, shared] = [Small::Copied, Small::Shared].map(|small| read_back_with(small, sent, sizes));
+    let [copied, shared] = [Small::Copied, Small::Shared].map(|small| read_back_with(small, sent, sizes, FrameReader::body));
     assert!(copied == shared, "what becomes of small messages does not show");
+    let mut pieces = Vec::new();
+    let put_together = |reader: &mut FrameReader| {
+        let is_whole = reader.body_pieces(|piece| pieces.extend_from_slice(piece))?;
+        Ok(is_whole.then(|| Body::from(Bytes::from(std::mem::take(&mut pieces)))))
+    };
+    assert!(read_back_with(Small::Copied, sent, sizes, put_together) == copied, "nor does how the body is taken");
     copied
 }
 
-fn read_back_with(small: Small, sent: &[Bytes], sizes: &[usize]) -> Vec<Frame> {
+fn read_back_with(
+    small: Small,
+    sent: &[Bytes],
+    sizes: &[usize],
+    mut body: impl FnMut(&mut FrameReader) -> Result<Option<Body>, WireError>,
+) -> Vec<Frame> {
     let mut left: Bytes = sent.concat().into();
     let (mut reader, mut read, mut head) = (FrameReader::new(1 << 30, small), Vec::new(), None::<FlightHead>);
     for size in sizes.iter().cycle() {
@@ -61,7 +73,7 @@ fn read_back_with(small: Small, sent: &[Bytes], sizes: &[usize]) -> Vec<Frame> {
             if head.is_none() {
                 break;
             }
-            let Some(body) = reader.body().expect("well framed") else { break };
+            let Some(body) = body(&mut reader).expect("well framed") else { break };
             let FlightHead { descriptor, header, metadata, body_len } = head.take().expect("asked above");
             assert_eq!(body_len, body.len());
             read.push(Frame { descriptor, header, metadata, body: body.contiguous() });

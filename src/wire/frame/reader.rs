@@ -150,6 +150,23 @@ impl FrameReader {
         Ok(Some(self.take(len)))
     }
 
+    /// Takes what is there of the last head's body, piece by piece, and says whether that was the end of it; if not, push
+    /// more and go on. In place of [`body`](Self::body), for who puts the pieces where they belong as they come.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] without a head before.
+    pub fn body_pieces(&mut self, mut take: impl FnMut(&[u8])) -> Result<bool, WireError> {
+        let State::Body { len, early } = self.state else { return Err(WireError::malformed("a body was asked for before its head")) };
+        let left = if early {
+            std::mem::take(&mut self.early_body).chunks().iter().for_each(|chunk| take(chunk));
+            0
+        } else {
+            self.rope.take_pieces(len, take)
+        };
+        self.state = if left == 0 { State::Prefix } else { State::Body { len: left, early: false } };
+        Ok(left == 0)
+    }
+
     fn field(&mut self, left: usize) -> Result<Field, WireError> {
         let mut bytes = [0; FIELD_HEAD_MAX];
         let there = self.rope.peek(&mut bytes).min(left);

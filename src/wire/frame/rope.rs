@@ -128,22 +128,21 @@ impl Rope {
     /// Takes the first `len` bytes, which are there, as memory of their own: it holds nothing of the chunks.
     pub(super) fn take_copy(&mut self, len: usize) -> Bytes {
         let mut copy = BytesMut::with_capacity(len);
-        let mut left = len;
-        while left > 0 {
-            let Some(front) = self.chunks.front_mut() else { break };
-            let step = front.bytes.len().min(left);
-            copy.extend_from_slice(&front.bytes[..step]);
-            left -= step;
-            self.skip(step);
-        }
+        self.take_pieces(len, |piece| copy.extend_from_slice(piece));
         copy.freeze()
     }
 
     pub(super) fn skip(&mut self, len: usize) {
+        self.take_pieces(len, |_| {});
+    }
+
+    /// Takes the first `len` bytes, or what there is of them, piece by piece; how many are not there yet.
+    pub(super) fn take_pieces(&mut self, len: usize, mut take: impl FnMut(&[u8])) -> usize {
         let mut left = len;
         while left > 0 {
             let Some(front) = self.chunks.front_mut() else { break };
             let step = front.bytes.len().min(left);
+            take(&front.bytes[..step]);
             front.bytes.advance(step);
             left -= step;
             if front.bytes.is_empty() {
@@ -151,6 +150,7 @@ impl Rope {
             }
         }
         self.len -= len - left;
+        left
     }
 }
 
