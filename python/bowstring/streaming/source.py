@@ -241,7 +241,7 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
 
 def _exit_once(*_: object) -> None:
-    """Where a query fails Spark sends SIGTERM twice, and the second one would end stop() before it has said anything."""
+    """Where a query fails Spark sends SIGTERM twice, and the second would end stop() before it has said anything."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit()
 
