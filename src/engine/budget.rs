@@ -9,15 +9,20 @@ pub enum Place {
     Memory,
     /// In the spool, counted against `max_spool_bytes`.
     Spool,
+    /// In the log of a durable stream, counted against `max_disk_bytes`; and in memory, counted against
+    /// `max_buffered_bytes`, until it is written there.
+    Log,
 }
 
-/// Batches and bytes, memory and spool apart.
+/// Batches and bytes, each place apart.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
     pub(super) memory_batches: u64,
     pub(super) memory_bytes: u64,
     pub(super) spool_batches: u64,
     pub(super) spool_bytes: u64,
+    pub(super) log_batches: u64,
+    pub(super) log_bytes: u64,
 }
 
 impl Usage {
@@ -39,6 +44,8 @@ impl Usage {
         self.memory_bytes += other.memory_bytes;
         self.spool_batches += other.spool_batches;
         self.spool_bytes += other.spool_bytes;
+        self.log_batches += other.log_batches;
+        self.log_bytes += other.log_bytes;
         self
     }
 
@@ -46,6 +53,7 @@ impl Usage {
         match place {
             Place::Memory => (&mut self.memory_batches, &mut self.memory_bytes),
             Place::Spool => (&mut self.spool_batches, &mut self.spool_bytes),
+            Place::Log => (&mut self.log_batches, &mut self.log_bytes),
         }
     }
 }
@@ -54,7 +62,8 @@ impl Usage {
 /// still on its way in cannot overshoot a limit.
 ///
 /// Invariant: `memory_batches <= max_buffered_batches`, `memory_bytes <= max_buffered_bytes`,
-/// `spool_bytes <= max_spool_bytes`, always.
+/// `spool_bytes <= max_spool_bytes`, always. Of a durable stream `log_bytes <= max_disk_bytes`, but for one that was restored
+/// with more, and `memory_bytes`, of what is not written yet, as ever.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     limits: Limits,
@@ -71,12 +80,15 @@ impl Budget {
     }
 
     /// Refuses a batch that could never fit, so that nobody waits for what cannot come.
-    pub(super) fn check_size(&self, bytes: u64) -> Result<(), Error> {
+    pub(super) fn check_size(&self, bytes: u64, is_durable: bool) -> Result<(), Error> {
+        if is_durable && bytes > self.limits.max_disk_bytes {
+            return Err(self.disk_full(bytes));
+        }
         let limit = self.limits.max_buffered_bytes;
         if bytes > limit {
             return Err(Error::BatchTooLarge { bytes, limit });
         }
-        if self.limits.max_buffered_batches == 0 {
+        if self.limits.max_buffered_batches == 0 && !is_durable {
             return Err(self.full(bytes));
         }
         Ok(())
@@ -96,14 +108,45 @@ impl Budget {
                     && below(used.memory_bytes - gone.memory_bytes, limits.max_buffered_bytes)
             }
             Place::Spool => below(used.spool_bytes - gone.spool_bytes, limits.max_spool_bytes),
+            Place::Log => below(used.log_bytes - gone.log_bytes, limits.max_disk_bytes),
         }
     }
 
+    /// Whether memory has room for a batch on its way to the log. Their number is not limited: they leave by themselves.
+    pub(super) fn fits_unwritten(&self, bytes: u64) -> bool {
+        self.used.memory_bytes.checked_add(bytes).is_some_and(|sum| sum <= self.limits.max_buffered_bytes)
+    }
+
+    /// What a restart has found, whether it fits or not.
+    pub(super) fn restore(&mut self, used: &Usage) {
+        self.used = self.used.with(used);
+    }
+
+    /// Batches have been written to the log.
+    pub(super) fn written(&mut self, batches: u64, bytes: u64) {
+        // Of a stream that was deleted meanwhile nothing is charged any more.
+        self.used.memory_batches = self.used.memory_batches.saturating_sub(batches);
+        self.used.memory_bytes = self.used.memory_bytes.saturating_sub(bytes);
+    }
+
+    /// Charges a reservation, or a batch that is to come into its room.
     pub(super) fn charge(&mut self, place: Place, bytes: u64) {
         debug_assert!(self.fits(place, bytes), "whoever charges has asked whether it fits");
         self.used.add(place, bytes);
+        if place == Place::Log {
+            self.used.add(Place::Memory, bytes);
+        }
     }
 
+    /// Gives back what was reserved.
+    pub(super) fn unreserve(&mut self, place: Place, bytes: u64) {
+        self.used.sub(place, bytes);
+        if place == Place::Log {
+            self.used.sub(Place::Memory, bytes);
+        }
+    }
+
+    /// A batch is dropped.
     pub(super) fn release(&mut self, place: Place, bytes: u64) {
         self.used.sub(place, bytes);
     }
@@ -111,6 +154,10 @@ impl Budget {
     pub(super) fn full(&self, bytes: u64) -> Error {
         let Usage { memory_batches, memory_bytes, .. } = self.used;
         Error::BufferFull { bytes, buffered_batches: memory_batches, buffered_bytes: memory_bytes, limits: self.limits }
+    }
+
+    pub(super) fn disk_full(&self, bytes: u64) -> Error {
+        Error::DiskFull { bytes, logged_bytes: self.used.log_bytes, limit: self.limits.max_disk_bytes }
     }
 
     pub(super) fn spool_full(&self, bytes: u64) -> Error {
@@ -123,7 +170,7 @@ mod tests {
     use super::*;
 
     fn budget() -> Budget {
-        Budget::new(Limits { max_buffered_batches: 2, max_buffered_bytes: 10, max_spool_bytes: 10 })
+        Budget::new(Limits { max_buffered_batches: 2, max_buffered_bytes: 10, max_spool_bytes: 10, max_disk_bytes: 10 })
     }
 
     /// What is charged already, a batch, and whether it fits: both sides of every limit.
@@ -177,13 +224,16 @@ mod tests {
 
     #[test]
     fn a_batch_larger_than_the_limit_is_refused_and_one_of_the_limit_is_not() {
-        assert!(budget().check_size(10).is_ok());
-        assert_eq!(budget().check_size(11), Err(Error::BatchTooLarge { bytes: 11, limit: 10 }));
+        assert!(budget().check_size(10, false).is_ok());
+        assert_eq!(budget().check_size(11, false), Err(Error::BatchTooLarge { bytes: 11, limit: 10 }));
     }
 
     #[test]
     fn a_buffer_of_no_batches_refuses_everything() {
-        let limits = Limits { max_buffered_batches: 0, max_buffered_bytes: 10, max_spool_bytes: 10 };
-        assert_eq!(Budget::new(limits).check_size(0), Err(Error::BufferFull { bytes: 0, buffered_batches: 0, buffered_bytes: 0, limits }));
+        let limits = Limits { max_buffered_batches: 0, max_buffered_bytes: 10, max_spool_bytes: 10, max_disk_bytes: 10 };
+        assert_eq!(
+            Budget::new(limits).check_size(0, false),
+            Err(Error::BufferFull { bytes: 0, buffered_batches: 0, buffered_bytes: 0, limits })
+        );
     }
 }

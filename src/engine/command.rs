@@ -151,6 +151,15 @@ pub enum Command<D> {
     },
     /// Time has passed: producers' leases may have run out.
     Tick,
+    /// Of a durable stream: its log has written so many batches, and what is durable becomes visible.
+    Settle {
+        /// Batches written since the last time.
+        batches: u64,
+        /// Their bytes, as they were appended.
+        bytes: u64,
+        /// Per partition, the offset before which all is durable.
+        durable: Vec<(PartitionId, Offset)>,
+    },
 }
 
 /// A command's own answer.
@@ -174,13 +183,28 @@ pub enum Outcome {
     Waiting,
     /// The batch is stored (and, for a writer, staged).
     Appended {
-        /// Its offset if it is visible now; none if it is staged, or was a resend of a stored one.
+        /// Its offset if it has one now; none if it is staged, or was a resend of a stored one.
         offset: Option<Offset>,
+        /// Whether it was a resend of a stored one, so that nothing has changed.
+        again: bool,
     },
     /// The writer's receipt.
     Receipt(Receipt),
     /// The epoch's state after the command.
     Epoch(EpochState),
+}
+
+/// A part of a durable stream that a restart has to find as it was.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Its options, schema or state.
+    Stream,
+    /// What a partition has, or where it begins.
+    Partition(PartitionId),
+    /// A subscription's cursors, or whether there is one.
+    Subscription(SubscriptionName),
+    /// A producer's run, epoch, ordinal or lease, or whether it is remembered.
+    Producer(ProducerId),
 }
 
 /// What a command brings about. The caller wakes whoever is named.
@@ -198,6 +222,8 @@ pub struct Effects {
     pub changed: bool,
     /// Handles that the stream no longer holds were dropped: how many batches.
     pub dropped_batches: u64,
+    /// What has changed of a durable stream; a part may come twice. Nothing of what is only in memory.
+    pub touched: Vec<Part>,
 }
 
 impl Default for Effects {
@@ -210,6 +236,7 @@ impl Default for Effects {
             visible: Vec::new(),
             changed: false,
             dropped_batches: 0,
+            touched: Vec::new(),
         }
     }
 }
@@ -223,5 +250,6 @@ impl Effects {
         self.visible.clear();
         self.changed = false;
         self.dropped_batches = 0;
+        self.touched.clear();
     }
 }

@@ -95,7 +95,7 @@ codes! {
     BatchTooLarge = 11, "batch_too_large", Never, No;
     /// The buffer is full and the stream's policy is to refuse.
     BufferFull = 12, "buffer_full", After, No;
-    /// The spool is full: the open epoch is larger than memory and spool together.
+    /// The spool is full: the open epoch is larger than memory and spool, or a durable stream's log, together.
     SpoolFull = 13, "spool_full", Never, No;
     /// A deadline passed while waiting.
     Timeout = 14, "timeout", After, No;
@@ -196,6 +196,18 @@ pub enum Error {
         /// Bytes spooled.
         spooled_bytes: u64,
         /// The stream's spool limit.
+        limit: u64,
+    },
+    /// [`Code::SpoolFull`] of a durable stream: nothing in its log waits for consumers.
+    #[error(
+        "no room on disk for {bytes} bytes: {logged_bytes} of {limit} bytes (max_disk_bytes) are used; make epochs smaller, raise max_disk_bytes, or let consumers ack first"
+    )]
+    DiskFull {
+        /// Bytes asked for.
+        bytes: u64,
+        /// Bytes in the stream's log.
+        logged_bytes: u64,
+        /// The stream's limit.
         limit: u64,
     },
     /// See [`Code::Fenced`].
@@ -337,7 +349,7 @@ impl Error {
             Error::StreamFailed { .. } => Code::StreamFailed,
             Error::BatchTooLarge { .. } => Code::BatchTooLarge,
             Error::BufferFull { .. } => Code::BufferFull,
-            Error::SpoolFull { .. } => Code::SpoolFull,
+            Error::SpoolFull { .. } | Error::DiskFull { .. } => Code::SpoolFull,
             Error::Fenced { .. } | Error::AppenderSuperseded { .. } => Code::Fenced,
             Error::EpochCommitted { .. } => Code::EpochCommitted,
             Error::EpochNotOpen { .. } => Code::EpochNotOpen,

@@ -11,11 +11,14 @@ pub struct Limits {
     /// Bytes of batches in the spool: what of an open epoch, or of data that Spark has planned but not
     /// committed, does not fit in memory. Default 16 GiB: a Spark micro-batch of 300 million rows of 50 bytes.
     pub max_spool_bytes: u64,
+    /// Bytes of batches in the log of a durable stream, staged ones too. Default 64 GiB: what a day of 1 MB/s needs, and
+    /// most disks have.
+    pub max_disk_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_buffered_batches: 64, max_buffered_bytes: 2 << 30, max_spool_bytes: 16 << 30 }
+        Self { max_buffered_batches: 64, max_buffered_bytes: 2 << 30, max_spool_bytes: 16 << 30, max_disk_bytes: 64 << 30 }
     }
 }
 

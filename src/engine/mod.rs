@@ -16,6 +16,7 @@ mod error;
 mod id;
 mod limits;
 mod partition;
+mod snapshot;
 mod stream;
 mod subscription;
 mod view;
@@ -23,12 +24,13 @@ mod view;
 pub use appender::AppenderKind;
 pub use batch::{Batch, BatchFacts};
 pub use budget::Place;
-pub use command::{Command, Effects, Outcome, Start};
+pub use command::{Command, Effects, Outcome, Part, Start};
 pub use epoch::{EpochState, Receipt};
 pub use error::{Code, Error, Retry, StoredState};
 pub use id::{
     AppenderId, Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task, Timestamp,
 };
 pub use limits::{FullPolicy, Limits, StreamOptions, Visibility};
+pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use stream::{Stream, StreamState};
 pub use view::{EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

@@ -1,16 +1,18 @@
-//! A partition: an ordered log of visible batches.
+//! A partition: an ordered log of batches.
 
 use std::collections::VecDeque;
 
 use super::budget::{Place, Usage};
 use super::{Batch, BatchFacts, Error, Offset, PartitionId};
 
-/// Visible batches `[start, end)` and running totals.
+/// Batches `[start, end)`, visible but for the newest of a durable stream, and running totals.
 #[derive(Debug)]
 pub(super) struct Partition<D> {
     id: PartitionId,
     start: Offset,
     batches: VecDeque<Batch<D>>,
+    /// How many of them are not visible yet: the log of a durable stream still has to make them durable.
+    unsettled: u64,
     /// Invariant: what `batches` hold.
     used: Usage,
     /// Rows and bytes ever appended. They saturate: a batch of nulls may claim any number of rows.
@@ -20,7 +22,15 @@ pub(super) struct Partition<D> {
 
 impl<D> Partition<D> {
     pub(super) fn new(id: PartitionId) -> Self {
-        Self { id, start: Offset(0), batches: VecDeque::new(), used: Usage::default(), rows_total: 0, bytes_total: 0 }
+        Self { id, start: Offset(0), batches: VecDeque::new(), unsettled: 0, used: Usage::default(), rows_total: 0, bytes_total: 0 }
+    }
+
+    /// An empty partition begins here, with so much before it.
+    pub(super) fn begin(&mut self, start: Offset, rows_before: u64, bytes_before: u64) {
+        debug_assert!(self.batches.is_empty(), "it has not begun yet");
+        self.start = start;
+        self.rows_total = rows_before;
+        self.bytes_total = bytes_before;
     }
 
     /// The earliest offset that is kept.
@@ -28,9 +38,27 @@ impl<D> Partition<D> {
         self.start
     }
 
-    /// One past the last visible offset.
+    /// One past the last offset.
     pub(super) fn end(&self) -> Offset {
         self.start.plus(self.batches.len() as u64)
+    }
+
+    /// One past the last visible offset.
+    pub(super) fn visible_end(&self) -> Offset {
+        self.start.plus(self.batches.len() as u64 - self.unsettled)
+    }
+
+    /// The newest batch is not visible before [`settle`](Self::settle).
+    pub(super) fn hide_newest(&mut self) {
+        self.unsettled += 1;
+    }
+
+    /// All before `offset` is visible; whether that is news.
+    pub(super) fn settle(&mut self, offset: Offset) -> bool {
+        let left = self.end().0.saturating_sub(offset.0);
+        let is_news = left < self.unsettled;
+        self.unsettled = self.unsettled.min(left);
+        is_news
     }
 
     pub(super) fn used(&self) -> &Usage {
@@ -47,8 +75,9 @@ impl<D> Partition<D> {
         offset
     }
 
+    /// The oldest batch, if it is visible.
     pub(super) fn oldest(&self) -> Option<&Batch<D>> {
-        self.batches.front()
+        self.batches.front().filter(|_| self.start < self.visible_end())
     }
 
     pub(super) fn pop_oldest(&mut self) -> Option<Batch<D>> {
@@ -58,14 +87,20 @@ impl<D> Partition<D> {
         Some(batch)
     }
 
+    /// The visible batch at an offset.
     pub(super) fn get(&self, offset: Offset) -> Option<&Batch<D>> {
+        self.find(offset).filter(|_| offset < self.visible_end())
+    }
+
+    /// The batch at an offset, visible or not.
+    pub(super) fn find(&self, offset: Offset) -> Option<&Batch<D>> {
         let index = offset.0.checked_sub(self.start.0)?;
         self.batches.get(usize::try_from(index).ok()?)
     }
 
     /// Rows and bytes appended before `offset`; an offset no longer kept counts as the start.
     pub(super) fn totals_before(&self, offset: Offset) -> (u64, u64) {
-        match self.get(offset.max(self.start)) {
+        match self.find(offset.max(self.start)) {
             Some(batch) => (batch.rows_before, batch.bytes_before),
             None => (self.rows_total, self.bytes_total),
         }
@@ -73,7 +108,7 @@ impl<D> Partition<D> {
 
     /// Refuses an offset beyond the end.
     pub(super) fn check_not_ahead(&self, offset: Offset) -> Result<(), Error> {
-        let end = self.end();
+        let end = self.visible_end();
         if offset > end {
             return Err(Error::OffsetAhead { partition: self.id, offset, end });
         }

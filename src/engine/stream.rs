@@ -5,7 +5,9 @@ mod appenders;
 mod cursors;
 mod describe;
 mod epochs;
+mod restore;
 mod room;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use super::limits::PARTITIONS_MAX;
 use super::partition::Partition;
 use super::subscription::Subscription;
 use super::{
-    AppenderId, Batch, Command, Effects, Error, Offset, Outcome, PartitionId, ProducerId, StreamId, StreamName, StreamOptions,
+    AppenderId, Batch, Command, Effects, Error, Offset, Outcome, Part, PartitionId, ProducerId, StreamId, StreamName, StreamOptions,
     SubscriptionName, Timestamp,
 };
 
@@ -44,6 +46,8 @@ pub struct Stream<D> {
     name: StreamName,
     id: StreamId,
     options: StreamOptions,
+    /// Whether its batches go to a log, and are visible once they are durable there.
+    is_durable: bool,
     schema: Option<Arc<[u8]>>,
     state: StreamState,
     partitions: Vec<Partition<D>>,
@@ -91,6 +95,7 @@ impl<D: Clone> Stream<D> {
             passing: 0,
             budget: Budget::new(options.limits),
             options,
+            is_durable: false,
             next_appender: 0,
             next_turn: 0,
             next_age: 0,
@@ -98,6 +103,15 @@ impl<D: Clone> Stream<D> {
             epochs_aborted: 0,
             epochs_replayed: 0,
         })
+    }
+
+    /// The same for a stream whose batches go to a log: they are charged against `max_disk_bytes`, and visible once
+    /// [`Command::Settle`] says that they are durable.
+    ///
+    /// # Errors
+    /// [`Error::PartitionCount`].
+    pub fn durable(name: StreamName, id: StreamId, options: StreamOptions) -> Result<Self, Error> {
+        Ok(Self { is_durable: true, ..Self::new(name, id, options)? })
     }
 
     /// Changes the stream. The effects count even where the command itself is refused: a refused append,
@@ -135,11 +149,12 @@ impl<D: Clone> Stream<D> {
             Command::Subscribe { subscription, start } => self.subscribe(subscription, start, now, effects),
             Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, effects),
             Command::Ack { subscription, offsets } => self.ack(&subscription, &offsets, effects),
-            Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets),
+            Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets, effects),
             Command::Seek { subscription, offsets } => self.seek(&subscription, &offsets, effects),
             Command::Complete => self.end(StreamState::Completed, effects),
             Command::Fail { reason } => self.end(StreamState::Failed { reason }, effects),
             Command::Tick => Ok(self.expire_producers(now, effects)),
+            Command::Settle { batches, bytes, durable } => self.settle(batches, bytes, &durable, effects),
         }
     }
 
@@ -153,6 +168,12 @@ impl<D: Clone> Stream<D> {
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// Whether its batches go to a log.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.is_durable
     }
 
     /// Its options.
@@ -185,7 +206,7 @@ impl<D: Clone> Stream<D> {
     /// [`Error::PartitionOutOfRange`].
     pub fn range(&self, partition: PartitionId) -> Result<(Offset, Offset), Error> {
         let partition = self.partition(partition)?;
-        Ok((partition.start(), partition.end()))
+        Ok((partition.start(), partition.visible_end()))
     }
 
     /// Visible batches from `from` on, in order: at most `batches_max` of them, and of at most `bytes_max`
@@ -228,6 +249,13 @@ impl<D: Clone> Stream<D> {
         self.subscriptions.get(name).ok_or_else(|| Error::SubscriptionNotFound { subscription: name.clone() })
     }
 
+    /// Takes note of what a restart has to find as it is now.
+    fn touch(&self, part: Part, effects: &mut Effects) {
+        if self.is_durable {
+            effects.touched.push(part);
+        }
+    }
+
     fn check_open(&self) -> Result<(), Error> {
         match &self.state {
             StreamState::Open => Ok(()),
@@ -241,6 +269,7 @@ impl<D: Clone> Stream<D> {
         if self.schema.is_none() {
             self.schema = Some(schema);
             effects.changed = true;
+            self.touch(Part::Stream, effects);
         }
         Ok(Outcome::Done)
     }
@@ -254,6 +283,7 @@ impl<D: Clone> Stream<D> {
         self.check_open()?;
         self.state = state;
         effects.changed = true;
+        self.touch(Part::Stream, effects);
         let epochs: Vec<_> = self.producers.values_mut().flat_map(|producer| std::mem::take(&mut producer.epochs)).collect();
         self.abort_epochs(epochs.into_iter().map(|(_, epoch)| epoch), effects);
         Ok(Outcome::Done)

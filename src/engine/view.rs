@@ -25,6 +25,10 @@ pub struct StreamView {
     pub spooled_batches: u64,
     /// Bytes in the spool.
     pub spooled_bytes: u64,
+    /// Batches in the log of a durable stream.
+    pub logged_batches: u64,
+    /// Bytes in the log.
+    pub logged_bytes: u64,
     /// Epochs committed, aborted and replayed since creation.
     pub epochs_committed: u64,
     /// See `epochs_committed`.

@@ -53,7 +53,7 @@ impl Flow {
         assert_eq!(self.apply(Command::Reserve { appender, bytes: 10 }), Outcome::Reserved { place: Place::Memory });
         let partition = PartitionId(u32::try_from(ordinal % u64::from(PARTITIONS)).expect("few"));
         let appended = self.apply(Command::Append { appender, ordinal, partition, rows: 1, bytes: 10, data: ordinal });
-        assert!(matches!(appended, Outcome::Appended { offset: Some(_) }), "{appended:?}");
+        assert!(matches!(appended, Outcome::Appended { offset: Some(_), .. }), "{appended:?}");
     }
 
     /// Both subscriptions ack all batches but the newest 1,000: as commands, which are made before what is measured.

@@ -71,11 +71,12 @@ fn the_operations_reach_what_the_properties_speak_of() {
 fn happenings(step: &Step) -> Vec<&'static str> {
     let Step { command, effects, before } = step;
     let mut names = match &effects.outcome {
-        Ok(Outcome::Appended { offset: Some(_) }) => vec!["appended visibly"],
-        Ok(Outcome::Appended { offset: None }) if is_resend(step) => vec!["resent"],
-        Ok(Outcome::Appended { offset: None }) => vec!["staged"],
+        Ok(Outcome::Appended { offset: Some(_), .. }) => vec!["appended visibly"],
+        Ok(Outcome::Appended { offset: None, .. }) if is_resend(step) => vec!["resent"],
+        Ok(Outcome::Appended { offset: None, .. }) => vec!["staged"],
         Ok(Outcome::Reserved { place: Place::Memory }) => vec!["in memory"],
         Ok(Outcome::Reserved { place: Place::Spool }) => vec!["in the spool"],
+        Ok(Outcome::Reserved { place: Place::Log }) => vec!["in the log"],
         Ok(Outcome::Waiting) => vec!["waiting"],
         Ok(Outcome::Receipt(_)) => vec!["receipt"],
         Ok(Outcome::Epoch(EpochState::Committed)) => committed(step),

@@ -39,6 +39,7 @@ every_error! {
     BatchTooLarge: refused(&mut story(), Command::Reserve { appender: AppenderId(0), bytes: 11 });
     BufferFull: buffer_full();
     SpoolFull: spool_full();
+    DiskFull: disk_full();
     Fenced: after(Command::OpenAppender { kind: direct("p", "newer") }, Command::Tick, reserve());
     AppenderSuperseded: after(Command::OpenAppender { kind: direct("p", "r") }, Command::Tick, reserve());
     EpochCommitted: after(open_writer(), commit(Vec::new()), open_writer());
@@ -107,6 +108,14 @@ fn ack(offset: u64) -> Command<u64> {
 fn partition_count() -> Error {
     let options = StreamOptions { partitions: 0, ..StreamOptions::default() };
     Stream::<u64>::new(name(), StreamId(0), options).expect_err("a stream has partitions")
+}
+
+fn disk_full() -> Error {
+    let mut options = StreamOptions::default();
+    options.limits.max_disk_bytes = 10;
+    let mut stream = Stream::<u64>::durable(name(), StreamId(0), options).expect("one partition");
+    assert!(stream.apply(Command::OpenAppender { kind: direct("p", "r") }, Timestamp(0)).outcome.is_ok());
+    stream.apply(Command::Reserve { appender: AppenderId(0), bytes: 11 }, Timestamp(0)).outcome.expect_err("it can never fit")
 }
 
 fn buffer_full() -> Error {

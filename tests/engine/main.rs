@@ -2,6 +2,7 @@
 
 mod allocations;
 mod coverage;
+mod durable;
 mod errors;
 mod limits;
 mod model;

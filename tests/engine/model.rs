@@ -161,6 +161,7 @@ impl Model {
             match place {
                 Place::Memory => (usage.memory_batches, usage.memory_bytes) = (usage.memory_batches + 1, usage.memory_bytes + bytes),
                 Place::Spool => (usage.spool_batches, usage.spool_bytes) = (usage.spool_batches + 1, usage.spool_bytes + bytes),
+                Place::Log => panic!("the model is of streams in memory"),
             }
         }
         usage
@@ -168,7 +169,7 @@ impl Model {
 
     /// Whether a batch of this size has to wait, by what the design says.
     pub(crate) fn must_wait(&self, bytes: u64) -> bool {
-        let Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes } = self.options.limits;
+        let Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes, .. } = self.options.limits;
         let usage = self.usage();
         let memory = usage.memory_batches < max_buffered_batches && usage.memory_bytes.saturating_add(bytes) <= max_buffered_bytes;
         let spool = usage.spool_bytes.saturating_add(bytes) <= max_spool_bytes;

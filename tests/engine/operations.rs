@@ -170,7 +170,7 @@ fn options_with(policy: BoxedStrategy<FullPolicy>) -> impl Strategy<Value = Stre
     (1_u32..4, 1_u64..6, 4_u64..40, spool, visibility, policy).prop_map(
         |(partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, visibility, full_policy)| StreamOptions {
             partitions,
-            limits: Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes },
+            limits: Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes, ..Limits::default() },
             visibility,
             full_policy,
         },

@@ -102,7 +102,7 @@ fn a_writer_that_has_its_receipt_takes_no_more_batches() {
     let mut story = Story::new(4, 10, 10);
     let finished = story.attempt(writer(0, 0, 0), 1);
     assert_eq!(story.reserve(finished, 1), reserved(Place::Memory), "a resend is still welcome");
-    assert_eq!(story.append(finished, 0, 1), Ok(Outcome::Appended { offset: None }));
+    assert_eq!(story.append(finished, 0, 1), Ok(Outcome::Appended { offset: None, again: true }));
     let again = story.open(writer(0, 0, 0));
     assert_eq!(story.reserve(again, 1), reserved(Place::Memory));
     let refused = story.append(again, 1, 1);

@@ -100,7 +100,10 @@ impl Story {
 }
 
 pub(crate) fn options(max_buffered_batches: u64, max_buffered_bytes: u64, max_spool_bytes: u64) -> StreamOptions {
-    StreamOptions { limits: Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes }, ..StreamOptions::default() }
+    StreamOptions {
+        limits: Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes, ..Limits::default() },
+        ..StreamOptions::default()
+    }
 }
 
 pub(crate) fn drop_oldest(max_buffered_batches: u64, max_buffered_bytes: u64, max_spool_bytes: u64) -> StreamOptions {

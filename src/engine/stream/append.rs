@@ -2,8 +2,9 @@
 
 use super::super::batch::StagedBatch;
 use super::super::epoch::Writer;
-use super::super::{AppenderId, AppenderKind, BatchFacts, Effects, Error, Offset, Outcome, PartitionId, Receipt, Timestamp};
+use super::super::{AppenderId, AppenderKind, BatchFacts, Effects, Error, Offset, Outcome, Part, PartitionId, Receipt, Timestamp};
 use super::Stream;
+use crate::zoo::{self, Bug};
 
 impl<D: Clone> Stream<D> {
     pub(super) fn append(
@@ -25,8 +26,8 @@ impl<D: Clone> Stream<D> {
         if ordinal > expected {
             return Err(Error::OrdinalGap { ordinal, expected });
         }
-        if ordinal < expected {
-            return Ok(Outcome::Appended { offset: None });
+        if !zoo::has(Bug::SentAgainStoredAgain) && (ordinal < expected || self.is_stored_ahead(&kind, ordinal, effects)) {
+            return Ok(Outcome::Appended { offset: None, again: true });
         }
         self.check_unfinished(&kind)?;
         let (place, _) = reserved.filter(|(_, room)| bytes <= *room).ok_or(not_ready)?;
@@ -36,7 +37,10 @@ impl<D: Clone> Stream<D> {
         }
         let facts = BatchFacts { rows, bytes, producer: kind.producer().clone(), epoch: kind.epoch(), appended_at: now };
         let offset = self.take_in(&kind, StagedBatch { partition, facts, data, place }, effects);
-        Ok(Outcome::Appended { offset })
+        if let AppenderKind::Direct { producer, .. } = kind {
+            self.touch(Part::Producer(producer), effects);
+        }
+        Ok(Outcome::Appended { offset, again: false })
     }
 
     /// Counts a batch for its writer, if a writer sent it, and stages it or makes it visible.
@@ -51,12 +55,20 @@ impl<D: Clone> Stream<D> {
         None
     }
 
-    /// Makes a batch visible. It is charged already.
+    /// Makes a batch visible, or gives it its offset and leaves the rest to [`Command::Settle`](super::super::Command::Settle).
+    /// It is charged already.
     pub(super) fn show(&mut self, batch: StagedBatch<D>, effects: &mut Effects) -> Offset {
         let age = self.next_age;
         self.next_age += 1;
-        effects.visible.push(batch.partition);
-        self.partitions[batch.partition.index()].push(batch.facts, batch.data, batch.place, age)
+        let partition = &mut self.partitions[batch.partition.index()];
+        let offset = partition.push(batch.facts, batch.data, batch.place, age);
+        if self.is_durable && !zoo::has(Bug::VisibleAtOnce) {
+            partition.hide_newest();
+            self.touch(Part::Partition(batch.partition), effects);
+        } else {
+            effects.visible.push(batch.partition);
+        }
+        offset
     }
 
     /// The number of the batch that is to come next from this appender.
@@ -66,6 +78,18 @@ impl<D: Clone> Stream<D> {
             AppenderKind::Direct { producer, .. } => self.producers.get_mut(producer).map(|state| &mut state.direct_next_ordinal),
             AppenderKind::Writer { .. } => self.writer(kind).map(|writer| &mut writer.next_ordinal),
         }
+    }
+
+    /// Whether a crash has kept the batch of the ordinal that comes next. Then the one after it does.
+    fn is_stored_ahead(&mut self, kind: &AppenderKind, ordinal: u64, effects: &mut Effects) -> bool {
+        let AppenderKind::Direct { producer, .. } = kind else { return false };
+        let Some(state) = self.producers.get_mut(producer) else { return false };
+        let is_stored = state.direct_stored_ahead.remove(&ordinal);
+        if is_stored {
+            state.direct_next_ordinal = ordinal + 1;
+            self.touch(Part::Producer(producer.clone()), effects);
+        }
+        is_stored
     }
 
     fn writer(&mut self, kind: &AppenderKind) -> Option<&mut Writer<D>> {

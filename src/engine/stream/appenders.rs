@@ -3,7 +3,7 @@
 use super::super::appender::{Appender, Progress};
 use super::super::epoch::{Producer, Writer};
 use super::super::limits::{APPENDERS_MAX, PRODUCERS_MAX, WRITERS_MAX};
-use super::super::{AppenderId, AppenderKind, Attempt, Effects, Epoch, Error, Outcome, ProducerId, RunId, Task, Timestamp};
+use super::super::{AppenderId, AppenderKind, Attempt, Effects, Epoch, Error, Outcome, Part, ProducerId, RunId, Task, Timestamp};
 use super::Stream;
 
 impl<D: Clone> Stream<D> {
@@ -63,21 +63,27 @@ impl<D: Clone> Stream<D> {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<&mut Producer<D>, Error> {
-        if !self.producers.contains_key(producer) {
-            self.make_room_for_producer()?;
+        let is_new = !self.producers.contains_key(producer);
+        if is_new {
+            self.make_room_for_producer(effects)?;
             self.producers.insert(producer.clone(), Producer::new(run.clone(), now));
         }
         let state = self.producers.get_mut(producer).expect("inserted above if it was missing");
         let was_lost = state.lost;
+        let mut is_new_run = is_new;
         if let Some(former) = state.enter(producer, run, now)? {
+            is_new_run = true;
             effects.changed |= was_lost;
             self.abort_epochs(former.epochs.into_values(), effects);
             self.stop_appenders(former.direct, effects);
         }
+        if is_new_run {
+            self.touch(Part::Producer(producer.clone()), effects);
+        }
         Ok(self.producers.get_mut(producer).expect("looked up above"))
     }
 
-    fn make_room_for_producer(&mut self) -> Result<(), Error> {
+    fn make_room_for_producer(&mut self, effects: &mut Effects) -> Result<(), Error> {
         if self.producers.len() < PRODUCERS_MAX {
             return Ok(());
         }
@@ -86,6 +92,7 @@ impl<D: Clone> Stream<D> {
             return Err(Error::TooMany { what: "producers", limit: PRODUCERS_MAX });
         };
         self.producers.remove(&name);
+        self.touch(Part::Producer(name), effects);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ impl<D: Clone> Stream<D> {
     /// The whole stream as plain data.
     #[must_use]
     pub fn describe(&self, now: Timestamp) -> StreamView {
-        let Usage { memory_batches, memory_bytes, spool_batches, spool_bytes } = *self.budget.used();
+        let Usage { memory_batches, memory_bytes, spool_batches, spool_bytes, log_batches, log_bytes } = *self.budget.used();
         StreamView {
             name: self.name.clone(),
             id: self.id,
@@ -25,6 +25,8 @@ impl<D: Clone> Stream<D> {
             buffered_bytes: memory_bytes,
             spooled_batches: spool_batches,
             spooled_bytes: spool_bytes,
+            logged_batches: log_batches,
+            logged_bytes: log_bytes,
             epochs_committed: self.epochs_committed,
             epochs_aborted: self.epochs_aborted,
             epochs_replayed: self.epochs_replayed,
@@ -68,27 +70,29 @@ impl<D: Clone> Stream<D> {
 }
 
 fn partition_view<D>(id: PartitionId, partition: &Partition<D>) -> PartitionView {
+    let (rows_total, bytes_total) = partition.totals_before(partition.visible_end());
     PartitionView {
         partition: id,
         start: partition.start(),
-        end: partition.end(),
+        end: partition.visible_end(),
         buffered_batches: partition.used().memory_batches,
         buffered_bytes: partition.used().memory_bytes,
-        rows_total: partition.rows_total,
-        bytes_total: partition.bytes_total,
+        rows_total,
+        bytes_total,
     }
 }
 
 fn lag_view<D>(id: PartitionId, partition: &Partition<D>, cursor: &Cursor, now: Timestamp) -> SubscriptionPartitionView {
     let (rows, bytes) = partition.totals_before(cursor.acked);
+    let (visible_rows, visible_bytes) = partition.totals_before(partition.visible_end());
     SubscriptionPartitionView {
         partition: id,
         acked: cursor.acked,
         planned: cursor.planned,
         skipped: cursor.skipped,
-        lag_batches: partition.end().since(cursor.acked),
-        lag_rows: partition.rows_total - rows,
-        lag_bytes: partition.bytes_total - bytes,
+        lag_batches: partition.visible_end().since(cursor.acked),
+        lag_rows: visible_rows - rows,
+        lag_bytes: visible_bytes - bytes,
         lag_age: partition.get(cursor.acked).map(|batch| now.since(batch.facts.appended_at)).unwrap_or_default(),
     }
 }

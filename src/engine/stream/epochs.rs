@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::epoch::{OpenEpoch, Producer};
-use super::super::{Attempt, Effects, Epoch, EpochState, Error, Outcome, ProducerId, RunId, Task, Timestamp};
+use super::super::{Attempt, Effects, Epoch, EpochState, Error, Outcome, Part, ProducerId, RunId, Task, Timestamp};
 use super::Stream;
+use crate::zoo::{self, Bug};
 
 impl<D: Clone> Stream<D> {
     pub(super) fn open_epoch(
@@ -44,7 +45,9 @@ impl<D: Clone> Stream<D> {
         }
         open?;
         check_receipts(state, epoch, receipts)?;
-        state.committed = Some(epoch);
+        if !zoo::has(Bug::CommitForgotten) {
+            state.committed = Some(epoch);
+        }
         let mut ended = state.take_epochs_through(epoch);
         let committed = ended.remove(&epoch);
         self.abort_epochs(ended.into_values(), effects);
@@ -53,6 +56,7 @@ impl<D: Clone> Stream<D> {
             self.drop_epoch(committed, effects);
         }
         self.epochs_committed += 1;
+        self.touch(Part::Producer(producer.clone()), effects);
         Ok(Outcome::Epoch(EpochState::Committed))
     }
 
@@ -60,6 +64,9 @@ impl<D: Clone> Stream<D> {
     /// receipts came in. With `immediate` visibility nothing is staged: it is visible already.
     fn show_winners(&mut self, epoch: &mut OpenEpoch<D>, receipts: &[(Task, Attempt)], effects: &mut Effects) {
         let mut winners = receipts.to_vec();
+        if zoo::has(Bug::AllAttemptsCount) {
+            winners = epoch.writers.iter().filter(|(_, writer)| writer.finished).map(|(key, _)| *key).collect();
+        }
         winners.sort_unstable();
         for key in winners {
             let staged = epoch.writers.get_mut(&key).map(|writer| std::mem::take(&mut writer.staged));
@@ -115,9 +122,14 @@ impl<D: Clone> Stream<D> {
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         let state = self.enter_producer(producer, run, now, effects)?;
-        state.lease_until = (!lease.is_zero()).then(|| now.plus(lease));
+        let lease = (!lease.is_zero()).then_some(lease);
+        let was_leased = std::mem::replace(&mut state.lease, lease);
+        state.lease_until = lease.map(|lease| now.plus(lease));
         let was_lost = std::mem::replace(&mut state.lost, false);
         effects.changed |= was_lost;
+        if was_leased != lease {
+            self.touch(Part::Producer(producer.clone()), effects);
+        }
         Ok(Outcome::Done)
     }
 

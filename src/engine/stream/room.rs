@@ -12,7 +12,7 @@ impl<D: Clone> Stream<D> {
         self.release_room(id);
         // Whoever waits goes first into what was given back, so that this answer is the last word on the caller.
         self.serve_waiting(effects);
-        self.budget.check_size(bytes)?;
+        self.budget.check_size(bytes, self.is_durable)?;
         let placed = if self.waiting.is_empty() { self.try_place(bytes, effects)? } else { None };
         if let Some(place) = placed {
             self.hold_room(id, place, bytes);
@@ -33,6 +33,9 @@ impl<D: Clone> Stream<D> {
     /// could last for ever, so the batch is spooled. If the spool is full too, all that is worth waiting for is
     /// a reservation of somebody else, whose batch consumers will see as soon as it is there.
     fn try_place(&mut self, bytes: u64, effects: &mut Effects) -> Result<Option<Place>, Error> {
+        if self.is_durable {
+            return self.try_place_in_log(bytes, effects);
+        }
         if self.budget.fits(Place::Memory, bytes) {
             return Ok(Some(Place::Memory));
         }
@@ -42,7 +45,7 @@ impl<D: Clone> Stream<D> {
                 FullPolicy::Wait => return Ok(None),
                 FullPolicy::Reject => return Err(self.budget.full(bytes)),
                 FullPolicy::DropOldest => {
-                    if let Some(place) = self.drop_for_room(bytes, effects) {
+                    if let Some(place) = self.drop_for_room(&[Place::Memory, Place::Spool], bytes, effects) {
                         return Ok(Some(place));
                     }
                 }
@@ -58,12 +61,36 @@ impl<D: Clone> Stream<D> {
         }
     }
 
+    /// The same for a durable stream: what is not yet written leaves memory by itself, what is in the log when consumers ack
+    /// it. An open epoch that fills the log is refused at once, since nobody but itself could make room.
+    fn try_place_in_log(&mut self, bytes: u64, effects: &mut Effects) -> Result<Option<Place>, Error> {
+        let policy = self.options.full_policy;
+        if !self.budget.fits_unwritten(bytes) {
+            return if policy == FullPolicy::Reject { Err(self.budget.full(bytes)) } else { Ok(None) };
+        }
+        if self.budget.fits(Place::Log, bytes) {
+            return Ok(Some(Place::Log));
+        }
+        let holds_back = self.holds_back_producers();
+        match policy {
+            _ if !holds_back && self.passing == 0 => Err(self.budget.disk_full(bytes)),
+            FullPolicy::Wait => Ok(None),
+            FullPolicy::DropOldest if holds_back => match self.drop_for_room(&[Place::Log], bytes, effects) {
+                None if self.passing == 0 => Err(self.budget.disk_full(bytes)),
+                None => Err(self.budget.full(bytes)),
+                // What is still to become visible cannot be dropped yet.
+                Some(place) => Ok(Some(place).filter(|place| self.budget.fits(*place, bytes))),
+            },
+            FullPolicy::Reject | FullPolicy::DropOldest => Err(self.budget.full(bytes)),
+        }
+    }
+
     /// Drops the oldest visible batches until one of this size fits. None, and nothing is dropped, if open
     /// epochs and reservations hold so much that it would not fit even then.
-    fn drop_for_room(&mut self, bytes: u64, effects: &mut Effects) -> Option<Place> {
+    fn drop_for_room(&mut self, places: &[Place], bytes: u64, effects: &mut Effects) -> Option<Place> {
         let visible = self.partitions.iter().fold(Usage::default(), |sum, partition| sum.with(partition.used()));
         let fits = |place: &Place| self.budget.fits_without(&visible, *place, bytes);
-        let place = [Place::Memory, Place::Spool].into_iter().find(fits)?;
+        let place = places.iter().copied().find(fits)?;
         while !self.budget.fits(place, bytes) && self.drop_oldest(effects) {}
         Some(place)
     }
@@ -83,7 +110,7 @@ impl<D: Clone> Stream<D> {
                 None
             }
             Progress::Reserved { place, bytes } => {
-                self.budget.release(place, bytes);
+                self.budget.unreserve(place, bytes);
                 self.passing -= usize::from(self.appends_visibly(id));
                 Some((place, bytes))
             }

@@ -123,7 +123,7 @@ proptest! {
             // Anonymous appenders have names of their own, direct ones are told apart by run.
             if stored.insert((format!("{kind:?}"), *ordinal), *data).is_some() {
                 assert!(world.model.logs.iter().flat_map(|log| &log.batches).all(|batch| batch.data != *data));
-                assert_eq!(step.effects.outcome, Ok(Outcome::Appended { offset: None }));
+                assert_eq!(step.effects.outcome, Ok(Outcome::Appended { offset: None, again: true }));
             }
         });
     }

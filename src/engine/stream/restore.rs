@@ -1,0 +1,106 @@
+//! A durable stream before and after a restart.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
+use super::super::budget::{Place, Usage};
+use super::super::epoch::Producer;
+use super::super::snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
+use super::super::subscription::{Cursor, Subscription};
+use super::super::{BatchFacts, Error, PartitionId, ProducerId, StreamId, StreamName, SubscriptionName, Timestamp};
+use super::Stream;
+use crate::zoo::{self, Bug};
+
+/// What is left of a partition's batches.
+type Batches<D> = Peekable<IntoIter<(BatchFacts, D)>>;
+
+impl<D: Clone> Stream<D> {
+    /// The stream that a restart has found. All of its batches are durable and visible.
+    ///
+    /// # Errors
+    /// [`Error::PartitionCount`].
+    pub fn restore(name: StreamName, id: StreamId, snapshot: StreamSnapshot<D>, now: Timestamp) -> Result<Self, Error> {
+        let StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers } = snapshot;
+        let mut stream = Self { schema, state, ..Self::durable(name, id, options)? };
+        (stream.epochs_committed, stream.epochs_aborted, stream.epochs_replayed) = (epochs.committed, epochs.aborted, epochs.replayed);
+        stream.restore_partitions(partitions);
+        stream.subscriptions =
+            subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription))).collect();
+        stream.producers = producers.into_iter().map(|(name, producer)| (name, Producer::restore(producer, now))).collect();
+        Ok(stream)
+    }
+
+    /// Each partition's batches in their order; over all partitions they get their turns by when they were appended.
+    fn restore_partitions(&mut self, found: Vec<PartitionSnapshot<D>>) {
+        let mut used = Usage::default();
+        let mut left: Vec<_> = Vec::new();
+        for (partition, found) in self.partitions.iter_mut().zip(found) {
+            partition.begin(found.start, found.rows_before, found.bytes_before);
+            left.push(found.batches.into_iter().peekable());
+        }
+        let turn = |index: usize, batches: &mut Batches<D>| Some(Reverse((batches.peek()?.0.appended_at, index)));
+        let mut turns: BinaryHeap<_> = left.iter_mut().enumerate().filter_map(|(index, batches)| turn(index, batches)).collect();
+        while let Some(Reverse((_, index))) = turns.pop() {
+            let Some((facts, data)) = left[index].next() else { continue };
+            used.add(Place::Log, facts.bytes);
+            self.partitions[index].push(facts, data, Place::Log, self.next_age);
+            self.next_age += 1;
+            turns.extend(turn(index, &mut left[index]));
+        }
+        self.budget.restore(&used);
+    }
+
+    /// Its cursors stay within what there is: a batch that was never durable may be gone.
+    fn restored_subscription(&self, found: &SubscriptionSnapshot) -> Subscription {
+        let cursors = self.partitions.iter().zip(&found.cursors).map(|(partition, cursor)| Cursor {
+            acked: if zoo::has(Bug::AcksForgotten) { partition.start() } else { cursor.acked.clamp(partition.start(), partition.end()) },
+            planned: cursor.planned.min(partition.end()),
+            skipped: cursor.skipped,
+        });
+        Subscription { created_at: found.created_at, cursors: cursors.collect() }
+    }
+
+    /// What a restart has to know of the stream itself.
+    #[must_use]
+    pub fn epoch_totals(&self) -> EpochTotals {
+        EpochTotals { committed: self.epochs_committed, aborted: self.epochs_aborted, replayed: self.epochs_replayed }
+    }
+
+    /// A partition without its batches.
+    ///
+    /// # Errors
+    /// [`Error::PartitionOutOfRange`].
+    pub fn partition_snapshot(&self, partition: PartitionId) -> Result<PartitionSnapshot<()>, Error> {
+        let partition = self.partition(partition)?;
+        let (rows_before, bytes_before) = partition.totals_before(partition.start());
+        Ok(PartitionSnapshot { start: partition.start(), rows_before, bytes_before, batches: Vec::new() })
+    }
+
+    /// A subscription; none if there is none of that name.
+    #[must_use]
+    pub fn subscription_snapshot(&self, name: &SubscriptionName) -> Option<SubscriptionSnapshot> {
+        let subscription = self.subscriptions.get(name)?;
+        let cursors = subscription.cursors.iter().map(|cursor| CursorSnapshot {
+            acked: cursor.acked,
+            planned: cursor.planned,
+            skipped: cursor.skipped,
+        });
+        Some(SubscriptionSnapshot { created_at: subscription.created_at, cursors: cursors.collect() })
+    }
+
+    /// A producer; none if it is not remembered.
+    #[must_use]
+    pub fn producer_snapshot(&self, producer: &ProducerId) -> Option<ProducerSnapshot> {
+        let producer = self.producers.get(producer)?;
+        Some(ProducerSnapshot {
+            run: producer.run.clone(),
+            superseded: producer.superseded.iter().cloned().collect(),
+            committed: producer.committed,
+            next_ordinal: producer.direct_next_ordinal,
+            stored_ahead: producer.direct_stored_ahead.clone(),
+            lease: producer.lease,
+        })
+    }
+}
