@@ -1,6 +1,10 @@
 //! What can go wrong with files.
 
-use crate::engine::Code;
+use std::io;
+use std::sync::Arc;
+
+use super::disk::Disk;
+use crate::engine::{Code, Offset};
 
 /// A file that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +31,109 @@ pub enum StorageError {
         /// The spool's folder.
         dir: String,
         /// The system's answer.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// A file of the data directory cannot be written or read.
+    #[error("cannot {what} {file}: {source}; check the disk and the folder's permissions")]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        file: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The disk of the data directory is full. Nothing of what was to be written counts; it may be tried again.
+    #[error("no room for {bytes} bytes in {file}: {source}; free some of the disk, or let consumers ack first")]
+    NoRoom {
+        /// Bytes that were to be written.
+        bytes: u64,
+        /// The file.
+        file: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The system could not make a file durable. It says so once, and may have dropped what was written.
+    #[error(
+        "nobody knows how much of {file} is on the disk since it could not be made durable; check the disk, then start the coordinator again, which reads what is there"
+    )]
+    Unsure {
+        /// The file.
+        file: String,
+    },
+    /// The segment takes no more.
+    #[error("{file} takes no more batches: {why}; begin a new segment")]
+    NotWritable {
+        /// The file.
+        file: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The segment was written by a newer version.
+    #[error(
+        "{file} has format version {found}, but this version of bowstring knows {supported} and older; upgrade it, or use another data directory"
+    )]
+    NewerFormat {
+        /// The file.
+        file: String,
+        /// The file's version.
+        found: u32,
+        /// The newest that is known here.
+        supported: u32,
+    },
+    /// What was to be stored is no message of an Arrow stream.
+    #[error("cannot store {what} in {file}: {why}; send what an Arrow Flight client sends")]
+    Unfit {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A segment is not what was written.
+    #[error("{what} in {file} at byte {at} is damaged: {why}; check the disk, and restore the file from a copy if there is one")]
+    DamagedSegment {
+        /// What is damaged.
+        what: String,
+        /// The file.
+        file: String,
+        /// Where, in bytes from the file's start.
+        at: u64,
+        /// How it shows.
+        why: String,
+    },
+    /// The catalog cannot be read or written.
+    #[error(
+        "the catalog {place} cannot be used: {reason}; nothing more is confirmed, what was confirmed is there: check the disk and start the coordinator again"
+    )]
+    Catalog {
+        /// The file.
+        place: String,
+        /// What the store says.
+        reason: String,
+    },
+    /// A batch that a restart has found damaged.
+    #[error("{why}")]
+    Lost {
+        /// What it has found.
+        why: Arc<StorageError>,
+    },
+    /// A segment does not have what the catalog says.
+    #[error(
+        "segment {segment} has no batch at byte {at}, where the catalog says that one is; check the disk, and restore the file from a copy if there is one"
+    )]
+    Missing {
+        /// The segment's number.
+        segment: u64,
+        /// Where it was.
+        at: u64,
+    },
+    /// Nothing is known of an offset that others follow.
+    #[error("the batch of offset {offset} is in no segment; check the disk, and restore its file from a copy if there is one")]
+    Gone {
+        /// The offset.
+        offset: Offset,
     },
     /// What was read is not what was written.
     #[error("a spooled batch of {bytes} bytes at {at} is damaged: its checksum is {found:08x}, not {written:08x}; check the disk")]
@@ -49,7 +155,30 @@ impl StorageError {
     pub fn code(&self) -> Code {
         match self {
             Self::DiskFull { .. } => Code::SpoolFull,
-            Self::Io { .. } | Self::Damaged { .. } => Code::Storage,
+            Self::Unfit { .. } => Code::MalformedMessage,
+            Self::Io { .. }
+            | Self::File { .. }
+            | Self::NoRoom { .. }
+            | Self::Unsure { .. }
+            | Self::NotWritable { .. }
+            | Self::NewerFormat { .. }
+            | Self::DamagedSegment { .. }
+            | Self::Catalog { .. }
+            | Self::Lost { .. }
+            | Self::Missing { .. }
+            | Self::Gone { .. }
+            | Self::Damaged { .. } => Code::Storage,
         }
+    }
+
+    /// Of a file or folder of a disk.
+    pub(super) fn file(what: &'static str, disk: &dyn Disk, path: &str, source: io::Error) -> Self {
+        Self::File { what, file: format!("{}/{path}", disk.place()), source }
+    }
+
+    /// Whether it passes once the disk has room again.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::NoRoom { .. })
     }
 }

@@ -1,6 +1,10 @@
-//! Where batches live: in memory, or spooled to a temporary file.
+//! Where batches live: in memory, spooled to a temporary file, or in the log of a durable stream.
 
+pub mod catalog;
+pub mod disk;
 mod error;
+pub mod log;
+pub mod segment;
 mod spool;
 
 use std::sync::Arc;
@@ -8,6 +12,7 @@ use std::sync::Arc;
 pub use error::StorageError;
 pub use spool::{Spool, SpoolFile, SpoolOptions, SpooledBatch};
 
+use self::log::LoggedBatch;
 use crate::wire::batch::EncodedBatch;
 
 /// A batch, wherever its bytes are. Cheap to clone.
@@ -17,4 +22,35 @@ pub enum StoredBatch {
     Memory(Arc<EncodedBatch>),
     /// In a temporary file.
     Spooled(Arc<SpooledBatch>),
+    /// In a durable stream's log, or on the way there.
+    Logged {
+        /// The batch.
+        batch: Arc<LoggedBatch>,
+        /// Whether it has no offset before its epoch commits.
+        is_staged: bool,
+    },
+}
+
+impl StoredBatch {
+    /// The batch, if it is in memory.
+    #[must_use]
+    pub fn in_memory(&self) -> Option<Arc<EncodedBatch>> {
+        match self {
+            Self::Memory(batch) => Some(batch.clone()),
+            Self::Spooled(_) => None,
+            Self::Logged { batch, .. } => batch.cached(),
+        }
+    }
+
+    /// The batch, from wherever it is. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn read(&self) -> Result<Arc<EncodedBatch>, StorageError> {
+        match self {
+            Self::Memory(batch) => Ok(batch.clone()),
+            Self::Spooled(spooled) => spooled.read().map(Arc::new),
+            Self::Logged { batch, .. } => batch.read(),
+        }
+    }
 }

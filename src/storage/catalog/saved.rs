@@ -1,0 +1,274 @@
+//! What the catalog's values are on disk: protobuf, so that a newer version may add fields. Tags are forever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+
+use crate::engine::{
+    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, Offset, PartitionSnapshot, ProducerSnapshot, RunId, StreamName, StreamOptions,
+    StreamState, SubscriptionSnapshot, Timestamp, Visibility,
+};
+
+/// A stream but for its partitions, subscriptions and producers.
+#[derive(Debug, Clone)]
+pub struct SavedStream {
+    /// Its name.
+    pub name: StreamName,
+    /// Its options.
+    pub options: StreamOptions,
+    /// Its encoded schema message, once known.
+    pub schema: Option<Arc<[u8]>>,
+    /// Whether it goes on.
+    pub state: StreamState,
+    /// Its epochs.
+    pub epochs: EpochTotals,
+}
+
+/// Where batches with consecutive offsets lie.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Extent {
+    /// One behind the other.
+    #[prost(message, repeated, tag = "1")]
+    pub runs: Vec<Run>,
+}
+
+/// Batches of one segment.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Run {
+    /// The segment's number.
+    #[prost(uint64, tag = "1")]
+    pub segment: u64,
+    /// Where each of them begins in the segment, in the order of their offsets.
+    #[prost(uint64, repeated, tag = "2")]
+    pub starts: Vec<u64>,
+}
+
+impl Extent {
+    /// How many batches there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.runs.iter().map(|run| run.starts.len() as u64).sum()
+    }
+
+    /// Adds the next batch.
+    pub fn push(&mut self, segment: u64, start: u64) {
+        match self.runs.last_mut() {
+            Some(run) if run.segment == segment => run.starts.push(start),
+            _ => self.runs.push(Run { segment, starts: vec![start] }),
+        }
+    }
+
+    /// Each batch's segment and start.
+    pub fn places(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.runs.iter().flat_map(|run| run.starts.iter().map(|start| (run.segment, *start)))
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StreamValue {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, tag = "2")]
+    partitions: u32,
+    #[prost(uint64, tag = "3")]
+    max_buffered_batches: u64,
+    #[prost(uint64, tag = "4")]
+    max_buffered_bytes: u64,
+    #[prost(uint64, tag = "5")]
+    max_spool_bytes: u64,
+    #[prost(uint64, tag = "6")]
+    max_disk_bytes: u64,
+    #[prost(bool, tag = "7")]
+    is_immediate: bool,
+    /// 0 waits, 1 rejects, 2 drops the oldest.
+    #[prost(uint32, tag = "8")]
+    full_policy: u32,
+    #[prost(bytes = "vec", optional, tag = "9")]
+    schema: Option<Vec<u8>>,
+    #[prost(bool, tag = "10")]
+    is_completed: bool,
+    #[prost(string, optional, tag = "11")]
+    failed: Option<String>,
+    #[prost(uint64, tag = "12")]
+    epochs_committed: u64,
+    #[prost(uint64, tag = "13")]
+    epochs_aborted: u64,
+    #[prost(uint64, tag = "14")]
+    epochs_replayed: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartitionValue {
+    #[prost(uint64, tag = "1")]
+    start: u64,
+    #[prost(uint64, tag = "2")]
+    rows_before: u64,
+    #[prost(uint64, tag = "3")]
+    bytes_before: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SubscriptionValue {
+    #[prost(uint64, tag = "1")]
+    created_at_micros: u64,
+    #[prost(uint64, repeated, tag = "2")]
+    acked: Vec<u64>,
+    #[prost(uint64, repeated, tag = "3")]
+    planned: Vec<u64>,
+    #[prost(uint64, repeated, tag = "4")]
+    skipped: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ProducerValue {
+    #[prost(string, tag = "1")]
+    run: String,
+    #[prost(string, repeated, tag = "2")]
+    superseded: Vec<String>,
+    #[prost(uint64, optional, tag = "3")]
+    committed: Option<u64>,
+    #[prost(uint64, tag = "4")]
+    next_ordinal: u64,
+    #[prost(uint64, optional, tag = "5")]
+    lease_micros: Option<u64>,
+    #[prost(uint64, repeated, tag = "6")]
+    stored_ahead: Vec<u64>,
+}
+
+/// What is written as one value, and read back. None: it is not what this version writes.
+pub(super) trait Saved: Sized {
+    fn to_value(&self) -> Vec<u8>;
+    fn from_value(value: &[u8]) -> Option<Self>;
+}
+
+impl Saved for SavedStream {
+    fn to_value(&self) -> Vec<u8> {
+        let StreamOptions { partitions, limits, visibility, full_policy } = &self.options;
+        StreamValue {
+            name: self.name.as_str().to_owned(),
+            partitions: *partitions,
+            max_buffered_batches: limits.max_buffered_batches,
+            max_buffered_bytes: limits.max_buffered_bytes,
+            max_spool_bytes: limits.max_spool_bytes,
+            max_disk_bytes: limits.max_disk_bytes,
+            is_immediate: *visibility == Visibility::Immediate,
+            full_policy: match full_policy {
+                FullPolicy::Wait => 0,
+                FullPolicy::Reject => 1,
+                FullPolicy::DropOldest => 2,
+            },
+            schema: self.schema.as_deref().map(<[u8]>::to_vec),
+            is_completed: self.state == StreamState::Completed,
+            failed: match &self.state {
+                StreamState::Failed { reason } => Some(reason.to_string()),
+                StreamState::Open | StreamState::Completed => None,
+            },
+            epochs_committed: self.epochs.committed,
+            epochs_aborted: self.epochs.aborted,
+            epochs_replayed: self.epochs.replayed,
+        }
+        .encode_to_vec()
+    }
+
+    fn from_value(value: &[u8]) -> Option<Self> {
+        let value = StreamValue::decode(value).ok()?;
+        Some(Self {
+            name: StreamName::new(&value.name).ok()?,
+            options: StreamOptions {
+                partitions: value.partitions,
+                limits: Limits {
+                    max_buffered_batches: value.max_buffered_batches,
+                    max_buffered_bytes: value.max_buffered_bytes,
+                    max_spool_bytes: value.max_spool_bytes,
+                    max_disk_bytes: value.max_disk_bytes,
+                },
+                visibility: if value.is_immediate { Visibility::Immediate } else { Visibility::Committed },
+                full_policy: match value.full_policy {
+                    0 => FullPolicy::Wait,
+                    1 => FullPolicy::Reject,
+                    2 => FullPolicy::DropOldest,
+                    _ => return None,
+                },
+            },
+            schema: value.schema.map(Into::into),
+            state: match value.failed {
+                Some(reason) => StreamState::Failed { reason: reason.into() },
+                None if value.is_completed => StreamState::Completed,
+                None => StreamState::Open,
+            },
+            epochs: EpochTotals { committed: value.epochs_committed, aborted: value.epochs_aborted, replayed: value.epochs_replayed },
+        })
+    }
+}
+
+impl Saved for PartitionSnapshot<()> {
+    fn to_value(&self) -> Vec<u8> {
+        PartitionValue { start: self.start.0, rows_before: self.rows_before, bytes_before: self.bytes_before }.encode_to_vec()
+    }
+
+    fn from_value(value: &[u8]) -> Option<Self> {
+        let PartitionValue { start, rows_before, bytes_before } = PartitionValue::decode(value).ok()?;
+        Some(Self { start: Offset(start), rows_before, bytes_before, batches: Vec::new() })
+    }
+}
+
+impl Saved for Extent {
+    fn to_value(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
+    fn from_value(value: &[u8]) -> Option<Self> {
+        Self::decode(value).ok()
+    }
+}
+
+impl Saved for SubscriptionSnapshot {
+    fn to_value(&self) -> Vec<u8> {
+        SubscriptionValue {
+            created_at_micros: self.created_at.0,
+            acked: self.cursors.iter().map(|cursor| cursor.acked.0).collect(),
+            planned: self.cursors.iter().map(|cursor| cursor.planned.0).collect(),
+            skipped: self.cursors.iter().map(|cursor| cursor.skipped).collect(),
+        }
+        .encode_to_vec()
+    }
+
+    fn from_value(value: &[u8]) -> Option<Self> {
+        let value = SubscriptionValue::decode(value).ok()?;
+        let is_whole = value.acked.len() == value.planned.len() && value.acked.len() == value.skipped.len();
+        let places = value.acked.iter().zip(&value.planned).zip(&value.skipped);
+        let cursors = places.map(|((acked, planned), skipped)| CursorSnapshot {
+            acked: Offset(*acked),
+            planned: Offset(*planned),
+            skipped: *skipped,
+        });
+        is_whole.then(|| Self { created_at: Timestamp(value.created_at_micros), cursors: cursors.collect() })
+    }
+}
+
+impl Saved for ProducerSnapshot {
+    fn to_value(&self) -> Vec<u8> {
+        ProducerValue {
+            run: self.run.as_str().to_owned(),
+            superseded: self.superseded.iter().map(|run| run.as_str().to_owned()).collect(),
+            committed: self.committed.map(|epoch| epoch.0),
+            next_ordinal: self.next_ordinal,
+            stored_ahead: self.stored_ahead.iter().copied().collect(),
+            lease_micros: self.lease.map(|lease| u64::try_from(lease.as_micros()).unwrap_or(u64::MAX)),
+        }
+        .encode_to_vec()
+    }
+
+    fn from_value(value: &[u8]) -> Option<Self> {
+        let value = ProducerValue::decode(value).ok()?;
+        Some(Self {
+            run: RunId::new(&value.run).ok()?,
+            superseded: value.superseded.iter().map(|run| RunId::new(run).ok()).collect::<Option<_>>()?,
+            committed: value.committed.map(Epoch),
+            next_ordinal: value.next_ordinal,
+            stored_ahead: value.stored_ahead.into_iter().collect(),
+            lease: value.lease_micros.map(Duration::from_micros),
+        })
+    }
+}

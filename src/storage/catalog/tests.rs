@@ -1,0 +1,175 @@
+//! The catalog's own tests: what is committed is found again, and nothing else.
+
+use std::time::Duration;
+
+use super::*;
+use crate::engine::{
+    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, RunId, StreamName, StreamOptions, StreamState, Timestamp, Visibility,
+};
+use crate::storage::disk::Folder;
+
+fn disk(dir: &tempfile::TempDir) -> Arc<dyn Disk> {
+    Arc::new(Folder::open(dir.path()).expect("a folder"))
+}
+
+fn saved(name: &str, state: StreamState) -> SavedStream {
+    SavedStream {
+        name: StreamName::new(name).expect("a name"),
+        options: StreamOptions {
+            partitions: 3,
+            limits: Limits { max_buffered_batches: 1, max_buffered_bytes: 2, max_spool_bytes: 3, max_disk_bytes: 4 },
+            visibility: Visibility::Immediate,
+            full_policy: FullPolicy::DropOldest,
+        },
+        schema: Some([1, 2, 3].into()),
+        state,
+        epochs: EpochTotals { committed: 5, aborted: 6, replayed: 7 },
+    }
+}
+
+fn partition(start: u64) -> PartitionSnapshot<()> {
+    PartitionSnapshot { start: Offset(start), rows_before: 10 * start, bytes_before: 100 * start, batches: Vec::new() }
+}
+
+fn subscription(acked: u64) -> SubscriptionSnapshot {
+    let cursor = CursorSnapshot { acked: Offset(acked), planned: Offset(acked + 1), skipped: 2 };
+    SubscriptionSnapshot { created_at: Timestamp(9), cursors: vec![cursor; 3] }
+}
+
+fn producer(run: &str) -> ProducerSnapshot {
+    ProducerSnapshot {
+        run: RunId::new(run).expect("a name"),
+        superseded: vec![RunId::new("former").expect("a name")],
+        committed: Some(Epoch(0)),
+        next_ordinal: 8,
+        stored_ahead: [10, 11].into(),
+        lease: Some(Duration::from_millis(1500)),
+    }
+}
+
+/// Of batches' segments and starts.
+fn extent(places: &[(u64, u64)]) -> Extent {
+    let mut extent = Extent::default();
+    places.iter().for_each(|(segment, start)| extent.push(*segment, *start));
+    extent
+}
+
+fn names(name: &str) -> (SubscriptionName, ProducerId) {
+    (SubscriptionName::new(name).expect("a name"), ProducerId::new(name).expect("a name"))
+}
+
+fn everything_of(id: StreamId, name: &str) -> Vec<Change> {
+    let (reads, writes) = names(name);
+    vec![
+        Change::Stream(id, saved(name, StreamState::Failed { reason: "why".into() })),
+        Change::Partition(id, PartitionId(2), partition(4)),
+        Change::Extent(id, PartitionId(2), Offset(4), extent(&[(0, 64), (0, 128)])),
+        Change::Subscription(id, reads, Some(subscription(4))),
+        Change::Producer(id, writes, Some(producer("run"))),
+    ]
+}
+
+#[test]
+fn what_is_committed_is_found_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let catalog = Catalog::open(&disk(&dir)).expect("is made");
+    assert!(catalog.load().expect("is read").is_empty());
+    for (id, name) in [(7, "a"), (8, "b"), (u64::MAX - 1, "c")] {
+        catalog.commit(everything_of(StreamId(id), name)).expect("is committed");
+    }
+    drop(catalog);
+    let found = Catalog::open(&disk(&dir)).expect("is there").load().expect("is read");
+    assert_eq!(found.iter().map(|stream| stream.saved.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    for stream in found {
+        let expected = saved(stream.saved.name.as_str(), StreamState::Failed { reason: "why".into() });
+        let (reads, writes) = names(stream.saved.name.as_str());
+        assert_eq!((stream.saved.options, stream.saved.state), (expected.options, expected.state));
+        assert_eq!((stream.saved.schema, stream.saved.epochs), (expected.schema, expected.epochs));
+        let (number, found) = &stream.partitions[0];
+        assert_eq!((*number, found.start, found.rows_before, found.bytes_before), (PartitionId(2), Offset(4), 40, 400));
+        assert_eq!(stream.extents, [(PartitionId(2), Offset(4), extent(&[(0, 64), (0, 128)]))]);
+        assert_eq!(stream.subscriptions, [(reads, subscription(4))]);
+        assert_eq!(stream.producers, [(writes, producer("run"))]);
+    }
+}
+
+#[test]
+fn a_deleted_stream_takes_all_of_its_own_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let catalog = Catalog::open(&disk(&dir)).expect("is made");
+    let changes = [(6, "a"), (7, "b"), (8, "c")].into_iter().flat_map(|(id, name)| everything_of(StreamId(id), name));
+    catalog.commit(changes.collect()).expect("is committed");
+    catalog.commit(vec![Change::Delete(StreamId(7))]).expect("is committed");
+    catalog.commit(vec![Change::Stream(StreamId(7), saved("b again", StreamState::Open))]).expect("is committed");
+    let found = catalog.load().expect("is read");
+    let counts: Vec<_> = found
+        .iter()
+        .map(|stream| (stream.partitions.len(), stream.extents.len(), stream.subscriptions.len(), stream.producers.len()))
+        .collect();
+    assert_eq!(counts, [(1, 1, 1, 1), (0, 0, 0, 0), (1, 1, 1, 1)]);
+}
+
+#[test]
+fn what_is_gone_is_gone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let catalog = Catalog::open(&disk(&dir)).expect("is made");
+    let (id, (reads, writes)) = (StreamId(1), names("a"));
+    catalog.commit(everything_of(id, "a")).expect("is committed");
+    catalog.commit(vec![Change::Subscription(id, reads, None), Change::Producer(id, writes, None)]).expect("is committed");
+    let found = catalog.load().expect("is read");
+    assert!(found[0].subscriptions.is_empty() && found[0].producers.is_empty());
+}
+
+/// Extents of 2 batches at 0, 2, 4 and of another partition; the partition then begins at 3.
+#[test]
+fn extents_go_once_the_partition_begins_behind_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let catalog = Catalog::open(&disk(&dir)).expect("is made");
+    let id = StreamId(1);
+    let mut changes = vec![Change::Stream(id, saved("s", StreamState::Open))];
+    changes.extend([0, 2, 4].map(|first| Change::Extent(id, PartitionId(1), Offset(first), extent(&[(0, first), (1, 64)]))));
+    changes.push(Change::Extent(id, PartitionId(0), Offset(0), extent(&[(0, 0)])));
+    catalog.commit(changes).expect("is committed");
+    catalog.commit(vec![Change::Partition(id, PartitionId(1), partition(3))]).expect("is committed");
+    let left: Vec<_> = catalog.load().expect("is read")[0].extents.iter().map(|(number, first, _)| (number.0, first.0)).collect();
+    assert_eq!(left, [(0, 0), (1, 2), (1, 4)], "the start lies in the one at 2");
+}
+
+#[test]
+fn batches_of_one_segment_share_its_number() {
+    let places = [(0, 64), (0, 128), (0, 100), (1, 0), (0, 192)];
+    let found = extent(&places);
+    assert_eq!((found.count(), found.runs.len()), (5, 3));
+    assert!(found.places().eq(places));
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let catalog = Catalog::open(&disk(&dir)).expect("is made");
+    let writing = catalog.database.begin_write().expect("begins");
+    writing.open_table(redb::TableDefinition::<&str, u32>::new("about")).expect("is there").insert("format", 2).expect("is written");
+    writing.commit().expect("is committed");
+    drop(catalog);
+    let error = Catalog::open(&disk(&dir)).expect_err("is newer");
+    assert!(matches!(error, StorageError::NewerFormat { found: 2, supported: 1, .. }), "{error}");
+}
+
+#[test]
+fn calls_of_many_threads_are_all_durable() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let catalog = Catalog::open(&disk(&dir)).expect("is made");
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let catalog = &catalog;
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let id = StreamId(100 * thread + number);
+                    catalog.commit(vec![Change::Stream(id, saved("s", StreamState::Open))]).expect("is committed");
+                    assert!(catalog.load().expect("is read").iter().any(|stream| stream.id == id));
+                }
+            });
+        }
+    });
+    assert_eq!(catalog.load().expect("is read").len(), 80);
+}

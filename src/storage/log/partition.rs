@@ -1,0 +1,126 @@
+//! A partition's log: a series of segments, the newest of which takes batches.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Appended;
+use crate::engine::{PartitionId, StreamId, StreamName};
+use crate::storage::StorageError;
+use crate::storage::disk::Disk;
+use crate::storage::segment::{self, Segment, SegmentHead, SegmentWriter};
+use crate::zoo::{self, Bug};
+
+/// A segment of so many bytes is followed by another. What is dropped gives its room back a segment at a time.
+pub(super) const SEGMENT_BYTES_CUT: u64 = 64 << 20;
+
+/// The log of one partition.
+#[derive(Debug)]
+pub(super) struct PartitionLog {
+    folder: String,
+    number: PartitionId,
+    /// Those that take no more. Held by nobody else once all of their batches are dropped.
+    sealed: BTreeMap<u64, Arc<Segment>>,
+    newest: Option<SegmentWriter>,
+    next_segment: u64,
+    pub(super) segment_bytes_cut: u64,
+    /// The folder is there, and durable.
+    has_folder: bool,
+}
+
+impl PartitionLog {
+    pub(super) fn new(folder: String, number: PartitionId) -> Self {
+        Self {
+            folder,
+            number,
+            sealed: BTreeMap::new(),
+            newest: None,
+            next_segment: 0,
+            segment_bytes_cut: SEGMENT_BYTES_CUT,
+            has_folder: false,
+        }
+    }
+
+    /// Goes on behind what a restart has found: with a segment of its own.
+    pub(super) fn resume(&mut self, found: Vec<Arc<Segment>>) {
+        self.has_folder = !found.is_empty();
+        self.next_segment = found.iter().map(|segment| segment.head().number + 1).max().unwrap_or_default();
+        self.sealed = found.into_iter().map(|segment| (segment.head().number, segment)).collect();
+    }
+
+    pub(super) fn number(&self) -> PartitionId {
+        self.number
+    }
+
+    pub(super) fn append(
+        &mut self,
+        disk: &dyn Disk,
+        (name, id): (&StreamName, StreamId),
+        schema: &Bytes,
+        appended: &[Appended],
+    ) -> Result<(), StorageError> {
+        if self.newest.as_ref().is_some_and(|newest| newest.end() >= self.segment_bytes_cut) {
+            self.seal()?;
+        }
+        let newest = match &mut self.newest {
+            Some(newest) => newest,
+            none => {
+                let head = SegmentHead { stream: name.clone(), stream_id: id, partition: self.number, number: self.next_segment };
+                if !self.has_folder {
+                    make_folder(disk, &self.folder)?;
+                    self.has_folder = true;
+                }
+                let writer = SegmentWriter::create(disk, &self.folder, head, schema)?;
+                self.next_segment += 1;
+                none.insert(writer)
+            }
+        };
+        let segment = newest.segment().clone();
+        let unwritten: Vec<_> = appended.iter().filter_map(|appended| Some((appended, appended.batch.unwritten()?))).collect();
+        let batches = unwritten.iter().map(|(appended, batch)| (&**batch, appended.facts.clone()));
+        newest.append_all(batches, |index, entry| unwritten[index].0.batch.written(segment.clone(), entry))
+    }
+
+    pub(super) fn sync(&mut self) -> Result<(), StorageError> {
+        if zoo::has(Bug::NoSync) {
+            return Ok(());
+        }
+        self.newest.as_mut().map_or(Ok(()), SegmentWriter::sync)
+    }
+
+    pub(super) fn seal(&mut self) -> Result<(), StorageError> {
+        let Some(newest) = &mut self.newest else { return Ok(()) };
+        newest.seal()?;
+        let segment = newest.segment().clone();
+        self.newest = None;
+        self.sealed.insert(segment.head().number, segment);
+        Ok(())
+    }
+
+    /// The segments whose batches are all dropped.
+    pub(super) fn dead(&self) -> impl Iterator<Item = u64> {
+        self.sealed.iter().filter(|(_, segment)| Arc::strong_count(segment) == 1).map(|(number, _)| *number)
+    }
+
+    pub(super) fn remove(&mut self, disk: &dyn Disk, number: u64) -> Result<(), StorageError> {
+        if self.sealed.contains_key(&number) {
+            match segment::remove(disk, &self.folder, number) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StorageError::file("remove a segment of", disk, &self.folder, error));
+                }
+                _ => drop(self.sealed.remove(&number)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a folder durable, with those above it.
+fn make_folder(disk: &dyn Disk, folder: &str) -> Result<(), StorageError> {
+    let error = |source| StorageError::file("make", disk, folder, source);
+    disk.make_dir(folder).map_err(error)?;
+    let above = folder.char_indices().filter(|(_, character)| *character == '/').map(|(end, _)| &folder[..end]);
+    [""].into_iter().chain(above).try_for_each(|folder| disk.sync_dir(folder)).map_err(error)
+}
