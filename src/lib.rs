@@ -13,3 +13,5 @@ pub mod shared;
 pub mod storage;
 #[cfg(feature = "wire")]
 pub mod wire;
+#[doc(hidden)]
+pub mod zoo;

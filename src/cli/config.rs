@@ -94,6 +94,10 @@ pub(super) struct ServeSettings {
     #[arg(long, value_name = "SIZE", env = "BOWSTRING_MAX_SPOOL_BYTES", help_heading = "Limits of new streams")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_spool_bytes: Option<Size>,
+    /// Most bytes of a stream's log, with --data-dir [default: 64GiB]
+    #[arg(long, value_name = "SIZE", env = "BOWSTRING_MAX_DISK_BYTES", help_heading = "Limits of new streams")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_disk_bytes: Option<Size>,
     /// Partitions of a stream that does not say how many [default: 1]
     #[arg(long, value_name = "COUNT", env = "BOWSTRING_DEFAULT_PARTITIONS", help_heading = "Limits of new streams")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +106,10 @@ pub(super) struct ServeSettings {
     #[arg(long, value_name = "BOOL", env = "BOWSTRING_CREATE_ON_PUT", help_heading = "Limits of new streams")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) create_on_put: Option<bool>,
+    /// Folder of durable streams: what is confirmed survives the coordinator [default: none, all is in memory]
+    #[arg(long, value_name = "DIR", env = "BOWSTRING_DATA_DIR", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) data_dir: Option<PathBuf>,
     /// Folder of the spool's temporary files [default: the system's]
     #[arg(long, value_name = "DIR", env = "BOWSTRING_SPOOL_DIR", help_heading = "Server")]
     #[serde(skip_serializing_if = "Option::is_none")]

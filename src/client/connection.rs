@@ -1,6 +1,8 @@
 //! Reaching a coordinator: URL, HTTP/2 settings, connect with retry.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A quiet connection is pinged this often, so that one that died silently is noticed.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Connects to an endpoint in a way of its own.
+pub type Dial = Arc<dyn Fn(Endpoint) -> Pin<Box<dyn Future<Output = Result<Channel, tonic::transport::Error>> + Send>> + Send + Sync>;
+
 /// Makes connections to one coordinator.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -31,6 +36,8 @@ pub(super) struct Connector {
     endpoint: Endpoint,
     /// The coordinator itself, if it is in this process.
     process: Option<Process>,
+    /// How sockets are opened, if not as the system does.
+    dial: Option<Dial>,
     /// None where there is nothing to look for: the options say no.
     local: Option<Arc<LocalSocket>>,
 }
@@ -52,12 +59,17 @@ impl Connector {
         };
         let endpoint = endpoint.map_err(|_| Error::Url { url: url.to_owned(), reason: "it cannot be parsed" })?;
         let endpoint = configured(endpoint, &options);
-        Ok(Self { url: url.into(), options: Arc::new(options), endpoint, process: None, local })
+        Ok(Self { url: url.into(), options: Arc::new(options), endpoint, process: None, dial: None, local })
     }
 
     /// To a coordinator in this process, which has this URL for all others.
     pub(super) fn within_process(url: &str, process: ProcessService, options: ClientOptions) -> Result<Self, Error> {
         Ok(Self { process: Some(Process::new(process)), local: None, ..Self::new(url, options)? })
+    }
+
+    /// By a network of its own: there is no other way on this host.
+    pub(super) fn by(url: &str, dial: Dial, options: ClientOptions) -> Result<Self, Error> {
+        Ok(Self { dial: Some(dial), local: None, ..Self::new(url, options)? })
     }
 
     /// None once the coordinator in this process has ended.
@@ -86,7 +98,13 @@ impl Connector {
     /// can stall its neighbours.
     pub(super) async fn connect_once(&self) -> Result<Channel, Error> {
         // Around the whole of it: the connect timeout does not cover name resolution and the HTTP/2 handshake.
-        match tokio::time::timeout(ATTEMPT_TIMEOUT * 2, self.endpoint.connect()).await {
+        let connected = async {
+            match &self.dial {
+                Some(dial) => dial(self.endpoint.clone()).await,
+                None => self.endpoint.connect().await,
+            }
+        };
+        match tokio::time::timeout(ATTEMPT_TIMEOUT * 2, connected).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => Err(self.unreachable(chain(&error))),
             Err(_) => Err(self.unreachable(format!("no answer within {:?}", ATTEMPT_TIMEOUT * 2))),

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tonic::body::Body;
 use tower::{BoxError, Service};
 
-use super::connection::Connector;
+use super::connection::{Connector, Dial};
 use super::generated::control_client::ControlClient;
 use super::shared::{Lender, LinkAddress};
 use super::transport::{Transport, process_service};
@@ -59,6 +59,15 @@ impl Client {
         S::Future: Send,
     {
         Self::over(Connector::within_process(url, process_service(service), options)?).await
+    }
+
+    /// The same as [`connect`](Self::connect), over a network of the caller's: for simulations.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    #[doc(hidden)]
+    pub async fn connect_by(url: &str, dial: Dial, options: ClientOptions) -> Result<Self, Error> {
+        Self::over(Connector::by(url, dial, options)?).await
     }
 
     async fn over(connector: Connector) -> Result<Self, Error> {

@@ -76,6 +76,8 @@ mod window;
 mod writer;
 
 pub use admin::ProducerRun;
+#[doc(hidden)]
+pub use connection::Dial;
 pub use consumer::{Consumer, Delivered};
 pub use error::Error;
 pub use handle::Client;

@@ -12,6 +12,7 @@ use super::watched::Watched;
 use super::window::Window;
 use super::{Client, Error, ProducerOptions, ProducerRun};
 use crate::engine::{Code, PartitionId};
+use crate::shared::random;
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutCommand;
 use crate::wire::schema::StreamSchema;
@@ -37,10 +38,7 @@ pub struct Producer {
 
 impl Producer {
     pub(super) fn new(client: &Client, stream: &str, options: ProducerOptions) -> Result<Self, Error> {
-        let run = ProducerRun {
-            producer: options.producer.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
-            run: uuid::Uuid::new_v4().to_string(),
-        };
+        let run = ProducerRun { producer: options.producer.unwrap_or_else(|| random::uuid().to_string()), run: random::uuid().to_string() };
         let command = PutCommand {
             stream: stream.to_owned(),
             producer: Some(run.producer.clone()),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::engine::{Code, Retry};
+use crate::shared::random;
 
 /// First pause. Short, because most breaks heal at once on a new connection.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
@@ -15,10 +16,9 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(20);
 /// A connection that held this long was no part of a series of failures.
 pub(super) const STEADY: Duration = Duration::from_secs(5);
 
-/// The client's one clock.
-#[expect(clippy::disallowed_methods, reason = "the client has no simulated time; this is where it reads the real one")]
+/// The client's one clock: the machine's, but for a simulation, whose runtime has its own.
 pub(super) fn now() -> Instant {
-    Instant::now()
+    tokio::time::Instant::now().into_std()
 }
 
 /// Whether an error says something about the connection rather than about the call: then the client itself
@@ -63,7 +63,7 @@ impl Backoff {
         if left.is_zero() {
             return Err(error);
         }
-        let pause = self.pause.mul_f64(rand::random_range(0.5..1.0));
+        let pause = self.pause.mul_f64(random::half_to_whole());
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         Ok(pause.min(left))
     }

@@ -14,7 +14,7 @@ use super::shared::Lender;
 use super::watched::Watched;
 use super::window::{Phase, Window};
 use super::{Client, Error, ProducerRun};
-use crate::engine::StreamId;
+use crate::engine::{Epoch, ProducerId, StreamId};
 use crate::wire::command::PutCommand;
 use crate::wire::frame::ProtoReader;
 use crate::wire::metadata::AppendResult;
@@ -133,7 +133,19 @@ impl Sender {
                 window.partitions = stream.options.and_then(|options| options.partitions);
             });
         }
-        self.window.update(|window| window.resume(next_ordinal, &self.command.stream))
+        match self.window.update(|window| window.resume(next_ordinal, &self.command.stream)) {
+            // The stream is the same, or the coordinator would have said so: a restart has forgotten what was staged.
+            Err(Error::StreamReplaced { .. }) if self.command.epoch.is_some() => Err(self.epoch_forgotten()?),
+            resumed => resumed,
+        }
+    }
+
+    fn epoch_forgotten(&self) -> Result<Error, Error> {
+        let (Some(producer), Some(epoch)) = (&self.command.producer, self.command.epoch) else {
+            return Err(Error::protocol("a writer without a producer"));
+        };
+        let producer = ProducerId::new(producer).map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(crate::engine::Error::EpochNotOpen { producer, epoch: Epoch(epoch) }.into())
     }
 
     /// Before the first batch: a producer that dies right after it would not be missed otherwise.

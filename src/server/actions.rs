@@ -17,7 +17,7 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("fail", "end a stream with an error; body: {\"stream\", \"reason\"}"),
     (
         "create_stream",
-        "body: {\"stream\", \"partitions\"?, \"max_buffered_batches\"?, \"max_buffered_bytes\"?, \"max_spool_bytes\"?, \"if_not_exists\"?}",
+        "body: {\"stream\", \"partitions\"?, \"max_buffered_batches\"?, \"max_buffered_bytes\"?, \"max_spool_bytes\"?, \"max_disk_bytes\"?, \"if_not_exists\"?}",
     ),
     ("delete_stream", "delete a stream with everything in it; body: its name, or {\"stream\"}"),
     ("describe", "a stream's partitions, subscriptions and lag; body: its name, or {\"stream\"}"),
@@ -54,6 +54,7 @@ struct Creating {
     max_buffered_batches: Option<u64>,
     max_buffered_bytes: Option<u64>,
     max_spool_bytes: Option<u64>,
+    max_disk_bytes: Option<u64>,
     #[serde(default)]
     if_not_exists: bool,
 }
@@ -130,7 +131,22 @@ impl IdText {
 ///
 /// # Errors
 /// The control call's, `unimplemented` for an unknown action, `invalid_argument` for a body that is not its.
-pub(super) fn run(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, Error> {
+pub(super) async fn run(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, Error> {
+    if action == "delete_stream" {
+        control.delete(&name(body)?)?.durable().await?;
+        return Ok(done());
+    }
+    let result = apply(control, action, body);
+    // What is acked need not be: see `is_late`.
+    if !matches!(action, "ack" | "plan" | "describe" | "stats")
+        && let Ok(stream) = name(body)
+    {
+        control.durable(&stream).await?;
+    }
+    result
+}
+
+fn apply(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, Error> {
     match action {
         "complete" => control.complete(&name(body)?).map(|()| done()),
         "fail" => {
@@ -138,7 +154,6 @@ pub(super) fn run(control: &ControlService, action: &str, body: &[u8]) -> Result
             control.fail(&stream, &reason).map(|()| done())
         }
         "create_stream" => create(control, parse(body)?),
-        "delete_stream" => control.delete(&name(body)?).map(|()| done()),
         "describe" => control.describe(&name(body)?).map(|description| answer(&summary(&description))),
         "subscribe" => subscribe(control, parse(body)?),
         "unsubscribe" => {
@@ -171,6 +186,7 @@ fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
         max_buffered_batches: body.max_buffered_batches,
         max_buffered_bytes: body.max_buffered_bytes,
         max_spool_bytes: body.max_spool_bytes,
+        max_disk_bytes: body.max_disk_bytes,
         ..proto::StreamOptions::default()
     };
     let request =
@@ -248,6 +264,8 @@ fn summary(description: &proto::StreamDescription) -> serde_json::Value {
         "buffered_bytes": description.buffered_bytes,
         "spooled_batches": description.spooled_batches,
         "spooled_bytes": description.spooled_bytes,
+        "is_durable": description.is_durable,
+        "logged_bytes": description.logged_bytes,
     })
 }
 

@@ -1,5 +1,7 @@
 //! A stream in the server: the engine's stream behind a lock, and those who wait for it.
 
+mod appender;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -7,15 +9,18 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+pub(super) use self::appender::Appender;
 use super::clock::Clock;
 use super::counters::StreamCounters;
 use super::dictionaries::DictionaryRoom;
 use super::error::Error;
+use super::log::{LogState, Pending, is_late};
 use crate::engine::{
     AppenderId, AppenderKind, Batch, Command, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place, ProducerId, Stream,
-    StreamId, StreamName, StreamOptions, StreamState, StreamView, SubscriptionName, Timestamp,
+    StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
 };
 use crate::storage::StoredBatch;
+use crate::storage::log::Cache;
 use crate::wire::schema::{DictionaryIds, StreamSchema};
 
 /// What a wait for room ends with.
@@ -33,6 +38,8 @@ pub struct StreamCell {
     /// The partition of the next batch that names none, before the modulo.
     round_robin: AtomicU32,
     inner: Mutex<Inner>,
+    /// Of a durable stream.
+    log: Option<Arc<LogState>>,
 }
 
 /// Everything under the lock. Invariant: whoever the engine calls waiting has an entry in `waiting`, put
@@ -47,24 +54,58 @@ struct Inner {
     readers: Vec<Vec<Arc<Notify>>>,
     /// Of the last command: their memory is used again.
     effects: Effects,
+    /// Of a durable stream.
+    pending: Option<Pending>,
 }
 
 impl StreamCell {
     pub(super) fn new(name: StreamName, id: StreamId, options: StreamOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let stream = Stream::new(name.clone(), id, options.clone())?;
+        Ok(Self::of(Stream::new(name, id, options)?, None, clock))
+    }
+
+    /// A new stream that has a log.
+    pub(super) fn with_log(name: StreamName, id: StreamId, options: StreamOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let cell = Self::of(Stream::durable(name, id, options)?, None, clock);
+        cell.inner.lock().pending.iter_mut().for_each(Pending::create);
+        cell.log.iter().for_each(|log| log.work.notify_one());
+        Ok(cell)
+    }
+
+    /// A durable stream that a restart has found.
+    pub(super) fn restored(
+        name: StreamName,
+        id: StreamId,
+        snapshot: StreamSnapshot<StoredBatch>,
+        schema: Option<StreamSchema>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let now = clock.now();
+        let producers: Vec<_> = snapshot.producers.iter().map(|(producer, _)| producer.clone()).collect();
+        let cell = Self::of(Stream::restore(name, id, snapshot, now)?, schema.map(Arc::new), clock);
+        cell.inner.lock().pending.iter_mut().for_each(|pending| pending.restored(producers.iter().cloned()));
+        Ok(cell)
+    }
+
+    fn of(stream: Stream<StoredBatch>, schema: Option<Arc<StreamSchema>>, clock: Arc<dyn Clock>) -> Self {
+        let (name, id, options) = (stream.name().clone(), stream.id(), stream.options().clone());
         let partitions = options.partitions as usize;
+        let limits = options.limits;
+        let log = stream.is_durable().then(|| Arc::new(LogState::new(Cache::new(limits.max_buffered_batches, limits.max_buffered_bytes))));
+        let ends = (0..options.partitions).map(|partition| stream.log_end(PartitionId(partition)).unwrap_or_default());
+        let pending = log.is_some().then(|| Pending::new(ends.collect()));
         let inner =
-            Inner { stream, schema: None, waiting: HashMap::new(), readers: vec![Vec::new(); partitions], effects: Effects::default() };
-        Ok(Self {
+            Inner { stream, schema, waiting: HashMap::new(), readers: vec![Vec::new(); partitions], effects: Effects::default(), pending };
+        Self {
             name,
             id,
-            dictionaries: DictionaryRoom::new(options.limits.max_buffered_bytes),
+            dictionaries: DictionaryRoom::new(limits.max_buffered_bytes),
             options,
             clock,
             counters: StreamCounters::new(partitions),
             round_robin: AtomicU32::new(0),
             inner: Mutex::new(inner),
-        })
+            log,
+        }
     }
 
     /// The stream's name.
@@ -88,6 +129,18 @@ impl StreamCell {
     /// The account of its dictionaries.
     pub(super) fn dictionaries(&self) -> &DictionaryRoom {
         &self.dictionaries
+    }
+
+    /// What it shares with its log's task, if it is durable.
+    pub(super) fn log(&self) -> Option<&Arc<LogState>> {
+        self.log.as_ref()
+    }
+
+    /// Looks at what its log has to do, together with the stream; none if it is not durable.
+    pub(super) fn pending<T>(&self, look: impl FnOnce(&mut Pending, &Stream<StoredBatch>) -> T) -> Option<T> {
+        let mut inner = self.inner.lock();
+        let Inner { pending, stream, .. } = &mut *inner;
+        Some(look(pending.as_mut()?, stream))
     }
 
     /// Its totals.
@@ -118,8 +171,21 @@ impl StreamCell {
     }
 
     fn apply_locked(&self, inner: &mut Inner, command: Command<StoredBatch>, now: Timestamp) -> Result<Outcome, Error> {
+        if let Some(log) = &self.log
+            && !matches!(command, Command::CloseAppender { .. } | Command::Tick | Command::Settle { .. })
+        {
+            log.check()?;
+        }
+        let is_late = is_late(&command);
         let mut effects = std::mem::take(&mut inner.effects);
         inner.stream.apply_into(command, now, &mut effects);
+        if let (Some(log), Some(pending)) = (&self.log, &mut inner.pending) {
+            if !effects.touched.is_empty() {
+                pending.touch(is_late, &mut effects);
+                log.work.notify_one();
+            }
+            log.cache.make_room(inner.stream.unwritten_bytes());
+        }
         self.counters.count_dropped(effects.dropped_batches);
         inner.wake(&effects);
         let outcome = std::mem::replace(&mut effects.outcome, Ok(Outcome::Done));
@@ -165,7 +231,13 @@ impl StreamCell {
     #[must_use]
     pub fn describe(&self) -> StreamView {
         let now = self.clock.now();
-        self.inner.lock().stream.describe(now)
+        let mut view = self.inner.lock().stream.describe(now);
+        if let Some(log) = &self.log {
+            let (batches, bytes) = log.cache.used();
+            view.buffered_batches += batches;
+            view.buffered_bytes += bytes;
+        }
+        view
     }
 
     /// The visible range `[start, end)` of a partition.
@@ -209,10 +281,10 @@ impl StreamCell {
 
     /// Opens an appender; it closes when the guard is dropped.
     pub(super) fn open_appender(self: &Arc<Self>, kind: AppenderKind) -> Result<(Appender, u64), Error> {
-        match self.apply(Command::OpenAppender { kind })? {
+        match self.apply(Command::OpenAppender { kind: kind.clone() })? {
             Outcome::Opened { appender, next_ordinal } => {
                 self.counters.appender_opened();
-                Ok((Appender { cell: self.clone(), id: appender }, next_ordinal))
+                Ok((Appender { cell: self.clone(), id: appender, kind }, next_ordinal))
             }
             other => Err(Error::unexpected(&other)),
         }
@@ -242,6 +314,10 @@ impl StreamCell {
         let failed = empty.apply(fail(), now).outcome;
         debug_assert!(failed.is_ok(), "a new stream is open");
         let full = std::mem::replace(&mut inner.stream, empty);
+        if let (Some(pending), Some(log)) = (&mut inner.pending, &self.log) {
+            pending.delete();
+            log.work.notify_one();
+        }
         drop(inner);
         drop(full);
     }
@@ -278,82 +354,6 @@ impl Inner {
             // Fails only if the waiting call is being dropped; then its guard closes the appender.
             let _ = waiting.send(grant);
         }
-    }
-}
-
-/// An open appender.
-#[derive(Debug)]
-pub(super) struct Appender {
-    cell: Arc<StreamCell>,
-    id: AppenderId,
-}
-
-impl Appender {
-    /// Reserves room; waits for it if the stream's policy is to wait.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the appender in the line; reserve again, or drop the appender.
-    pub(super) async fn reserve(&self, bytes: u64) -> Result<Place, Error> {
-        let granted = {
-            let now = self.cell.now();
-            let mut inner = self.cell.inner.lock();
-            match self.cell.apply_locked(&mut inner, Command::Reserve { appender: self.id, bytes }, now)? {
-                Outcome::Reserved { place } => return Ok(place),
-                Outcome::Waiting => {
-                    let (sender, receiver) = oneshot::channel();
-                    inner.waiting.insert(self.id, sender);
-                    receiver
-                }
-                other => return Err(Error::unexpected(&other)),
-            }
-        };
-        let waited = Blocked { cell: &self.cell, since: self.cell.now() };
-        let place = granted.await;
-        drop(waited);
-        // The sender is dropped unsent only when this appender's own guard closes it.
-        Ok(place.map_err(|_| Error::Engine(EngineError::AppenderNotReady { appender: self.id, bytes }))??)
-    }
-
-    pub(super) fn append(
-        &self,
-        ordinal: u64,
-        partition: PartitionId,
-        rows: u64,
-        bytes: u64,
-        data: StoredBatch,
-    ) -> Result<Option<Offset>, Error> {
-        match self.cell.apply(Command::Append { appender: self.id, ordinal, partition, rows, bytes, data })? {
-            Outcome::Appended { offset } => Ok(offset),
-            other => Err(Error::unexpected(&other)),
-        }
-    }
-
-    pub(super) fn finish_writer(&self) -> Result<crate::engine::Receipt, Error> {
-        match self.cell.apply(Command::FinishWriter { appender: self.id })? {
-            Outcome::Receipt(receipt) => Ok(receipt),
-            other => Err(Error::unexpected(&other)),
-        }
-    }
-}
-
-impl Drop for Appender {
-    fn drop(&mut self) {
-        let closed = self.cell.apply(Command::CloseAppender { appender: self.id });
-        debug_assert!(closed.is_ok(), "closing is always allowed");
-        self.cell.inner.lock().waiting.remove(&self.id);
-        self.cell.counters.appender_closed();
-    }
-}
-
-/// Counts the time of a wait, also of one that is cut short.
-struct Blocked<'a> {
-    cell: &'a StreamCell,
-    since: Timestamp,
-}
-
-impl Drop for Blocked<'_> {
-    fn drop(&mut self) {
-        self.cell.counters.count_blocked(self.cell.now().since(self.since));
     }
 }
 

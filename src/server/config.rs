@@ -34,9 +34,13 @@ pub struct ServerConfig {
     pub max_buffered_bytes: u64,
     /// Default of streams' `max_spool_bytes`: 16 GiB.
     pub max_spool_bytes: u64,
+    /// Default of durable streams' `max_disk_bytes`: 64 GiB.
+    pub max_disk_bytes: u64,
+    /// Folder of durable streams; none: all are in memory, and nothing survives the coordinator.
+    pub data_dir: Option<PathBuf>,
     /// Folder for spooled batches; none: the system's folder for temporary files.
     pub spool_dir: Option<PathBuf>,
-    /// Bytes of the disk that the spool never uses. Default 1 GiB.
+    /// Bytes of the disk that batches never use, spooled or in a log. Default 1 GiB.
     pub spool_reserve_bytes: u64,
     /// Partitions of streams that are created without saying. Default 1.
     pub default_partitions: u32,
@@ -63,6 +67,8 @@ impl Default for ServerConfig {
             max_buffered_batches: limits.max_buffered_batches,
             max_buffered_bytes: limits.max_buffered_bytes,
             max_spool_bytes: limits.max_spool_bytes,
+            max_disk_bytes: limits.max_disk_bytes,
+            data_dir: None,
             spool_dir: None,
             spool_reserve_bytes: SpoolOptions::default().reserve_bytes,
             default_partitions: 1,
@@ -144,6 +150,7 @@ impl ServerConfig {
                 max_buffered_batches: self.max_buffered_batches,
                 max_buffered_bytes: self.max_buffered_bytes,
                 max_spool_bytes: self.max_spool_bytes,
+                max_disk_bytes: self.max_disk_bytes,
             },
             ..StreamOptions::default()
         }

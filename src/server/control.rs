@@ -34,6 +34,20 @@ impl ControlService {
         self.coordinator.get(&StreamName::new(stream)?)
     }
 
+    /// Waits until what was done to a stream is durable: an answer, also a refusal, tells of it.
+    pub(super) async fn durable(&self, stream: &str) -> Result<(), Error> {
+        match self.cell(stream) {
+            Ok(cell) => cell.durable().await,
+            // It was deleted meanwhile.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn answer_durably<T>(&self, stream: &str, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        let durable = self.durable(stream).await;
+        self.answer(result.and_then(|answer| durable.map(|()| answer)))
+    }
+
     /// Counts the error of a call that failed, and makes its status.
     fn answer<T>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
         result.map(Response::new).map_err(|error| {
@@ -54,7 +68,8 @@ impl ControlService {
         Ok(convert::description(&*self.cell(stream)?))
     }
 
-    pub(super) fn delete(&self, stream: &str) -> Result<(), Error> {
+    /// Gives what has to be durable before anybody is told.
+    pub(super) fn delete(&self, stream: &str) -> Result<Arc<StreamCell>, Error> {
         self.coordinator.delete(&StreamName::new(stream)?)
     }
 
@@ -157,7 +172,8 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Control for ControlService {
     async fn create_stream(&self, request: Request<proto::CreateStreamRequest>) -> Answer<proto::StreamDescription> {
-        self.answer(self.create(request.get_ref()))
+        let request = request.get_ref();
+        self.answer_durably(&request.stream, self.create(request)).await
     }
 
     async fn describe_stream(&self, request: Request<proto::DescribeStreamRequest>) -> Answer<proto::StreamDescription> {
@@ -170,41 +186,52 @@ impl Control for ControlService {
     }
 
     async fn delete_stream(&self, request: Request<proto::DeleteStreamRequest>) -> Answer<proto::DeleteStreamResponse> {
-        self.answer(self.delete(&request.get_ref().stream).map(|()| proto::DeleteStreamResponse {}))
+        let deleted = match self.delete(&request.get_ref().stream) {
+            Ok(cell) => cell.durable().await,
+            Err(error) => Err(error),
+        };
+        self.answer(deleted.map(|()| proto::DeleteStreamResponse {}))
     }
 
     async fn complete_stream(&self, request: Request<proto::CompleteStreamRequest>) -> Answer<proto::CompleteStreamResponse> {
-        self.answer(self.complete(&request.get_ref().stream).map(|()| proto::CompleteStreamResponse {}))
+        let stream = &request.get_ref().stream;
+        self.answer_durably(stream, self.complete(stream).map(|()| proto::CompleteStreamResponse {})).await
     }
 
     async fn fail_stream(&self, request: Request<proto::FailStreamRequest>) -> Answer<proto::FailStreamResponse> {
         let request = request.get_ref();
-        self.answer(self.fail(&request.stream, &request.reason).map(|()| proto::FailStreamResponse {}))
+        self.answer_durably(&request.stream, self.fail(&request.stream, &request.reason).map(|()| proto::FailStreamResponse {})).await
     }
 
     async fn open_epoch(&self, request: Request<proto::OpenEpochRequest>) -> Answer<proto::EpochResponse> {
-        self.answer(self.open(request.get_ref()))
+        let request = request.get_ref();
+        self.answer_durably(&request.stream, self.open(request)).await
     }
 
     async fn commit_epoch(&self, request: Request<proto::CommitEpochRequest>) -> Answer<proto::EpochResponse> {
-        self.answer(self.commit(request.get_ref()))
+        let request = request.get_ref();
+        self.answer_durably(&request.stream, self.commit(request)).await
     }
 
     async fn abort_epoch(&self, request: Request<proto::AbortEpochRequest>) -> Answer<proto::EpochResponse> {
-        self.answer(self.abort(request.get_ref()))
+        let request = request.get_ref();
+        self.answer_durably(&request.stream, self.abort(request)).await
     }
 
     async fn keep_producer(&self, request: Request<proto::KeepProducerRequest>) -> Answer<proto::KeepProducerResponse> {
-        self.answer(self.keep(request.get_ref()).map(|()| proto::KeepProducerResponse {}))
+        let request = request.get_ref();
+        self.answer_durably(&request.stream, self.keep(request).map(|()| proto::KeepProducerResponse {})).await
     }
 
     async fn subscribe(&self, request: Request<proto::SubscribeRequest>) -> Answer<proto::SubscriptionDescription> {
-        self.answer(self.subscribe_to(request.get_ref()))
+        let request = request.get_ref();
+        self.answer_durably(&request.stream, self.subscribe_to(request)).await
     }
 
     async fn unsubscribe(&self, request: Request<proto::UnsubscribeRequest>) -> Answer<proto::UnsubscribeResponse> {
         let request = request.get_ref();
-        self.answer(self.unsubscribe_from(&request.stream, &request.subscription).map(|()| proto::UnsubscribeResponse {}))
+        let gone = self.unsubscribe_from(&request.stream, &request.subscription);
+        self.answer_durably(&request.stream, gone.map(|()| proto::UnsubscribeResponse {})).await
     }
 
     async fn ack(&self, request: Request<proto::AckRequest>) -> Answer<proto::AckResponse> {
@@ -220,7 +247,8 @@ impl Control for ControlService {
     async fn seek(&self, request: Request<proto::SeekRequest>) -> Answer<proto::SeekResponse> {
         let proto::SeekRequest { stream, subscription, offsets, stream_id } = request.into_inner();
         let request = proto::AckRequest { stream, subscription, offsets, stream_id };
-        self.answer(self.move_cursors(&request, CursorCommand::Seek).map(|()| proto::SeekResponse {}))
+        let moved = self.move_cursors(&request, CursorCommand::Seek);
+        self.answer_durably(&request.stream, moved.map(|()| proto::SeekResponse {})).await
     }
 
     async fn get_stats(&self, request: Request<proto::GetStatsRequest>) -> Answer<proto::GetStatsResponse> {

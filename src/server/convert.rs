@@ -22,6 +22,7 @@ pub(super) fn stream_options(asked: Option<&proto::StreamOptions>, defaults: &St
             max_buffered_batches: asked.max_buffered_batches.unwrap_or(defaults.limits.max_buffered_batches),
             max_buffered_bytes: asked.max_buffered_bytes.unwrap_or(defaults.limits.max_buffered_bytes),
             max_spool_bytes: asked.max_spool_bytes.unwrap_or(defaults.limits.max_spool_bytes),
+            max_disk_bytes: asked.max_disk_bytes.unwrap_or(defaults.limits.max_disk_bytes),
         },
         visibility: match asked.visibility() {
             proto::Visibility::Unspecified => defaults.visibility,
@@ -52,6 +53,7 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
         max_buffered_batches: Some(options.limits.max_buffered_batches),
         max_buffered_bytes: Some(options.limits.max_buffered_bytes),
         max_spool_bytes: Some(options.limits.max_spool_bytes),
+        max_disk_bytes: Some(options.limits.max_disk_bytes),
         visibility: visibility.into(),
         full_policy: full_policy.into(),
     }
@@ -82,6 +84,10 @@ pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
         epochs_committed: view.epochs_committed,
         epochs_aborted: view.epochs_aborted,
         epochs_replayed: view.epochs_replayed,
+        is_durable: cell.log().is_some(),
+        logged_batches: view.logged_batches,
+        logged_bytes: view.logged_bytes,
+        log_waits_for: cell.log().and_then(|log| log.waits_for()).map_or_else(String::new, |why| why.to_string()),
     }
 }
 

@@ -13,7 +13,9 @@ use super::clock::{Clock, SystemClock};
 use super::counters::ErrorCounters;
 use super::error::Error;
 use super::shared::Links;
+use super::store::{Store, StoreError};
 use crate::engine::{Code, Command, Limits, StreamId, StreamName, StreamOptions, Timestamp};
+use crate::shared::random;
 use crate::storage::Spool;
 use crate::wire::schema::StreamSchema;
 
@@ -50,6 +52,8 @@ pub struct Coordinator {
     options: CoordinatorOptions,
     clock: Arc<dyn Clock>,
     spool: Spool,
+    /// Where streams are durable; none: all are in memory.
+    store: Option<Store>,
     streams: RwLock<BTreeMap<StreamName, Arc<StreamCell>>>,
     shutdown: CancellationToken,
     errors: ErrorCounters,
@@ -69,11 +73,34 @@ impl Coordinator {
     /// The same on any clock.
     #[must_use]
     pub fn with_clock(options: CoordinatorOptions, spool: Spool, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self::of(options, spool, clock, None))
+    }
+
+    /// A coordinator of durable streams, with those that are in its store. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn with_store(options: CoordinatorOptions, spool: Spool, clock: Arc<dyn Clock>, store: Store) -> Result<Arc<Self>, StoreError> {
+        let found = store.load(&clock)?;
+        let coordinator = Arc::new(Self::of(options, spool, clock, Some(store)));
+        let mut streams = coordinator.streams.write();
+        for (cell, log) in found {
+            if let Some(store) = &coordinator.store {
+                store.start(&cell, log);
+            }
+            streams.insert(cell.name().clone(), cell);
+        }
+        drop(streams);
+        Ok(coordinator)
+    }
+
+    fn of(options: CoordinatorOptions, spool: Spool, clock: Arc<dyn Clock>, store: Option<Store>) -> Self {
         let started_at = clock.now();
-        Arc::new(Self {
+        Self {
             options,
             clock,
             spool,
+            store,
             streams: RwLock::default(),
             shutdown: CancellationToken::new(),
             errors: ErrorCounters::default(),
@@ -81,7 +108,18 @@ impl Coordinator {
             unix_connections: AtomicU64::new(0),
             links: Arc::default(),
             started_at,
-        })
+        }
+    }
+
+    /// Whether its streams outlive it.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Its store, if its streams are durable.
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
     }
 
     /// Its options.
@@ -122,9 +160,16 @@ impl Coordinator {
         if streams.len() >= STREAMS_MAX {
             return Err(Error::TooManyStreams { limit: STREAMS_MAX });
         }
-        let cell = Arc::new(StreamCell::new(name.clone(), new_stream_id(), options, self.clock.clone())?);
+        let (name_of_it, id, clock) = (name.clone(), new_stream_id(), self.clock.clone());
+        let cell = Arc::new(match &self.store {
+            Some(_) => StreamCell::with_log(name_of_it, id, options, clock)?,
+            None => StreamCell::new(name_of_it, id, options, clock)?,
+        });
         if let Some(schema) = schema {
             cell.accept_schema(schema)?;
+        }
+        if let Some(store) = &self.store {
+            store.start(&cell, store.new_log(&cell));
         }
         streams.insert(name.clone(), cell.clone());
         Ok(cell)
@@ -163,10 +208,10 @@ impl Coordinator {
     ///
     /// # Errors
     /// `stream_not_found`.
-    pub fn delete(&self, name: &StreamName) -> Result<(), Error> {
+    pub fn delete(&self, name: &StreamName) -> Result<Arc<StreamCell>, Error> {
         let cell = self.streams.write().remove(name).ok_or_else(|| Error::StreamNotFound { stream: name.clone() })?;
         cell.delete();
-        Ok(())
+        Ok(cell)
     }
 
     /// Lets time pass in all streams: call it about once a second.
@@ -266,7 +311,7 @@ fn check_limits(limits: &Limits) -> Result<(), Error> {
 }
 
 fn new_stream_id() -> StreamId {
-    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    let (high, low) = random::uuid().as_u64_pair();
     StreamId(high ^ low)
 }
 
@@ -297,6 +342,7 @@ fn difference(have: &StreamOptions, asked: &StreamOptions) -> Option<String> {
         .or_else(|| number("max_buffered_batches", have.limits.max_buffered_batches, asked.limits.max_buffered_batches))
         .or_else(|| number("max_buffered_bytes", have.limits.max_buffered_bytes, asked.limits.max_buffered_bytes))
         .or_else(|| number("max_spool_bytes", have.limits.max_spool_bytes, asked.limits.max_spool_bytes))
+        .or_else(|| number("max_disk_bytes", have.limits.max_disk_bytes, asked.limits.max_disk_bytes))
         .or_else(|| differs("visibility", format!("{:?}", have.visibility), format!("{:?}", asked.visibility)))
         .or_else(|| differs("full_policy", format!("{:?}", have.full_policy), format!("{:?}", asked.full_policy)))
 }

@@ -1,5 +1,6 @@
 //! Every way in which the server refuses a call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{Code, Error as EngineError, NameError, Outcome, ProducerId, StreamName};
@@ -18,6 +19,12 @@ pub enum Error {
     /// A file that cannot be written or read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// See [`Code::Unavailable`]: whether what was sent is stored the next start will tell.
+    #[error("the stream's log has failed, and nothing more is confirmed until the coordinator is started again: {why}")]
+    LogFailed {
+        /// What happened.
+        why: Arc<StorageError>,
+    },
     /// A name that cannot be used.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -136,7 +143,7 @@ impl Error {
             Self::AppendTimeout { .. } => Code::Timeout,
             Self::ProducerLost { .. } => Code::ProducerLost,
             Self::ShuttingDown => Code::ShuttingDown,
-            Self::LinkEnded => Code::Unavailable,
+            Self::LinkEnded | Self::LogFailed { .. } => Code::Unavailable,
             Self::Disconnected { .. } => Code::Cancelled,
             Self::Unimplemented { .. } => Code::Unimplemented,
             Self::Task { .. } | Self::Unexpected { .. } => Code::Internal,

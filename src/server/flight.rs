@@ -178,7 +178,7 @@ impl FlightService for FlightPlane {
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let action = request.into_inner();
-        let done = actions::run(&self.control, &action.r#type, &action.body);
+        let done = actions::run(&self.control, &action.r#type, &action.body).await;
         let body = self.answer(done)?.into_inner();
         Ok(Response::new(futures::stream::iter([Ok(arrow_flight::Result { body })]).boxed()))
     }

@@ -34,8 +34,9 @@ async fn show_metrics(State(coordinator): State<Arc<Coordinator>>) -> Response {
 }
 
 /// The process is alive; says in which mode.
-async fn health() -> Json<serde_json::Value> {
-    Json(json!({ "status": "ok", "storage": "memory", "version": env!("CARGO_PKG_VERSION") }))
+async fn health(State(coordinator): State<Arc<Coordinator>>) -> Json<serde_json::Value> {
+    let storage = if coordinator.is_durable() { "disk" } else { "memory" };
+    Json(json!({ "status": "ok", "storage": storage, "version": env!("CARGO_PKG_VERSION") }))
 }
 
 /// New work is welcome.

@@ -48,6 +48,10 @@ metrics! {
     SPOOLED_BATCHES = Gauge "bowstring_spooled_batches" "Batches in the spool";
     SPOOLED_BYTES = Gauge "bowstring_spooled_bytes" "Bytes in the spool";
     SPOOL_LIMIT = Gauge "bowstring_spooled_bytes_limit" "max_spool_bytes of the stream";
+    LOGGED_BATCHES = Gauge "bowstring_logged_batches" "Batches in the log of a durable stream, staged and visible";
+    LOGGED_BYTES = Gauge "bowstring_logged_bytes" "Bytes in the log";
+    LOG_LIMIT = Gauge "bowstring_logged_bytes_limit" "max_disk_bytes of the stream";
+    LOG_STALLED = Gauge "bowstring_log_stalled" "1 while the log does not go on: the disk is full or has failed";
     PARTITION_BATCHES = Gauge "bowstring_partition_buffered_batches" "Visible batches in memory, by partition";
     PARTITION_BYTES = Gauge "bowstring_partition_buffered_bytes" "Bytes of visible batches in memory, by partition";
     APPENDED_BATCHES = Counter "bowstring_appended_batches_total" "Batches that became visible";
@@ -149,6 +153,7 @@ impl Scrape {
             self.add(DELIVERED_ROWS, &labels, count(totals.rows));
             self.add(DELIVERED_BYTES, &labels, count(totals.bytes));
         }
+        self.add(LOG_STALLED, &stream, count(u64::from(cell.log().is_some_and(|log| log.waits_for().is_some()))));
         self.add_partitions(&view);
     }
 
@@ -161,6 +166,9 @@ impl Scrape {
             (SPOOLED_BATCHES, view.spooled_batches),
             (SPOOLED_BYTES, view.spooled_bytes),
             (SPOOL_LIMIT, view.limits.max_spool_bytes),
+            (LOGGED_BATCHES, view.logged_batches),
+            (LOGGED_BYTES, view.logged_bytes),
+            (LOG_LIMIT, view.limits.max_disk_bytes),
             (EPOCHS_COMMITTED, view.epochs_committed),
             (EPOCHS_ABORTED, view.epochs_aborted),
             (EPOCHS_REPLAYED, view.epochs_replayed),

@@ -10,11 +10,13 @@ mod convert;
 mod coordinator;
 mod counters;
 mod dictionaries;
+mod durable;
 mod error;
 mod flight;
 mod http;
 mod input;
 mod listener;
+mod log;
 mod metrics;
 mod plane;
 mod process;
@@ -23,6 +25,7 @@ mod running;
 mod services;
 mod shared;
 mod status;
+mod store;
 mod unix;
 mod write;
 
@@ -49,6 +52,10 @@ pub use coordinator::{Coordinator, CoordinatorOptions, OpenConnection, SharedMem
 pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, Totals};
 pub use error::Error;
 pub use metrics::{METRICS, MetricDoc, MetricKind};
+#[doc(hidden)]
+pub use running::serve_connections;
 pub use running::{Server, StartError};
 pub use services::{Ended, LocalService};
+#[doc(hidden)]
+pub use store::{Store, StoreError};
 pub use unix::UnixError;

@@ -6,21 +6,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic::transport::server::Connected;
 use tonic_health::server::HealthReporter;
 
 use super::authority::SocketAuthority;
+use super::clock::SystemClock;
 use super::config::{ConfigError, ServerConfig};
 use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::listener::{Listeners, connections};
 use super::services::{LocalService, end_health, services};
+use super::store::{Store, StoreError};
 use super::unix::{self, SocketFile, UnixError};
 use super::{http as http_port, shared};
+use crate::shared::random;
 use crate::storage::Spool;
 use crate::wire::proto;
 
@@ -66,6 +72,14 @@ pub enum StartError {
     /// The folder for spooled batches cannot be made.
     #[error("cannot use the spool folder: {0}; choose another spool_dir")]
     Spool(#[source] std::io::Error),
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {}: {source}", path.display())]
+    Data {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
 }
 
 /// A running server. Dropping it stops it at once; [`shutdown`](Self::shutdown) does so in good order.
@@ -101,9 +115,9 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         config.validate()?;
         let spool = Spool::new(config.spool_options()).map_err(StartError::Spool)?;
-        let coordinator = Coordinator::new(config.coordinator_options(), spool);
+        let coordinator = open(&config, spool).await?;
         let (tcp, listen) = bind(config.listen).await?;
-        let server_id = uuid::Uuid::new_v4();
+        let server_id = random::uuid();
         let unix =
             unix::bind(&config.unix, &server_id.simple().to_string()).await.map_err(|(path, source)| StartError::Unix { path, source })?;
         let (unix, unix_file) = unix.map(|(listener, file)| ((listener, SocketAuthority::of(file.path())), file)).unzip();
@@ -137,7 +151,11 @@ impl Server {
             late_tasks.push(tokio::spawn(shared::serve(listener, links, server_id.as_u128(), config.connections_max, until)));
         }
         let unix_shown = unix_path.as_deref().map(|path| tracing::field::display(path.display()));
-        tracing::info!(%listen, unix = unix_shown, storage = "memory", "the coordinator is ready; nothing survives it");
+        let (storage, what) = match &config.data_dir {
+            None => ("memory".to_owned(), "nothing survives it"),
+            Some(path) => (path.display().to_string(), "what it confirms survives it"),
+        };
+        tracing::info!(%listen, unix = unix_shown, storage, "the coordinator is ready; {what}");
         Ok(Self {
             coordinator,
             service,
@@ -213,6 +231,9 @@ impl Server {
         self.calls_ended.cancel();
         let late_tasks = std::mem::take(&mut *self.late_tasks.lock());
         end(late_tasks, LATE_GRACE).await;
+        if let Some(store) = self.coordinator.store() {
+            store.close().await;
+        }
     }
 }
 
@@ -221,6 +242,7 @@ impl Drop for Server {
         self.coordinator.shut_down();
         self.service.end();
         self.coordinator.links().hush();
+        self.coordinator.store().into_iter().for_each(Store::stop);
         self.tasks.lock().iter().chain(self.late_tasks.lock().iter()).for_each(JoinHandle::abort);
     }
 }
@@ -231,6 +253,16 @@ async fn end(tasks: Vec<JoinHandle<()>>, grace: Duration) -> bool {
     let in_time = tokio::time::timeout(grace, futures::future::join_all(tasks)).await.is_ok();
     aborts.iter().for_each(AbortHandle::abort);
     in_time
+}
+
+/// The coordinator, with the streams that it has on disk.
+async fn open(config: &ServerConfig, spool: Spool) -> Result<Arc<Coordinator>, StartError> {
+    let options = config.coordinator_options();
+    let Some(path) = &config.data_dir else { return Ok(Coordinator::new(options, spool)) };
+    let failed = |source| StartError::Data { path: path.clone(), source };
+    let store = Store::open(path, config.spool_reserve_bytes).await.map_err(failed)?;
+    let opened = tokio::task::spawn_blocking(move || Coordinator::with_store(options, spool, Arc::new(SystemClock::default()), store));
+    opened.await.map_err(|error| failed(std::io::Error::other(error).into()))?.map_err(failed)
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -269,6 +301,15 @@ async fn serve(
     coordinator: Arc<Coordinator>,
     stopping: CancellationToken,
 ) {
+    let incoming = connections(listeners, connections_max, coordinator);
+    serve_incoming(incoming, (routes, health), stopping).await;
+}
+
+async fn serve_incoming<I, IO>(incoming: I, (routes, health): (Routes, HealthReporter), stopping: CancellationToken)
+where
+    I: Stream<Item = std::io::Result<IO>>,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let router = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -277,13 +318,29 @@ async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_routes(routes);
-    let incoming = connections(listeners, connections_max, coordinator);
     let signal = async move {
         stopping.cancelled().await;
         end_health(health).await;
     };
     if let Err(error) = router.serve_with_incoming_shutdown(incoming, signal).await {
         tracing::error!(%error, "the server stopped");
+    }
+}
+
+/// Serves a coordinator on connections that come from anywhere, until it is told to stop: for simulations.
+#[doc(hidden)]
+pub async fn serve_connections<I, IO>(coordinator: Arc<Coordinator>, incoming: I, stopping: CancellationToken)
+where
+    I: Stream<Item = std::io::Result<IO>>,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let control = ControlService::new(coordinator.clone(), describe(random::uuid(), unknown, None, None));
+    let served = services(&coordinator, control).await;
+    tokio::select! {
+        biased;
+        () = serve_incoming(incoming, served, stopping.clone()) => (),
+        () = tick(coordinator, stopping) => (),
     }
 }
 

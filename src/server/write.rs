@@ -1,5 +1,7 @@
 //! The writing loop: one `DoPut`, from its bytes to appended batches.
 
+mod confirmed;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,14 @@ use http_body::Body as HttpBody;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::confirmed::Confirmed;
 use super::cell::{Appender, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::input::Input;
-use crate::engine::{AppenderKind, PartitionId, Place, ProducerId, Receipt};
+use crate::engine::{AppenderKind, PartitionId, Place, ProducerId, Receipt, StoredState, Visibility};
+use crate::shared::random;
+use crate::storage::log::LoggedBatch;
 use crate::storage::{SpoolFile, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutTarget;
@@ -22,6 +27,10 @@ use crate::wire::frame::FlightHead;
 use crate::wire::ipc::{self, Kind, Message};
 use crate::wire::metadata::{AppendMetadata, AppendResult};
 use crate::wire::schema::{DictionaryIds, StreamSchema};
+
+/// How long a refusal waits for what came before it to be durable. A disk that takes longer is full, and the client is told
+/// of less than is stored.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// Headers up to this size are compared with the next batch's. A small message's header holds on to all of it: to 16 KiB
 /// per connection.
@@ -47,13 +56,20 @@ where
     let mut input = Input::new(body, coordinator.options().message_bytes_max);
     let Some(first) = input.head().await? else { return Err(Error::Wire(WireError::missing_descriptor())) };
     coordinator.check_running()?;
-    let mut writing = Writing::open(coordinator, &first, &mut input, deadline)?;
+    let mut writing = match Writing::open(coordinator, &first, &mut input, deadline) {
+        Err(error) => return Err(settled_refusal(coordinator, &first, error).await),
+        Ok(writing) => writing,
+    };
+    // A run that takes over must have done so for good before a batch of it is stored.
+    writing.cell.durable().await?;
     writing.report(progress);
     if let Err(error) = writing.take_all(&mut input, first, progress).await {
         // What is stored is said before the refusal: the client takes the rest for not stored.
+        drop(tokio::time::timeout(SETTLE_TIME, writing.cell.durable()).await);
         writing.report(progress);
         return Err(error);
     }
+    writing.cell.durable().await?;
     writing.finish(progress)
 }
 
@@ -87,6 +103,10 @@ struct Writing {
     ids: DictionaryIds,
     dictionaries: Arc<DictionarySet>,
     next_ordinal: u64,
+    /// What of it the client may be told.
+    confirmed: Confirmed,
+    /// Whether batches have no offset before their epoch commits.
+    is_staged: bool,
     /// Batches that have waited for room.
     waits: u64,
     inspected: Inspected,
@@ -134,6 +154,8 @@ impl Writing {
             ids,
             dictionaries: DictionarySet::empty(),
             next_ordinal,
+            confirmed: Confirmed::new(next_ordinal),
+            is_staged: is_writer && cell.options().visibility == Visibility::Committed,
             waits: 0,
             inspected: Inspected { header: Bytes::new(), body_len: 0, kind: Kind::Empty },
             spool: coordinator.spool().file(),
@@ -145,7 +167,7 @@ impl Writing {
     }
 
     /// The next message; what is stored so far is reported before waiting for it.
-    async fn next<B>(&self, input: &mut Input<B>, progress: &watch::Sender<Option<AppendResult>>) -> Result<Option<FlightHead>, Error>
+    async fn next<B>(&mut self, input: &mut Input<B>, progress: &watch::Sender<Option<AppendResult>>) -> Result<Option<FlightHead>, Error>
     where
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -153,16 +175,22 @@ impl Writing {
         if let Some(head) = input.ready()? {
             return Ok(Some(head));
         }
-        self.report(progress);
-        tokio::select! {
-            head = input.head() => head,
-            () = self.coordinator.shutdown().cancelled() => Err(Error::ShuttingDown),
+        loop {
+            self.report(progress);
+            self.confirmed.forget_done(self.cell.log());
+            tokio::select! {
+                biased;
+                () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),
+                head = input.head() => return head,
+                more = self.confirmed.more(self.cell.log()) => more?,
+            }
         }
     }
 
     fn report(&self, progress: &watch::Sender<Option<AppendResult>>) {
         if self.reports_each {
-            progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt: None, waits: self.waits }));
+            let next_ordinal = self.confirmed.next_ordinal(self.cell.log());
+            progress.send_replace(Some(AppendResult { next_ordinal, receipt: None, waits: self.waits }));
         }
     }
 
@@ -248,10 +276,12 @@ impl Writing {
         let data = match place {
             Place::Memory => StoredBatch::Memory(Arc::new(batch)),
             Place::Spool => self.spooled(batch).await?,
+            Place::Log => StoredBatch::Logged { batch: LoggedBatch::new(batch), is_staged: self.is_staged },
         };
         let partition = metadata.partition.map_or_else(|| self.cell.next_partition(), PartitionId);
         self.appender.append(metadata.ordinal, partition, rows, bytes, data)?;
         self.next_ordinal = self.next_ordinal.max(metadata.ordinal.saturating_add(1));
+        self.confirmed.appended(self.cell.work_so_far().map(|(_, number)| number), self.next_ordinal);
         Ok(())
     }
 
@@ -285,6 +315,7 @@ impl Writing {
         self.report(progress);
         let started = self.cell.now();
         tokio::select! {
+            biased;
             place = reserved => place,
             () = until(self.append_timeout, self.deadline) => Err(Error::AppendTimeout { bytes, waited: self.cell.now().since(started) }),
             () = self.coordinator.shutdown().cancelled() => Err(Error::ShuttingDown),
@@ -314,6 +345,15 @@ impl Writing {
     }
 }
 
+/// A refusal that says what is stored says so once that is durable.
+async fn settled_refusal(coordinator: &Coordinator, first: &FlightHead, refusal: Error) -> Error {
+    let cell = PutTarget::from_descriptor(&first.descriptor).ok().and_then(|target| coordinator.get(target.stream()).ok());
+    match cell {
+        Some(cell) if refusal.code().stored() == StoredState::Yes => cell.durable().await.err().unwrap_or(refusal),
+        _ => refusal,
+    }
+}
+
 /// What a message holds in memory: its metadata too, which the reader gets back.
 fn held_bytes(head: &FlightHead) -> u64 {
     ((head.header.len() + head.metadata.len()) as u64).saturating_add(head.body_len)
@@ -321,7 +361,7 @@ fn held_bytes(head: &FlightHead) -> u64 {
 
 /// The appender of a client that says nothing of itself.
 fn anonymous() -> Result<AppenderKind, Error> {
-    Ok(AppenderKind::Anonymous { producer: ProducerId::new(&format!("anonymous-{}", uuid::Uuid::new_v4())).map_err(Error::Name)? })
+    Ok(AppenderKind::Anonymous { producer: ProducerId::new(&format!("anonymous-{}", random::uuid())).map_err(Error::Name)? })
 }
 
 /// Ends when the earlier of a time from now and a deadline is there; never if there is neither.
@@ -339,6 +379,7 @@ async fn until(timeout: Option<Duration>, deadline: Option<Instant>) {
         }
     };
     tokio::select! {
+        biased;
         () = timeout => (),
         () = deadline => (),
     }

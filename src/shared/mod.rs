@@ -17,6 +17,8 @@
 mod frame;
 mod link;
 mod outbox;
+#[doc(hidden)]
+pub mod random;
 
 pub use frame::{Frame, VERSION};
 pub use link::{LinkReader, LinkWriter, OpenLink, link};

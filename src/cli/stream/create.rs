@@ -30,6 +30,9 @@ pub(super) struct CreateArgs {
     /// Most bytes on disk, for epochs larger than memory takes [default: the coordinator's]
     #[arg(long, value_name = "SIZE")]
     max_spool_bytes: Option<Size>,
+    /// Most bytes of its log, where the coordinator has a data directory [default: the coordinator's]
+    #[arg(long, value_name = "SIZE")]
+    max_disk_bytes: Option<Size>,
     /// When batches of an epoch can be read
     #[arg(long, value_name = "WHEN", default_value = "committed")]
     visibility: VisibilityArg,
@@ -68,6 +71,7 @@ pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), Cli
         max_buffered_batches: args.max_buffered_batches,
         max_buffered_bytes: args.max_buffered_bytes.map(|size| size.0),
         max_spool_bytes: args.max_spool_bytes.map(|size| size.0),
+        max_disk_bytes: args.max_disk_bytes.map(|size| size.0),
         visibility: args.visibility.proto().into(),
         full_policy: args.full_policy.proto().into(),
     };

@@ -51,8 +51,20 @@ fn section(lines: &mut Vec<String>, title: &str, content: Vec<String>) {
 fn head(stream: &StreamDescription) -> Vec<String> {
     let options = stream.options.unwrap_or_default();
     let reason = if stream.reason.is_empty() { String::new() } else { format!(": {}", stream.reason) };
+    let storage = match (stream.is_durable, stream.log_waits_for.is_empty()) {
+        (false, _) => "in memory; nothing survives the coordinator".to_owned(),
+        (true, waits) => {
+            let (logged, limit) = (bytes(stream.logged_bytes), bytes(options.max_disk_bytes()));
+            let why = if waits { String::new() } else { format!("; it does not go on: {}", stream.log_waits_for) };
+            format!(
+                "durable, what is confirmed survives the coordinator; {}, {logged} of {limit} in the log{why}",
+                batches(stream.logged_batches)
+            )
+        }
+    };
     vec![
         format!("stream {} (id {:016x}) is {}{reason}", stream.stream, stream.stream_id, report::state(stream)),
+        format!("  storage: {storage}"),
         format!("  limits: {}, {} in the spool", report::limits(&options), bytes(options.max_spool_bytes())),
         format!("  epochs become visible: {}, when full: {}", report::visibility(&options), report::full_policy(&options)),
         format!(

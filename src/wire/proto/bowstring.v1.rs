@@ -14,6 +14,9 @@ pub struct StreamOptions {
     pub visibility: i32,
     #[prost(enumeration = "FullPolicy", tag = "6")]
     pub full_policy: i32,
+    /// Of a coordinator with a data directory.
+    #[prost(uint64, optional, tag = "7")]
+    pub max_disk_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateStreamRequest {
@@ -102,6 +105,17 @@ pub struct StreamDescription {
     pub epochs_aborted: u64,
     #[prost(uint64, tag = "17")]
     pub epochs_replayed: u64,
+    /// Whether what is confirmed survives the coordinator.
+    #[prost(bool, tag = "18")]
+    pub is_durable: bool,
+    /// Batches in the log of a durable stream, staged ones too. What of them is in memory as well counts as buffered.
+    #[prost(uint64, tag = "19")]
+    pub logged_batches: u64,
+    #[prost(uint64, tag = "20")]
+    pub logged_bytes: u64,
+    /// Why the log does not go on at the moment, if it does not: a full disk, or one that has failed.
+    #[prost(string, tag = "21")]
+    pub log_waits_for: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PartitionDescription {

@@ -1,0 +1,106 @@
+//! The log of a durable stream, as the server has it: what is still to be written, and how far it is.
+//!
+//! Whatever changes a durable stream adds to its [`Pending`] work under the stream's lock, so that the log has everything in the
+//! order in which it happened. The log's task takes all of it together, writes it, makes it durable, and then says so: only
+//! then is it visible, and only then are calls answered that told of it or could have seen it.
+
+mod pending;
+mod task;
+mod write;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub(super) use pending::{Pending, Work, is_late};
+pub(super) use task::{Files, LogTask};
+
+use super::error::Error;
+use crate::storage::StorageError;
+use crate::storage::log::Cache;
+
+/// What a stream's calls share with its log's task.
+#[derive(Debug)]
+pub(super) struct LogState {
+    /// There is work.
+    pub(super) work: Notify,
+    pub(super) cache: Cache,
+    progress: Mutex<Progress>,
+    /// Wakes those who wait for progress in the order in which they came, unlike a watch channel.
+    progressed: Notify,
+}
+
+/// How far the log is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    /// All work up to this number is as durable as it has to be.
+    done: u64,
+    /// The disk is full: the log tries again, and what has come since waits.
+    pub(super) waiting: Option<Arc<StorageError>>,
+    /// Nobody knows what is durable: nothing more is written, nor confirmed.
+    failed: Option<Arc<StorageError>>,
+}
+
+impl LogState {
+    pub(super) fn new(cache: Cache) -> Self {
+        Self { work: Notify::new(), cache, progress: Mutex::default(), progressed: Notify::new() }
+    }
+
+    /// Refuses what could never be written.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match &self.progress.lock().failed {
+            Some(why) => Err(Error::LogFailed { why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether all work up to this number is done.
+    pub(super) fn is_done(&self, number: u64) -> bool {
+        self.progress.lock().done >= number
+    }
+
+    /// Why the log does not go on at the moment, if it does not.
+    pub(super) fn waits_for(&self) -> Option<Arc<StorageError>> {
+        let progress = self.progress.lock();
+        progress.failed.clone().or_else(|| progress.waiting.clone())
+    }
+
+    /// Waits until all work up to this number is done.
+    ///
+    /// # Errors
+    /// `storage` if it never will be.
+    pub(super) async fn done(&self, number: u64) -> Result<(), Error> {
+        loop {
+            let woken = self.progressed.notified();
+            tokio::pin!(woken);
+            // Before looking, so that progress between the look and the wait is not missed.
+            woken.as_mut().enable();
+            if self.is_done(number) {
+                return Ok(());
+            }
+            self.check()?;
+            woken.await;
+        }
+    }
+
+    pub(super) fn advance(&self, done: u64) {
+        self.change(|progress| {
+            progress.done = done;
+            progress.waiting = None;
+        });
+    }
+
+    pub(super) fn wait_for_room(&self, why: StorageError) {
+        self.change(|progress| progress.waiting = Some(Arc::new(why)));
+    }
+
+    pub(super) fn fail(&self, why: StorageError) {
+        self.change(|progress| progress.failed = Some(Arc::new(why)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress.lock());
+        self.progressed.notify_waiters();
+    }
+}

@@ -1,0 +1,172 @@
+//! The task of a stream's log: takes what there is to do, and says when it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::pending::Work;
+use super::write::{Step, step};
+use crate::server::cell::StreamCell;
+use crate::server::log::LogState;
+use crate::storage::StorageError;
+use crate::storage::catalog::Catalog;
+use crate::storage::log::StreamLog;
+
+/// How long the catalog may not know what it may learn later.
+const LATE_LINGER: Duration = Duration::from_millis(100);
+/// How often a full disk is tried again.
+const ROOM_PAUSE: Duration = Duration::from_millis(200);
+
+/// Writes a stream's log until it is stopped or the stream is deleted.
+#[derive(Debug)]
+pub(in crate::server) struct LogTask {
+    pub(in crate::server) cell: Arc<StreamCell>,
+    pub(in crate::server) state: Arc<LogState>,
+    pub(in crate::server) files: Files,
+    pub(in crate::server) stopping: CancellationToken,
+}
+
+/// What the work is done with.
+#[derive(Debug)]
+pub(in crate::server) struct Files {
+    pub(in crate::server) log: StreamLog,
+    pub(in crate::server) catalog: Arc<Catalog>,
+    /// Whether they block for real: then they have a thread.
+    pub(in crate::server) is_real: bool,
+}
+
+impl LogTask {
+    /// Runs until all is done that was there when it was stopped.
+    pub(in crate::server) async fn run(self) {
+        let Self { cell, state, mut files, stopping } = self;
+        let ending = Ending { cell: &cell, state: &state, is_expected: false };
+        let mut late_at: Option<Instant> = None;
+        loop {
+            let is_last = tokio::select! {
+                biased;
+                () = stopping.cancelled() => true,
+                () = state.work.notified() => false,
+                () = reached(late_at) => false,
+            };
+            let with_late = is_last || late_at.is_some_and(|at| at <= Instant::now());
+            if with_late {
+                late_at = None;
+            }
+            // Before the stream's state is looked at: see `dead_segments`.
+            let mut dead = files.log.dead_segments();
+            while let Some(work) = cell.take_work(with_late) {
+                let is_deleted = work.is_deleted;
+                match perform(&cell, &state, files, work, dead, &stopping).await {
+                    Ok(returned) => files = returned,
+                    Err(error) => {
+                        tracing::error!(stream = %cell.name(), %error, "the log has failed: nothing more is written or confirmed");
+                        cell.log_failed(&state, error);
+                        return ending.expected();
+                    }
+                }
+                if is_deleted {
+                    return ending.expected();
+                }
+                dead = files.log.dead_segments();
+            }
+            if is_last {
+                files.run(|files| files.log.seal()).await.1.unwrap_or_else(|error| tracing::warn!(%error, "a segment is not sealed"));
+                return ending.expected();
+            }
+            if late_at.is_none() && cell.has_late_work() {
+                late_at = Some(Instant::now() + LATE_LINGER);
+            }
+        }
+    }
+}
+
+/// Tells those who wait if the task ends before its time, by a panic.
+struct Ending<'a> {
+    cell: &'a StreamCell,
+    state: &'a LogState,
+    is_expected: bool,
+}
+
+impl Ending<'_> {
+    fn expected(mut self) {
+        self.is_expected = true;
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if !self.is_expected && std::thread::panicking() {
+            self.cell.log_failed(self.state, StorageError::Unsure { file: format!("the log of stream {}", self.cell.name()) });
+        }
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Does all of the work, step by step; tries again where the disk is full.
+async fn perform(
+    cell: &StreamCell,
+    state: &LogState,
+    mut files: Files,
+    mut work: Work,
+    dead: Vec<(crate::engine::PartitionId, u64)>,
+    stopping: &CancellationToken,
+) -> Result<Files, StorageError> {
+    let number = work.number;
+    loop {
+        let dead = dead.clone();
+        let (returned, (rest, step, result)) = files
+            .run(move |files| {
+                let (step, result) = step(&mut files.log, &files.catalog, &mut work, &dead);
+                (work, step, result)
+            })
+            .await;
+        (files, work) = (returned, rest);
+        let Step { appended, durable, is_finished } = step;
+        cell.settle(state, appended, durable);
+        match result {
+            Ok(()) if is_finished => {
+                state.advance(number);
+                return Ok(files);
+            }
+            Ok(()) => {}
+            Err(error) if error.is_no_room() && !stopping.is_cancelled() => {
+                tracing::warn!(stream = %cell.name(), %error, "the disk is full: the log waits for room");
+                state.wait_for_room(error);
+                tokio::select! {
+                    biased;
+                    () = stopping.cancelled() => (),
+                    () = tokio::time::sleep(ROOM_PAUSE) => (),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Files {
+    /// Does something that blocks.
+    async fn run<T: Send + 'static>(mut self, work: impl FnOnce(&mut Self) -> T + Send + 'static) -> (Self, T) {
+        if !self.is_real {
+            let result = work(&mut self);
+            return (self, result);
+        }
+        let working = tokio::task::spawn_blocking(move || {
+            let result = work(&mut self);
+            (self, result)
+        });
+        match working.await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime ends, and everything with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

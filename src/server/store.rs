@@ -1,0 +1,174 @@
+//! The store: the data directory of a coordinator whose streams are durable.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cell::StreamCell;
+use super::clock::Clock;
+use super::error::Error;
+use super::log::{Files, LogTask};
+use crate::engine::{PartitionSnapshot, StreamSnapshot};
+use crate::storage::catalog::Catalog;
+use crate::storage::disk::{Disk, Folder};
+use crate::storage::log::{LoggedBatch, RecoveredStream, StreamLog, recover_stream, remove_unknown};
+use crate::storage::{StorageError, StoredBatch};
+use crate::wire::schema::StreamSchema;
+
+/// How long a start waits for another coordinator to let go of the data directory.
+const LOCK_TIME: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where durable streams are.
+#[derive(Debug)]
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    catalog: Arc<Catalog>,
+    /// Bytes of the disk that batches never use.
+    reserve_bytes: u64,
+    /// The disk's calls block: they get threads of their own.
+    is_real: bool,
+    /// None: the log's own.
+    segment_bytes_cut: Option<u64>,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+    /// Held for as long as anything is written.
+    _lock: Option<File>,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process uses it.
+    #[error("another coordinator uses it; stop that one, or choose another data_dir")]
+    InUse,
+    /// It cannot be made or locked.
+    #[error("{0}; check the path and its permissions")]
+    Io(#[from] std::io::Error),
+    /// A file in it cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What is in it cannot be used.
+    #[error("stream {stream} cannot be opened: {source}")]
+    Stream {
+        /// Its name.
+        stream: String,
+        /// Why.
+        source: Box<Error>,
+    },
+}
+
+impl Store {
+    /// The data directory at a path, made if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(path: &Path, reserve_bytes: u64) -> Result<Self, StoreError> {
+        let folder = Folder::open(path)?;
+        let started = tokio::time::Instant::now();
+        let lock = loop {
+            match folder.lock()? {
+                Some(lock) => break lock,
+                None if started.elapsed() < LOCK_TIME => tokio::time::sleep(LOCK_PAUSE).await,
+                None => return Err(StoreError::InUse),
+            }
+        };
+        let opened = tokio::task::spawn_blocking(move || Self::on(Arc::new(folder), reserve_bytes, true)).await;
+        Ok(Self { _lock: Some(lock), ..opened.map_err(std::io::Error::other)?? })
+    }
+
+    /// One on any disk. Where its calls do not really block, they are made where they are needed.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn on(disk: Arc<dyn Disk>, reserve_bytes: u64, is_real: bool) -> Result<Self, StorageError> {
+        let catalog = Arc::new(Catalog::open(&disk)?);
+        Ok(Self {
+            disk,
+            catalog,
+            reserve_bytes,
+            is_real,
+            segment_bytes_cut: None,
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            _lock: None,
+        })
+    }
+
+    /// Begins a new segment after so many bytes: small ones show in little time what large ones do in days.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn cut_segments_at(self, bytes: u64) -> Self {
+        Self { segment_bytes_cut: Some(bytes), ..self }
+    }
+
+    /// Whether the disk's calls block.
+    pub(super) fn is_real(&self) -> bool {
+        self.is_real
+    }
+
+    /// The streams that are there, and their logs. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn load(&self, clock: &Arc<dyn Clock>) -> Result<Vec<(Arc<StreamCell>, StreamLog)>, StoreError> {
+        let found = self.catalog.load()?;
+        let known: BTreeSet<_> = found.iter().map(|stream| stream.id).collect();
+        remove_unknown(&*self.disk, &known)?;
+        found
+            .into_iter()
+            .map(|found| {
+                let (id, name) = (found.id, found.saved.name.clone());
+                let RecoveredStream { snapshot, log, damage } = recover_stream(&self.disk, self.reserve_bytes, found)?;
+                damage.iter().for_each(|what| tracing::error!("{what}"));
+                let error = |source| StoreError::Stream { stream: name.to_string(), source: Box::new(source) };
+                let schema = snapshot.schema.as_ref().map(|schema| StreamSchema::parse(schema.to_vec().into()));
+                let schema = schema.transpose().map_err(|source| error(source.into()))?;
+                let cell = StreamCell::restored(name.clone(), id, stored(snapshot), schema, clock.clone()).map_err(error)?;
+                Ok((Arc::new(cell), log))
+            })
+            .collect()
+    }
+
+    /// The log of a new stream.
+    pub(super) fn new_log(&self, cell: &StreamCell) -> StreamLog {
+        StreamLog::new(&self.disk, self.reserve_bytes, cell.id(), cell.name().clone(), cell.options().partitions)
+    }
+
+    /// Writes a stream's log from now on.
+    pub(super) fn start(&self, cell: &Arc<StreamCell>, mut log: StreamLog) {
+        let Some(state) = cell.log().cloned() else { return };
+        self.segment_bytes_cut.into_iter().for_each(|bytes| log.cut_segments_at(bytes));
+        let files = Files { log, catalog: self.catalog.clone(), is_real: self.is_real };
+        self.tasks.spawn(LogTask { cell: cell.clone(), state, files, stopping: self.stopping.clone() }.run());
+    }
+
+    /// Writes what is there, and ends: whoever waits for more is told.
+    pub(super) async fn close(&self) {
+        self.stop();
+        self.tasks.wait().await;
+    }
+
+    /// The same, without waiting for it.
+    pub(super) fn stop(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+    }
+}
+
+/// All of it lies in the log, visible.
+fn stored(found: StreamSnapshot<Arc<LoggedBatch>>) -> StreamSnapshot<StoredBatch> {
+    let StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers } = found;
+    let logged = |batch| StoredBatch::Logged { batch, is_staged: false };
+    let partition = |PartitionSnapshot { start, rows_before, bytes_before, batches }: PartitionSnapshot<Arc<LoggedBatch>>| {
+        let batches = batches.into_iter().map(|(facts, batch)| (facts, logged(batch))).collect();
+        PartitionSnapshot { start, rows_before, bytes_before, batches }
+    };
+    let partitions = partitions.into_iter().map(partition).collect();
+    StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers }
+}

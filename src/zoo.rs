@@ -1,0 +1,78 @@
+//! The zoo: bugs put in on purpose, so that it can be shown that the simulation finds them. Without the feature `zoo` there are
+//! none, and asking for one costs nothing.
+
+/// A bug that a system like this one might have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A partition's log says that it is durable, and never syncs.
+    NoSync,
+    /// What a commit shows need not be durable when the catalog says that it is there.
+    CatalogFirst,
+    /// A new segment's name is not made durable.
+    NameNotSynced,
+    /// A failed sync is taken for a good one.
+    FailedSyncIgnored,
+    /// Batches can be read before they are durable.
+    VisibleAtOnce,
+    /// A batch that is sent again is stored again.
+    SentAgainStoredAgain,
+    /// After a restart a producer goes on behind the highest ordinal that is there.
+    HighestOrdinalCounts,
+    /// A message that is whole in length is taken for what was written.
+    ChecksumIgnored,
+    /// A run that was taken over may go on.
+    FenceIgnored,
+    /// A commit shows all attempts that have ended well, not only those that it names.
+    AllAttemptsCount,
+    /// A committed epoch may be run and committed again.
+    CommitForgotten,
+    /// What one subscription has acked is dropped for all.
+    OneAckDropsForAll,
+    /// Subscriptions move when batches are sent, not when they are acked.
+    CursorMovesAtSend,
+    /// Acks do not survive a restart.
+    AcksForgotten,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: &'static [Self] = &[
+        Self::NoSync,
+        Self::CatalogFirst,
+        Self::NameNotSynced,
+        Self::FailedSyncIgnored,
+        Self::VisibleAtOnce,
+        Self::SentAgainStoredAgain,
+        Self::HighestOrdinalCounts,
+        Self::ChecksumIgnored,
+        Self::FenceIgnored,
+        Self::AllAttemptsCount,
+        Self::CommitForgotten,
+        Self::OneAckDropsForAll,
+        Self::CursorMovesAtSend,
+        Self::AcksForgotten,
+    ];
+}
+
+#[cfg(feature = "zoo")]
+thread_local! {
+    static LET_OUT: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// This thread has this bug from now on, and no other.
+#[cfg(feature = "zoo")]
+pub fn let_out(bug: Option<Bug>) {
+    LET_OUT.set(bug);
+}
+
+/// Whether this thread has the bug.
+#[cfg(feature = "zoo")]
+pub(crate) fn has(bug: Bug) -> bool {
+    LET_OUT.get() == Some(bug)
+}
+
+/// Whether this thread has the bug: never.
+#[cfg(not(feature = "zoo"))]
+pub(crate) const fn has(_: Bug) -> bool {
+    false
+}
