@@ -45,6 +45,13 @@ test: test-rust test-python ## Every test: Rust, Python, real Spark
 test-rust: check-rust ## Rust's tests alone
 	$(CARGO) test --locked --workspace
 
+# Seeds of `make sim`: a number, or a range like 1000..3000.
+SIM_SEEDS ?= 10000
+
+.PHONY: sim
+sim: check-rust ## The whole stack on a simulated network and disk, 10,000 seeds (SIM_SEEDS), then the zoo of bugs that it has to find
+	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --locked --release --features zoo --test sim
+
 .PHONY: test-python
 test-python: $(WHEEL) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
 	$(BIN)/python -m pytest python/tests $(PYTEST)

@@ -1,0 +1,156 @@
+//! Those who take part: each does its share of work, whatever goes wrong, and tells the oracle.
+
+mod consumer;
+mod producer;
+mod query;
+mod reverse;
+mod verifier;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowstring::client::{Client, Error};
+use bowstring::engine::Start;
+use bowstring::wire::proto::{CreateStreamRequest, StreamDescription, StreamOptions};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+pub(crate) use self::verifier::verify;
+
+use super::net::connect;
+use super::oracle::Oracle;
+use super::plan::StreamPlan;
+
+/// What every actor has.
+pub(crate) struct Actor {
+    oracle: Arc<Oracle>,
+    stream: StreamPlan,
+    /// For the trace.
+    who: String,
+    random: StdRng,
+}
+
+/// Starts all actors of a host; returns when all are done.
+pub(crate) async fn run(oracle: Arc<Oracle>, host: &'static str) {
+    let mut tasks = Vec::new();
+    for stream in oracle.plan.streams.clone() {
+        let spawn = |kind: &str, number: usize| {
+            let who = format!("{}-{kind}{number}", stream.name);
+            oracle.begin_work();
+            let mut hash = oracle.plan.seed;
+            who.bytes().for_each(|byte| hash = hash.wrapping_mul(31).wrapping_add(byte.into()));
+            Actor { oracle: oracle.clone(), stream: stream.clone(), who, random: StdRng::seed_from_u64(hash) }
+        };
+        match host {
+            "apps" => {
+                for (number, batches) in stream.producers.iter().enumerate() {
+                    tasks.push(tokio::task::spawn_local(spawn("producer", number).work(producer::run, *batches)));
+                }
+                tasks.push(tokio::task::spawn_local(spawn("consumer", 0).work(consumer::run, 0)));
+            }
+            "spark" => {
+                for (number, epochs) in stream.queries.iter().enumerate() {
+                    tasks.push(tokio::task::spawn_local(spawn("query", number).work(query::run, *epochs)));
+                }
+            }
+            _ => {
+                for number in 1..stream.consumers {
+                    tasks.push(tokio::task::spawn_local(spawn("consumer", number).work(consumer::run, number as u64)));
+                }
+                for number in 0..stream.reverse_readers {
+                    tasks.push(tokio::task::spawn_local(spawn("reverse", number).work(reverse::run, number as u64)));
+                }
+            }
+        }
+    }
+    for task in tasks {
+        task.await.expect("an actor does not panic");
+    }
+}
+
+impl Actor {
+    async fn work<F: Future<Output = ()>>(self, work: impl FnOnce(Actor, Client, u64) -> F, share: u64) {
+        let (oracle, who) = (self.oracle.clone(), self.who.clone());
+        let client = self.client().await;
+        self.create(&client).await;
+        work(self, client, share).await;
+        oracle.end_work(&who);
+    }
+
+    async fn client(&self) -> Client {
+        connect(self.oracle.plan.retry_deadline).await
+    }
+
+    /// Makes the stream, unless somebody else has, with all subscriptions that hold something back.
+    async fn create(&self, client: &Client) {
+        let options = StreamOptions {
+            partitions: Some(self.stream.partitions),
+            max_buffered_batches: Some(self.stream.max_buffered_batches),
+            max_disk_bytes: Some(self.stream.max_disk_bytes),
+            ..StreamOptions::default()
+        };
+        let create = || async {
+            let request = CreateStreamRequest {
+                stream: self.stream.name.clone(),
+                options: Some(options),
+                if_not_exists: true,
+                ..CreateStreamRequest::default()
+            };
+            client.create_stream(request).await?;
+            if self.stream.keeps_all {
+                client.subscribe(&self.stream.name, "keeper", Start::Earliest).await?;
+            }
+            for number in 0..self.stream.consumers {
+                client.subscribe(&self.stream.name, &subscription("consumer", number as u64), Start::Earliest).await?;
+            }
+            for number in 0..self.stream.reverse_readers {
+                client.subscribe(&self.stream.name, &subscription("reverse", number as u64), Start::Earliest).await?;
+            }
+            Ok(())
+        };
+        self.until_done("create", create).await;
+    }
+
+    /// A stream's last writer ends it, if it is to end.
+    async fn end_writing(&self, client: &Client) {
+        if self.oracle.writer_done(&self.stream.name) && self.stream.completes {
+            self.until_done("complete", || client.complete_stream(&self.stream.name)).await;
+            self.note("completed");
+        }
+    }
+
+    async fn describe(&self, client: &Client) -> StreamDescription {
+        let description = self.until_done("describe", || client.describe_stream(&self.stream.name)).await;
+        self.oracle.described(&description);
+        description
+    }
+
+    /// Tries something until it is done.
+    async fn until_done<T, F: Future<Output = Result<T, Error>>>(&self, what: &str, mut work: impl FnMut() -> F) -> T {
+        loop {
+            match work().await {
+                Ok(done) => return done,
+                Err(error) => self.oracle.met(&self.who, what, &error),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn pause(&mut self, millis_max: u64) {
+        let pause = self.random.random_range(0..=millis_max);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.random.random_range(0..100) < percent
+    }
+
+    fn note(&self, what: impl AsRef<str>) {
+        self.oracle.note(format!("{}: {}", self.who, what.as_ref()));
+    }
+}
+
+fn subscription(kind: &str, number: u64) -> String {
+    format!("{kind}-{number}")
+}

@@ -1,0 +1,69 @@
+//! What happens in a run, in order, and its digest.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bowstring::engine::Timestamp;
+use bowstring::server::Clock;
+use parking_lot::Mutex;
+
+/// Lines that a failure shows.
+const TAIL: usize = 120;
+
+/// Simulated time, the same for all hosts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SimClock(Arc<AtomicU64>);
+
+impl SimClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_micros()).expect("a short time"), Relaxed);
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.0.load(Relaxed))
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000_000).plus(self.elapsed())
+    }
+}
+
+/// The trace of a run.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    clock: SimClock,
+    lines: Mutex<(VecDeque<String>, DefaultHasher)>,
+    prints: bool,
+}
+
+impl Trace {
+    pub(crate) fn new(clock: SimClock, prints: bool) -> Self {
+        Self { clock, lines: Mutex::default(), prints }
+    }
+
+    pub(crate) fn note(&self, line: impl AsRef<str>) {
+        let line = format!("{:9.3} {}", self.clock.elapsed().as_secs_f64(), line.as_ref());
+        if self.prints {
+            eprintln!("{line}");
+        }
+        let (tail, digest) = &mut *self.lines.lock();
+        line.hash(digest);
+        tail.push_back(line);
+        if tail.len() > TAIL {
+            tail.pop_front();
+        }
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        self.lines.lock().1.finish()
+    }
+
+    pub(crate) fn tail(&self) -> String {
+        self.lines.lock().0.iter().map(|line| format!("  {line}\n")).collect()
+    }
+}
