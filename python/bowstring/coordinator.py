@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class StreamCoordinator:
     """A whole coordinator on threads of its own: buffers, routes, serves Arrow Flight, control calls and metrics.
 
-    Nothing of it survives the process. A context manager: leaving it stops it.
+    Without a `data_dir` nothing of it survives the process. A context manager: leaving it stops it.
 
     Args:
         listen: address of the data and control plane; port 0 picks a free one. Listen on 0.0.0.0 only on a network
@@ -29,13 +29,16 @@ class StreamCoordinator:
         shared_memory: whether batches may stay in their producer's memory, where this user's consumers on this host
             look at them. Needs the Unix socket, and Linux.
         advertise_host: host that `url` names, where `listen` is not what others can reach.
-        max_buffered_batches, max_buffered_bytes, max_spool_bytes: defaults of streams that are created without.
+        data_dir: folder in which streams are durable: what is confirmed survives the process, and power loss. None
+            keeps everything in memory.
+        max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes: defaults of streams that are created
+            without.
         spool_dir: folder for what does not fit in memory; the system's folder for temporary files by default.
         default_partitions: of streams that are created without saying.
         append_timeout: seconds that an append waits for room unless its producer says otherwise.
 
     Raises:
-        InvalidArgument: an address or number that cannot be used.
+        InvalidArgument: an address, number or folder that cannot be used, or a folder that another coordinator uses.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class StreamCoordinator:
         max_buffered_batches: int = 64,
         max_buffered_bytes: int = 2 * 1024**3,
         max_spool_bytes: int | None = None,
+        max_disk_bytes: int | None = None,
+        data_dir: str | None = None,
         spool_dir: str | None = None,
         default_partitions: int = 1,
         append_timeout: float | None = None,
@@ -63,6 +68,8 @@ class StreamCoordinator:
                 "max_buffered_batches": max_buffered_batches,
                 "max_buffered_bytes": max_buffered_bytes,
                 "max_spool_bytes": max_spool_bytes,
+                "max_disk_bytes": max_disk_bytes,
+                "data_dir": data_dir,
                 "spool_dir": spool_dir,
                 "default_partitions": default_partitions,
                 "append_timeout": append_timeout,

@@ -30,6 +30,7 @@ struct StreamArguments<'py> {
     max_buffered_batches: Option<u64>,
     max_buffered_bytes: Option<u64>,
     max_spool_bytes: Option<u64>,
+    max_disk_bytes: Option<u64>,
     visibility: Option<String>,
     full_policy: Option<String>,
     if_not_exists: bool,
@@ -57,6 +58,7 @@ impl StreamArguments<'_> {
             max_buffered_batches: self.max_buffered_batches,
             max_buffered_bytes: self.max_buffered_bytes,
             max_spool_bytes: self.max_spool_bytes,
+            max_disk_bytes: self.max_disk_bytes,
             visibility: choice("visibility", self.visibility.as_deref(), &visibilities)?,
             full_policy: choice("full_policy", self.full_policy.as_deref(), &policies)?,
         };
