@@ -216,10 +216,6 @@ impl World<'_> {
     fn heal(&mut self) {
         self.oracle.note("everything is healed");
         self.disk.heal();
-        // A catalog that the full disk has stopped goes on only after a restart.
-        if self.oracle.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Full { .. })) {
-            self.later(Duration::ZERO, Todo::Restart(Crash::Process));
-        }
         for host in HOSTS {
             self.sim.release(host, SERVER);
             self.sim.repair(host, SERVER);

@@ -23,7 +23,7 @@ pub(super) const FOLDER: &str = "p0";
 
 /// A disk in memory. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct MemoryDisk {
+pub(in crate::storage) struct MemoryDisk {
     files: Arc<Mutex<BTreeMap<String, Arc<MemoryFile>>>>,
     faults: Arc<Faults>,
 }
@@ -75,11 +75,11 @@ impl MemoryDisk {
         self.files.lock().keys().cloned().collect()
     }
 
-    pub(super) fn set_room(&self, bytes: u64) {
+    pub(in crate::storage) fn set_room(&self, bytes: u64) {
         self.faults.room.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn fail_syncs(&self, fail: bool) {
+    pub(in crate::storage) fn fail_syncs(&self, fail: bool) {
         self.faults.fails_to_sync.store(fail, Ordering::Relaxed);
     }
 
@@ -117,8 +117,11 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.files.lock();
+        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(to.to_owned(), file);
+        Ok(())
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
