@@ -6,6 +6,7 @@ use std::time::Duration;
 use bowstring::engine::StreamOptions;
 use bowstring::server::{Coordinator, CoordinatorOptions, Store, StoreError, serve_connections};
 use bowstring::storage::{Spool, SpoolOptions};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 
@@ -33,8 +34,12 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
 }
 
-/// Runs a seed.
+/// Tasks are numbered over the whole process: see [`align_task_ids`].
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs a seed, after any other run of this process.
 pub(crate) fn run(seed: u64, prints: bool) -> Outcome {
+    let _alone = ONE_AT_A_TIME.lock();
     bowstring::shared::random::seed_thread(seed);
     align_task_ids();
     let plan = Plan::of(seed);
