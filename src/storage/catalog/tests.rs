@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::{
-    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, RunId, StreamName, StreamOptions, StreamState, Timestamp, Visibility,
+    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, Retention, RunId, StreamName, StreamOptions, StreamState, Timestamp, Visibility,
 };
 use crate::storage::disk::Folder;
 use crate::storage::segment::testing::MemoryDisk;
@@ -21,6 +21,7 @@ fn saved(name: &str, state: StreamState) -> SavedStream {
             limits: Limits { max_buffered_batches: 1, max_buffered_bytes: 2, max_spool_bytes: 3, max_disk_bytes: 4 },
             visibility: Visibility::Immediate,
             full_policy: FullPolicy::DropOldest,
+            retention: Retention { time: Duration::from_millis(1_500), bytes: 7 },
         },
         schema: Some([1, 2, 3].into()),
         state,
