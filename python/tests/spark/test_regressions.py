@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 import bowstring
 from bowstring.streaming import from_spark_streaming
@@ -24,6 +23,8 @@ Numbers = Callable[..., "DataFrame"]
 def test_stream_and_subscription_are_there_before_the_query_starts(
     client: bowstring.Client, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from pyspark.sql.streaming.readwriter import DataStreamWriter
+
     started = DataStreamWriter.start
     subscriptions: list[list[str]] = []
 
