@@ -24,6 +24,7 @@ mod http;
 mod kill;
 mod memory;
 mod put_messages;
+mod regressions;
 mod retention;
 mod server_support;
 #[cfg(target_os = "linux")]
