@@ -174,7 +174,7 @@ fn open_or_create(disk: &Arc<dyn Disk>) -> Result<Opened, Failure> {
         disk.rename(NEW_FILE, FILE)?;
         disk.sync_dir("")?;
     }
-    Opened::new(disk, FILE)
+    Opened::checked(disk, FILE)
 }
 
 fn error(place: &str, failure: Failure) -> StorageError {
