@@ -79,7 +79,9 @@ def _more(series: Series) -> list[tuple[str, Part]]:
         return []
     more: list[tuple[str, Part]] = []
     if any(figures.latency for rounds in series.figures.values() for figures in rounds):
-        more += [(name, lambda f, name=name: f.latency and f.latency[name]) for name in QUANTILES if name != "p50"]
+        # Of a series of latencies that is the value already.
+        shown = [name for name in QUANTILES if name != "p50" or series.more_is_better]
+        more += [(name, lambda f, name=name: f.latency and f.latency[name]) for name in shown]
     else:
         more.append(("batches/s", lambda f: f.batches_per_s))
     return more + [(name, lambda f, name=name: f.cpu.get(name)) for name in PROCESSES]
