@@ -26,8 +26,8 @@ BEHIND = {DURABLE: [PLAIN], DURABLE_SHARED: [PLAIN]}
 
 #: As a partition's log is cut into segments.
 FILE_BYTES = 64 * MIB
-#: As often as the log is made durable while one producer appends 4 MiB batches: after 25 MiB in the mean.
-SYNC_BYTES = 32 * MIB
+#: As often as the log is made durable while one producer appends 4 MiB batches, counted with `strace`: three times per file.
+SYNC_BYTES = 24 * MIB
 #: Rows of eight int64 in a batch of 1 KiB.
 CONFIRMED_ROWS = 16
 RECOVERED_BATCH_BYTES = 64 * KIB
@@ -48,6 +48,8 @@ class Amount:
     #: A write and its sync, of 4 KiB; a tenth of it of 4 MiB.
     syncs: int
     recovery_bytes: int
+    #: So that it all takes less than a minute.
+    rounds_max: int = 1000
 
 
 QUICK = Amount(
@@ -59,6 +61,7 @@ QUICK = Amount(
     producers=[(1, 1), (8, 8), (64, 64)],
     syncs=200,
     recovery_bytes=512 * MIB,
+    rounds_max=3,
 )
 MUCH = Amount(
     relay_bytes=512 * MIB,
@@ -84,7 +87,7 @@ SMOKE = Amount(
 
 def measure_durable(amount: Amount, rounds: int) -> tuple[list[Series], list[Floor]]:
     """All of it; BENCH_RECOVERY_BYTES says how large a log recovery is measured with."""
-    amount = SMOKE if rounds == 1 else amount
+    amount, rounds = (SMOKE, 1) if rounds == 1 else (amount, min(rounds, amount.rounds_max))
     amount = replace(amount, recovery_bytes=int(environ.get("BENCH_RECOVERY_BYTES", amount.recovery_bytes)))
     measured = [
         *measure(relays(amount), {MEMORY: ours_rust, DURABLE: durable}, rounds),
