@@ -23,13 +23,13 @@ def data_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def file_system(path: Path) -> str:
+def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
     """The kind of file system; empty where the system does not tell."""
     try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+        mounted = [line.split()[1:3] for line in mounts.read_text().splitlines()]
     except OSError:
         return ""
-    inside = [(len(point), kind) for point, kind in mounts if path.is_relative_to(point)]
+    inside = [(len(point), kind) for point, kind in mounted if path.is_relative_to(point)]
     return max(inside, default=(0, ""), key=lambda one: one[0])[1]
 
 

@@ -26,7 +26,7 @@ BEHIND = {DURABLE: [PLAIN], DURABLE_SHARED: [PLAIN]}
 
 #: As a partition's log is cut into segments.
 FILE_BYTES = 64 * MIB
-#: As often as the log is made durable while one producer appends 4 MiB batches, counted with `strace`: three times per file.
+#: A log to which one producer appends 4 MiB batches is made durable about as often: three times per file (`strace`).
 SYNC_BYTES = 24 * MIB
 #: Rows of eight int64 in a batch of 1 KiB.
 CONFIRMED_ROWS = 16
