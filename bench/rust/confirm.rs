@@ -14,6 +14,9 @@ use tokio::task::JoinSet;
 use crate::report::{monotonic_ns, wait_for_go};
 use crate::stock;
 
+/// An answer that takes longer never comes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How many producers, of what, on which streams.
 #[derive(Debug, Args)]
 pub(crate) struct End {
@@ -55,6 +58,8 @@ struct One {
     epochs: u64,
 }
 
+type Failed = Box<dyn Error + Send + Sync>;
+
 #[tokio::main]
 pub(crate) async fn run(end: &End) -> Result<(), Box<dyn Error>> {
     let batch = stock::batch(end.rows)?;
@@ -62,7 +67,7 @@ pub(crate) async fn run(end: &End) -> Result<(), Box<dyn Error>> {
     for number in 0..end.producers {
         let mut one = One::connect(end, number, &batch).await?;
         // Connections are made with the first.
-        one.once().await?;
+        one.in_time().await.map_err(|failed| failed as Box<dyn Error>)?;
         producers.push(one);
     }
     let meter = wait_for_go()?;
@@ -70,7 +75,7 @@ pub(crate) async fn run(end: &End) -> Result<(), Box<dyn Error>> {
     let mut working: JoinSet<_> = producers.into_iter().map(|one| one.until(until_ns)).collect();
     let mut latencies = Vec::new();
     while let Some(done) = working.join_next().await {
-        latencies.extend(done??);
+        latencies.extend(done?.map_err(|failed| failed as Box<dyn Error>)?);
     }
     let confirmed = latencies.len() as u64;
     meter.report(confirmed, confirmed * batch.get_array_memory_size() as u64, &latencies);
@@ -88,16 +93,23 @@ impl One {
     }
 
     /// How long each took, of those that began in time.
-    async fn until(mut self, until_ns: u64) -> Result<Vec<u64>, ClientError> {
+    async fn until(mut self, until_ns: u64) -> Result<Vec<u64>, Failed> {
         let mut latencies = Vec::new();
         let mut begun_ns = monotonic_ns();
         while begun_ns < until_ns {
-            self.once().await?;
+            self.in_time().await?;
             let now_ns = monotonic_ns();
             latencies.push(now_ns - begun_ns);
             begun_ns = now_ns;
         }
         Ok(latencies)
+    }
+
+    async fn in_time(&mut self) -> Result<(), Failed> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, self.once()).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(format!("{} got no answer in {ANSWER_TIMEOUT:?} on stream {}", self.run.producer, self.stream).into()),
+        }
     }
 
     async fn once(&mut self) -> Result<(), ClientError> {
