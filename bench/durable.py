@@ -53,14 +53,14 @@ class Amount:
 
 
 QUICK = Amount(
-    relay_bytes=128 * MIB,
-    relay_batches=20_000,
+    relay_bytes=64 * MIB,
+    relay_batches=10_000,
     ingest_bytes=384 * MIB,
     ingest=[PLAIN, DURABLE, DIRECT],
-    seconds=0.3,
+    seconds=0.25,
     producers=[(1, 1), (8, 8), (64, 64)],
-    syncs=200,
-    recovery_bytes=512 * MIB,
+    syncs=100,
+    recovery_bytes=256 * MIB,
     rounds_max=3,
 )
 MUCH = Amount(
