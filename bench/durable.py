@@ -33,8 +33,8 @@ SYNC_BYTES = 24 * MIB
 #: Rows of eight int64 in a batch of 1 KiB.
 CONFIRMED_ROWS = 16
 RECOVERED_BATCH_BYTES = 64 * KIB
-#: A virtual machine's host takes back memory that is free for so long. Whoever writes sooner gets what the one before has
-#: let go, and is several times as fast for as long as that lasts.
+#: A virtual machine's host takes back memory that is free for so long. Whoever writes sooner gets what the one before
+#: has let go, and is several times as fast for as long as that lasts.
 PAUSE_SECONDS = 2.5
 
 
