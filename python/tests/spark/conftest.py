@@ -28,6 +28,8 @@ SPARK_CONF = {
     "spark.sql.session.timeZone": "Europe/Berlin",
     # Off by default in Spark 4.3.
     "spark.sql.timeType.enabled": "true",
+    # Compiled quickly rather than well: no JVM here lives long.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
 }
 
 
