@@ -28,8 +28,10 @@ class Proxy:
         self._is_cut = False
         self._answers = Event()
         self._answers.set()
-        #: Connections that were reset, or refused, while it was cut.
-        self.resets = 0
+        #: Connections that came while it was cut.
+        self.refused = 0
+        #: Whether an answer has come since they are held.
+        self.holds = False
         Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -39,7 +41,6 @@ class Proxy:
             sockets, self._sockets = self._sockets, []
         for one in sockets:
             _reset(one)
-        self.resets += len(sockets) // 2
 
     def heal(self) -> None:
         """Lets connections through again."""
@@ -49,6 +50,7 @@ class Proxy:
 
     def hold_answers(self) -> None:
         """Keeps back what the target says, until the proxy is cut or heals."""
+        self.holds = False
         self._answers.clear()
 
     def close(self) -> None:
@@ -71,7 +73,7 @@ class Proxy:
         answering.settimeout(None)
         with self._lock:
             if is_cut := self._is_cut:
-                self.resets += 1
+                self.refused += 1
             else:
                 self._sockets += [asking, answering]
         if is_cut:
@@ -84,7 +86,8 @@ class Proxy:
     def _pass_on(self, source: socket.socket, to: socket.socket, is_answer: bool) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
-                if is_answer:
+                if is_answer and not self._answers.is_set():
+                    self.holds = True
                     self._answers.wait()
                 to.sendall(data)
         # Half of a connection is of no use to HTTP/2.

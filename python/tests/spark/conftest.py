@@ -7,9 +7,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 import bowstring
@@ -18,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
+
+    from .drivers import DriverDeaths
 
 SPARK_CONF = {
     "spark.ui.enabled": "false",
@@ -93,6 +98,38 @@ def numbers(spark: SparkSession, tmp_path: Path) -> Callable[..., DataFrame]:
     return make
 
 
+@pytest.fixture(scope="session")
+def data(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
+    """24 files with 6000 ids, and what Spark's batch computation makes of them."""
+    directory = tmp_path_factory.mktemp("ids")
+    for number in range(24):
+        ids = range(250 * number, 250 * (number + 1))
+        pa.parquet.write_table(pa.table({"id": ids}), str(directory / f"{number:02}.parquet"))
+    return str(directory), computed(spark.read.parquet(str(directory))).toArrow()
+
+
+@pytest.fixture(scope="session")
+def driver_deaths(data: tuple[str, pa.Table], tmp_path_factory: pytest.TempPathFactory) -> DriverDeaths:
+    """What became of a driver and its coordinator that were killed, twice. Once for both directions: it takes long."""
+    from ..support import server, starter
+    from .drivers import BATCHES, FORWARD, die_and_restart, number_batch
+    from .durable import Durable, Reader
+
+    directory = tmp_path_factory.mktemp("drivers")
+    with ExitStack() as running:
+        start_python = starter(running)
+        durable = Durable(server(start_python), directory / "data")
+        readers = {}
+        for way in FORWARD:
+            durable.client.create_stream(way, partitions=2)
+            readers[way] = Reader(durable.url, way)
+        durable.client.create_stream("numbers", partitions=2, schema=number_batch(0).schema)
+        with durable.client.producer("numbers") as producer:
+            for number in range(BATCHES):
+                producer.append(number_batch(number))
+        return die_and_restart(start_python, durable, data[0], directory, readers)
+
+
 def read_stream(spark: SparkSession, url: str, stream: str, **options: Any) -> DataFrame:
     """The stream as a streaming DataFrame."""
     reader = spark.readStream.format("bowstring").option("url", url).option("stream", stream)
@@ -108,6 +145,14 @@ def collect_available(frame: DataFrame, checkpoint: str | None = None) -> list[R
     query = writer.trigger(availableNow=True).start()
     query.awaitTermination()
     return rows
+
+
+def computed(frame: DataFrame) -> DataFrame:
+    """What the queries compute, of streams and of tables alike."""
+    return frame.selectExpr(
+        "id", "id % 7 AS k", "concat('row ', id) AS text", "if(id % 11 = 0, null, id / 8) AS eighth",
+        "timestamp_seconds(id * 3600) AS at", "array(id, -id) AS both",
+    )  # fmt: skip
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:

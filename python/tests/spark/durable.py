@@ -16,7 +16,6 @@ from ..support import Served
 from .conftest import wait_until
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
     from .points import Points
@@ -124,14 +123,6 @@ def at(points: Points, *names: str) -> None:
     """Waits until all of these points are reached."""
     for name in names:
         wait_until(lambda name=name: points.was_reached(name), 120)
-
-
-def computed(frame: DataFrame) -> DataFrame:
-    """What the queries compute, of streams and of tables alike."""
-    return frame.selectExpr(
-        "id", "id % 7 AS k", "concat('row ', id) AS text", "if(id % 11 = 0, null, id / 8) AS eighth",
-        "timestamp_seconds(id * 3600) AS at", "array(id, -id) AS both",
-    )  # fmt: skip
 
 
 def rows(table: pa.Table, names: Sequence[str]) -> list[dict[str, object]]:

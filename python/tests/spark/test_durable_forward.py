@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 
-import bowstring
 from bowstring.streaming import datasource, foreach_batch_writer
 
 from ..proxy import Proxy
 from ..support import Served
-from .durable import WAYS, Durable, Reader, Restarter, at, computed, rows
+from .conftest import computed, wait_until
+from .durable import WAYS, Durable, Reader, Restarter, at, rows
 from .test_forward import NOW
 
 if TYPE_CHECKING:
@@ -23,15 +25,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-FILES, ROWS = 24, 6000
+    from .drivers import DriverDeaths
 
-
-@pytest.fixture(scope="module")
-def data(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
-    """Files of ids, and what Spark's batch computation makes of them."""
-    directory = str(tmp_path_factory.mktemp("numbers") / "ids")
-    spark.range(0, ROWS, 1, FILES).write.parquet(directory)
-    return directory, computed(spark.read.parquet(directory)).toArrow()
+FILES = 24
 
 
 class Course:
@@ -73,10 +69,12 @@ class Course:
             writer = writer.foreachBatch(self._plain_writer(self.points, url, "s", "application", self._executors_url))
         return writer.option("checkpointLocation", str(self._directory / "checkpoint")).start()
 
-    def at(self, what: str, epoch: int) -> str:
-        """Waits until the query has come there; the point's name."""
+    @contextmanager
+    def stopped_at(self, what: str, epoch: int) -> Iterator[None]:
+        """While the query waits there."""
         at(self.points, f"s-{what}-{epoch}")
-        return f"s-{what}-{epoch}"
+        yield
+        self.points.go_on(f"s-{what}-{epoch}")
 
     def end(self) -> list[str]:
         """To the end of the query and the stream: the consumer has what a batch computation gives. Why it failed."""
@@ -113,44 +111,82 @@ def course(
 def test_workers_that_are_killed_leave_nothing_behind(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
     deaths = ("s-appending-0", "s-staged-1", "s-appending-2", "s-staged-2")
     course.points.arm(*deaths, deadly=True)
-    course.start(monkeypatch, epochs=4)
+    course.start(monkeypatch, epochs=3)
     assert course.end() == [], "Spark tries the tasks again"
     assert all(map(course.points.was_reached, deaths))
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_coordinator_that_is_killed_around_the_commit(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
-    durable, points = course.durable, course.points
-    points.arm("s-appending-0", "s-committing-1", "s-committing-2", *(f"s-committing-{n}" for n in (3, 4, 5)))
-    points.arm("s-committed-6")
+def test_a_coordinator_that_is_killed_around_a_commit_has_it_or_has_it_run_again(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durable = course.durable
+    course.points.arm("s-appending-0", *(f"s-committing-{epoch}" for epoch in range(1, 6)), "s-committed-6")
     course.start(monkeypatch, epochs=8)
-
-    # While tasks append: what they have staged is gone.
-    name = course.at("appending", 0)
-    durable.restart()
-    points.go_on(name)
-    # Before the commit: all is staged, and gone.
-    name = course.at("committing", 1)
-    durable.restart()
-    points.go_on(name)
-    # After the commit and before its answer.
-    name = course.at("committing", 2)
-    course.driver_link.hold_answers()
-    points.go_on(name)
-    durable.wait_for_commits(3)
+    with course.stopped_at("appending", 0):
+        durable.restart()
+    with course.stopped_at("committing", 1):  # All is staged.
+        durable.restart()
+    with course.stopped_at("committing", 2):
+        course.driver_link.hold_answers()
+    durable.wait_for_commits(3)  # It is durable, and the driver does not know.
     durable.kill()
     course.driver_link.heal()
     durable.start()
-    # Somewhere in the commit.
-    for epoch, delay in ((3, 0.0), (4, 0.002), (5, 0.006)):
-        name = course.at("committing", epoch)
-        points.go_on(name)
-        time.sleep(delay)
+    for epoch, seconds in ((3, 0.0), (4, 0.002), (5, 0.006)):  # Somewhere within the commit.
+        with course.stopped_at("committing", epoch):
+            pass
+        time.sleep(seconds)
         durable.restart()
-    # After the commit and its answer, before Spark takes note.
-    name = course.at("committed", 6)
-    durable.restart()
-    points.go_on(name)
-
+    with course.stopped_at("committed", 6):  # Spark has not taken note.
+        durable.restart()
     failures = course.end()
-    print(course.query.failures)
+    lost = [re.search(r"the commit of epoch (\d) names attempt .* no such receipt is held", one) for one in failures]
+    assert all(lost), failures
+    assert {1} <= {int(found[1]) for found in lost} <= {0, 1, 3, 4, 5}, "what was committed is not run again"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_network_that_is_cut_and_heals_costs_time_only(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    executors, driver, consumer = course.executor_link, course.driver_link, course.consumer_link
+    course.points.arm(*(f"s-appending-{epoch}" for epoch in (0, 1)), *(f"s-committing-{epoch}" for epoch in (2, 3)))
+    course.start(monkeypatch, epochs=4, through_proxies=True)
+    with course.stopped_at("appending", 0):
+        executors.cut()
+    wait_until(lambda: executors.refused)
+    executors.heal()
+    with course.stopped_at("appending", 1):
+        consumer.cut()
+        executors.hold_answers()
+    wait_until(lambda: executors.holds)  # Something has come that the task does not know of.
+    executors.cut()
+    executors.heal()
+    with course.stopped_at("committing", 2):
+        driver.cut()
+    wait_until(lambda: driver.refused and consumer.refused)
+    driver.heal()
+    consumer.heal()
+    with course.stopped_at("committing", 3):
+        driver.hold_answers()
+        consumer.hold_answers()
+    course.durable.wait_for_commits(4)
+    wait_until(lambda: driver.holds and consumer.holds)
+    for link in (driver, consumer):
+        link.cut()
+        link.heal()
+    assert course.end() == [], "nothing is run again"
+    assert course.durable.client.describe_stream("s")["epochs_replayed"] >= 1, "the last commit was asked for twice"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_driver_killed_before_and_after_a_commit_goes_on_from_its_checkpoint(
+    way: str, driver_deaths: DriverDeaths, data: tuple[str, pa.Table]
+) -> None:
+    (first, first_run, before), (second, second_run, after) = driver_deaths.producers[way]
+    assert first == second, "a producer is the same over its runs"
+    assert first_run != second_run
+    assert (before, after) == (0, 2), "epoch 1 was not committed, and epoch 2 without Spark's knowledge"
+    assert driver_deaths.zombie[way] == "fenced"
+    found, (_, expected) = driver_deaths.consumed[way], data
+    assert rows(found, expected.column_names) == rows(expected, expected.column_names)
+    assert set(found["epoch"].to_pylist()) == {0, 1, 2, 3}
