@@ -101,6 +101,8 @@ def numbers(spark: SparkSession, tmp_path: Path) -> Callable[..., DataFrame]:
 @pytest.fixture(scope="session")
 def data(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
     """24 files with 6000 ids, and what Spark's batch computation makes of them."""
+    from .points import computed
+
     directory = tmp_path_factory.mktemp("ids")
     for number in range(24):
         ids = range(250 * number, 250 * (number + 1))
@@ -109,16 +111,17 @@ def data(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 @pytest.fixture(scope="session")
-def driver_deaths(data: tuple[str, pa.Table], tmp_path_factory: pytest.TempPathFactory) -> DriverDeaths:
+def driver_deaths(
+    spark: SparkSession, data: tuple[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
+) -> DriverDeaths:
     """What became of a driver and its coordinator that were killed, twice. Once for both directions: it takes long."""
     from ..support import server, starter
     from .drivers import BATCHES, FORWARD, die_and_restart, number_batch
     from .durable import Durable, Reader
 
-    directory = tmp_path_factory.mktemp("drivers")
     with ExitStack() as running:
         start_python = starter(running)
-        durable = Durable(server(start_python), directory / "data")
+        durable = Durable(server(start_python), tmp_path_factory.mktemp("drivers"))
         readers = {}
         for way in FORWARD:
             durable.client.create_stream(way, partitions=2)
@@ -127,7 +130,7 @@ def driver_deaths(data: tuple[str, pa.Table], tmp_path_factory: pytest.TempPathF
         with durable.client.producer("numbers") as producer:
             for number in range(BATCHES):
                 producer.append(number_batch(number))
-        return die_and_restart(start_python, durable, data[0], directory, readers)
+        return die_and_restart(start_python, spark, durable, data[0], readers)
 
 
 def read_stream(spark: SparkSession, url: str, stream: str, **options: Any) -> DataFrame:
@@ -145,14 +148,6 @@ def collect_available(frame: DataFrame, checkpoint: str | None = None) -> list[R
     query = writer.trigger(availableNow=True).start()
     query.awaitTermination()
     return rows
-
-
-def computed(frame: DataFrame) -> DataFrame:
-    """What the queries compute, of streams and of tables alike."""
-    return frame.selectExpr(
-        "id", "id % 7 AS k", "concat('row ', id) AS text", "if(id % 11 = 0, null, id / 8) AS eighth",
-        "timestamp_seconds(id * 3600) AS at", "array(id, -id) AS both",
-    )  # fmt: skip
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:

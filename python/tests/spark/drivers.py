@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -51,33 +52,37 @@ class DriverDeaths:
 
 
 def die_and_restart(
-    start_python: Callable[..., Child], durable: Durable, data: str, directory: Path, readers: dict[str, Any]
+    start_python: Callable[..., Child], spark: SparkSession, durable: Durable, data: str, readers: dict[str, Any]
 ) -> DriverDeaths:
-    """Runs the driver, kills it and its coordinator at each of `DEATHS`, and lets it come to its end."""
+    """Runs the driver, kills it and its coordinator at each of `DEATHS`; then its queries end in this session."""
     import bowstring
 
     from .durable import at
     from .points import Points
 
-    points, client, found = Points(directory / "points"), durable.client, DriverDeaths()
+    directory, client, found = durable.directory, durable.client, DriverDeaths()
+    points = Points(directory / "points")
     points.directory.mkdir()
-    for number, deaths in enumerate((*DEATHS, ())):
+
+    def read_in(run: int) -> dict[int, pa.Table]:
+        batches = (directory / "read" / str(run)).glob("*")
+        return {int(path.name): pa.parquet.read_table(path) for path in batches}
+
+    for run, deaths in enumerate(DEATHS):
         points.arm(*deaths)
-        driver = start_python(str(Path(__file__)), durable.url, data, str(directory), str(number))
+        driver = start_python(str(Path(__file__)), durable.url, data, str(directory), str(run))
         jvm = int(driver.line(120))
-        if deaths:
-            at(points, *deaths)
-            for way in FORWARD:
-                (producer,) = client.describe_stream(way)["producers"]
-                found.producers[way].append((producer["producer"], producer["run"], producer["committed_epoch"]))
-            os.kill(jvm, signal.SIGKILL)
-            driver.kill()
-            durable.restart()
-        else:
-            assert driver.line(180) == "done"
-            assert driver.process.wait(60) == 0
-        batches = (directory / "read" / str(number)).glob("*")
-        found.read.append({int(path.name): pa.parquet.read_table(path) for path in batches})
+        at(points, *deaths)
+        for way in FORWARD:
+            (producer,) = client.describe_stream(way)["producers"]
+            found.producers[way].append((producer["producer"], producer["run"], producer["committed_epoch"]))
+        os.kill(jvm, signal.SIGKILL)
+        driver.kill()
+        durable.restart()
+        found.read.append(read_in(run))
+    # Spark knows its queries by their checkpoints: another driver goes on as well.
+    run_queries(spark, durable.url, data, str(directory), str(len(DEATHS)))
+    found.read.append(read_in(len(DEATHS)))
     for way in FORWARD:
         producer, run, _ = found.producers[way][0]
         try:
@@ -89,44 +94,43 @@ def die_and_restart(
     return found
 
 
-def main(url: str, data: str, directory: str, run: str) -> None:
-    """The driver: says its JVM's process id, runs its four queries to the end, and says that it is done."""
-    from conftest import start_spark
-    from points import Points, plain_writer, watched_source
+def run_queries(spark: SparkSession, url: str, data: str, directory: str, run: str) -> None:
+    """Runs the four queries from their checkpoints to their end."""
+    from points import Points, computed, plain_writer, watched_source
 
     from bowstring.streaming import datasource, foreach_batch_writer
 
     points = Points(Path(directory) / "points")
-    datasource.BowstringDataSource = watched_source(points)
+    with patch.object(datasource, "BowstringDataSource", watched_source(points)):
+        datasource.register(spark)
+
+        def keep(batch: DataFrame, number: int) -> None:
+            batch.write.parquet(f"{directory}/read/{run}/{number}")
+            points.reach(f"numbers-written-{number}")
+
+        frame = computed(spark.readStream.schema("id long").option("maxFilesPerTrigger", 6).parquet(data))
+        numbers = spark.readStream.format("bowstring").options(url=url, stream="numbers", maxBatchesPerTrigger=3).load()
+        writers = {
+            "foreach_batch": frame.writeStream.foreachBatch(foreach_batch_writer(url, "foreach_batch")),
+            "datasource": frame.writeStream.format("bowstring").options(url=url, stream="datasource"),
+            "plain": frame.writeStream.foreachBatch(plain_writer(points, url, "plain", "application")),
+            "numbers": numbers.writeStream.foreachBatch(keep),
+        }
+        started = [
+            writer.option("checkpointLocation", f"{directory}/{name}").trigger(availableNow=True).start()
+            for name, writer in writers.items()
+        ]
+        for query in started:
+            query.awaitTermination()
+
+
+def main(url: str, data: str, directory: str, run: str) -> None:
+    """The driver: says its JVM's process id and runs the queries."""
+    from conftest import start_spark
+
     spark = start_spark("local[2]")
-    datasource.register(spark)
     print(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())
-    ways: dict[str, Callable[[Any], Any]] = {
-        "foreach_batch": lambda writer: writer.foreachBatch(foreach_batch_writer(url, "foreach_batch")),
-        "datasource": lambda writer: writer.format("bowstring").options(url=url, stream="datasource"),
-        "plain": lambda writer: writer.foreachBatch(plain_writer(points, url, "plain", "application")),
-    }
-    queries = {name: way(_forward(spark, data).writeStream) for name, way in ways.items()}
-    numbers = spark.readStream.format("bowstring").options(url=url, stream="numbers", maxBatchesPerTrigger=3).load()
-
-    def keep(batch: DataFrame, number: int) -> None:
-        batch.write.parquet(f"{directory}/read/{run}/{number}")
-        points.reach(f"numbers-written-{number}")
-
-    queries["numbers"] = numbers.writeStream.foreachBatch(keep)
-    started = [
-        writer.option("checkpointLocation", f"{directory}/{name}").trigger(availableNow=True).start()
-        for name, writer in queries.items()
-    ]
-    for query in started:
-        query.awaitTermination()
-    print("done")
-
-
-def _forward(spark: SparkSession, data: str) -> DataFrame:
-    from conftest import computed
-
-    return computed(spark.readStream.schema("id long").option("maxFilesPerTrigger", 6).parquet(data))
+    run_queries(spark, url, data, directory, run)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What the tests of durable streams with Spark share: a coordinator that dies and comes back, a consumer, a restarter."""
+"""What tests of durable streams with Spark share: a coordinator that dies and comes back, a consumer, a restarter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -26,9 +26,9 @@ WAYS = ("foreach_batch", "datasource", "plain")
 class Durable:
     """A coordinator with a data directory, as a process: killed with SIGKILL and started again, at the same address."""
 
-    def __init__(self, serve: Callable[..., Served], data_dir: Path) -> None:
-        self._serve = serve
-        self._data_dir = str(data_dir)
+    def __init__(self, serve: Callable[..., Served], directory: Path) -> None:
+        self._serve, self.directory = serve, directory
+        self._data_dir = str(directory / "data")
         self._served = serve("--data-dir", self._data_dir)
         self.address, self.url = self._served.address, self._served.url
         self.client = bowstring.connect(self.url)
@@ -123,6 +123,14 @@ def at(points: Points, *names: str) -> None:
     """Waits until all of these points are reached."""
     for name in names:
         wait_until(lambda name=name: points.was_reached(name), 120)
+
+
+@contextmanager
+def stopped_at(points: Points, name: str) -> Iterator[None]:
+    """While somebody waits at this point."""
+    at(points, name)
+    yield
+    points.go_on(name)
 
 
 def rows(table: pa.Table, names: Sequence[str]) -> list[dict[str, object]]:

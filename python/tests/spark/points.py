@@ -71,7 +71,10 @@ class Points:
 
 
 class _Watched:
-    """A writer with points: `appending` in a task, after its first batch, `staged` at its end, `committing`, `committed`."""
+    """A writer with points: in a task `appending` after its first batch and `staged` at its end; `committing`, `committed`
+
+    Behind each comes the epoch.
+    """
 
     points: Points
     #: Where executors find the coordinator, if not where the driver does.
@@ -110,9 +113,9 @@ class WatchedBatchWriter(_Watched, BatchWriter):
 
 
 class WatchedReader(StreamReader):
-    """A reader with points: `planning-N` and `planned-N` around latestOffset, `reading-N` in a task, after its first
+    """A reader with points: `planning` and `planned` around latestOffset, `reading` in a task after its first batch,
 
-    batch, and `acking-N` and `acked-N` around commit. N are the batches before the micro-batch, or the task's start.
+    `acking` and `acked` around commit. Behind each comes the number of batches before, in all or in the partition.
     """
 
     points: Points
@@ -139,7 +142,7 @@ class WatchedReader(StreamReader):
 
 
 def watched_source(points: Points, executors_url: str | None = None) -> type[BowstringDataSource]:
-    """`format("bowstring")` with points. To have it used put it in the place of bowstring.streaming.datasource's own."""
+    """`format("bowstring")` with points; it has to take the place of the class in bowstring.streaming.datasource."""
 
     class Watched(BowstringDataSource):
         def streamWriter(self, schema: StructType, overwrite: bool) -> StreamWriter:
@@ -190,3 +193,11 @@ def plain_writer(
         points.reach(f"{stream}-committed-{epoch}")
 
     return write
+
+
+def computed(frame: DataFrame) -> DataFrame:
+    """What the queries compute, of streams and of tables alike."""
+    return frame.selectExpr(
+        "id", "id % 7 AS k", "concat('row ', id) AS text", "if(id % 11 = 0, null, id / 8) AS eighth",
+        "timestamp_seconds(id * 3600) AS at", "array(id, -id) AS both",
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ from bowstring.streaming import datasource, foreach_batch_writer
 
 from ..proxy import Proxy
 from ..support import Served
-from .conftest import computed, wait_until
-from .durable import WAYS, Durable, Reader, Restarter, at, rows
+from .conftest import wait_until
+from .durable import WAYS, Durable, Reader, Restarter, rows, stopped_at
 from .test_forward import NOW
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Course:
     def __init__(
         self, spark: SparkSession, way: str, data: tuple[str, pa.Table], durable: Durable, directory: Path
     ) -> None:
-        from points import Points, plain_writer, watched_source
+        from points import Points, computed, plain_writer, watched_source
 
         (directory / "points").mkdir()
         self.points: Points = Points(directory / "points")
@@ -44,7 +44,7 @@ class Course:
         self._spark, self._way, self._directory = spark, way, directory
         self._data, self._expected = data
         self.executor_link, self.driver_link, self.consumer_link = (Proxy(durable.address) for _ in range(3))
-        self._plain_writer, self._watched_source = plain_writer, watched_source
+        self._computed, self._plain_writer, self._watched_source = computed, plain_writer, watched_source
         durable.client.create_stream("s", partitions=2)
 
     def start(self, monkeypatch: pytest.MonkeyPatch, epochs: int, *, through_proxies: bool = False) -> None:
@@ -59,7 +59,7 @@ class Course:
     def _start_query(self) -> StreamingQuery:
         url = self.driver_link.url
         frame = self._spark.readStream.schema("id long").option("maxFilesPerTrigger", self._per_trigger)
-        writer = computed(frame.parquet(self._data)).writeStream.trigger(**NOW)
+        writer = self._computed(frame.parquet(self._data)).writeStream.trigger(**NOW)
         if self._way == "datasource":
             datasource.register(self._spark)
             writer = writer.format("bowstring").options(url=url, stream="s")
@@ -69,12 +69,9 @@ class Course:
             writer = writer.foreachBatch(self._plain_writer(self.points, url, "s", "application", self._executors_url))
         return writer.option("checkpointLocation", str(self._directory / "checkpoint")).start()
 
-    @contextmanager
-    def stopped_at(self, what: str, epoch: int) -> Iterator[None]:
+    def stopped_at(self, what: str, epoch: int) -> AbstractContextManager[None]:
         """While the query waits there."""
-        at(self.points, f"s-{what}-{epoch}")
-        yield
-        self.points.go_on(f"s-{what}-{epoch}")
+        return stopped_at(self.points, f"s-{what}-{epoch}")
 
     def end(self) -> list[str]:
         """To the end of the query and the stream: the consumer has what a batch computation gives. Why it failed."""
@@ -101,7 +98,7 @@ def course(
     spark: SparkSession, way: str, data: tuple[str, pa.Table], serve: Callable[..., Served], tmp_path: Path
 ) -> Iterator[Course]:
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "100")
-    running = Course(spark, way, data, Durable(serve, tmp_path / "data"), tmp_path)
+    running = Course(spark, way, data, Durable(serve, tmp_path), tmp_path)
     yield running
     running.close()
     spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
@@ -178,6 +175,7 @@ def test_a_network_that_is_cut_and_heals_costs_time_only(course: Course, monkeyp
     assert course.durable.client.describe_stream("s")["epochs_replayed"] >= 1, "the last commit was asked for twice"
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_driver_killed_before_and_after_a_commit_goes_on_from_its_checkpoint(
     way: str, driver_deaths: DriverDeaths, data: tuple[str, pa.Table]
