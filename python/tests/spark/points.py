@@ -71,9 +71,9 @@ class Points:
 
 
 class _Watched:
-    """A writer with points: in a task `appending` after its first batch and `staged` at its end; `committing`, `committed`
+    """A writer with points: `appending` in a task after its first batch, and `staged` at its end; on the driver
 
-    Behind each comes the epoch.
+    `committing` and `committed`. Behind each comes the epoch.
     """
 
     points: Points
