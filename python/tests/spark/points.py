@@ -70,6 +70,15 @@ class Points:
             time.sleep(0.01)
 
 
+def cut_by_attempt(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """A task that is tried again has its rows in other batches than before, as Spark is free to give them."""
+    is_first = TaskContext.get().attemptNumber() == 0
+    for batch in batches:
+        half = batch.num_rows // 2 if is_first else 0
+        yield batch.slice(half)
+        yield batch.slice(0, half)
+
+
 class _Watched:
     """A writer with points: `appending` in a task after its first batch, and `staged` at its end; on the driver
 
@@ -95,7 +104,7 @@ class _Watched:
         self._reach("committed", epoch)
 
     def _appending(self, iterator: Iterator[pa.RecordBatch], epoch: str) -> Iterator[pa.RecordBatch]:
-        for number, batch in enumerate(iterator):
+        for number, batch in enumerate(cut_by_attempt(iterator)):
             if number > 0:
                 self._reach("appending", epoch)
             yield batch
@@ -175,7 +184,7 @@ def plain_writer(
         writer = bowstring.connect(where).writer(
             stream, producer=producer, run=run, epoch=epoch, task=context.partitionId(), attempt=context.taskAttemptId()
         )
-        for number, batch in enumerate(batches):
+        for number, batch in enumerate(cut_by_attempt(batches)):
             if number > 0:
                 points.reach(f"{stream}-appending-{epoch}")
             writer.append(batch)

@@ -180,11 +180,11 @@ def test_a_network_that_is_cut_and_heals_costs_time_only(course: Course, monkeyp
 def test_a_driver_killed_before_and_after_a_commit_goes_on_from_its_checkpoint(
     way: str, driver_deaths: DriverDeaths, data: tuple[str, pa.Table]
 ) -> None:
+    found, (_, expected) = driver_deaths.consumed[way], data
+    assert rows(found, expected.column_names) == rows(expected, expected.column_names)
+    assert set(found["epoch"].to_pylist()) == {0, 1, 2, 3}
     (first, first_run, before), (second, second_run, after) = driver_deaths.producers[way]
     assert first == second, "a producer is the same over its runs"
     assert first_run != second_run
     assert (before, after) == (0, 2), "epoch 1 was not committed, and epoch 2 without Spark's knowledge"
     assert driver_deaths.zombie[way] == "fenced"
-    found, (_, expected) = driver_deaths.consumed[way], data
-    assert rows(found, expected.column_names) == rows(expected, expected.column_names)
-    assert set(found["epoch"].to_pylist()) == {0, 1, 2, 3}
