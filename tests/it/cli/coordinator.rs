@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Finished, bowstring, finish};
@@ -35,8 +35,13 @@ impl Coordinator {
     /// Starts it with these flags and environment, and reads the line that says where it listens.
     pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = bowstring(&[&["serve"], flags].concat());
-        command.envs(environment.iter().copied()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        command.envs(environment.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts it by this command, which becomes it: it has the same id.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (mut stdout, stderr) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -68,19 +73,25 @@ impl Coordinator {
     }
 
     /// A client command against it, to be started by the test.
-    pub(crate) fn command(&self, args: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = bowstring(args);
         command.env("BOWSTRING_URL", self.url());
         command
     }
 
-    /// The value of a metric without labels.
+    /// The value of a metric, named with its labels as it is shown.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
-        let mut connection = TcpStream::connect(self.http.as_deref()?).unwrap();
-        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        self.http.as_ref()?;
+        self.get("/metrics").lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// The answer to a request on its HTTP port, head included.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut connection = TcpStream::connect(self.http.as_deref().unwrap()).unwrap();
+        connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).unwrap();
-        answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        answer
     }
 
     /// Sends a signal to it.
@@ -107,7 +118,7 @@ impl Drop for Coordinator {
 
 /// Sends a signal to a process that the test started.
 pub(crate) fn signal(child: &Child, name: &str) {
-    let sent = std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
