@@ -4,6 +4,8 @@
 //! Some of these tests need `strace`, or the right to mount. Where that is missing they say so and do nothing, unless
 //! `BOWSTRING_FAULTS` is `required`.
 
+mod full_disk;
+mod small_disk;
 mod strace;
 mod sync_errors;
 mod write_errors;
@@ -12,12 +14,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bowstring::client::{Client, ClientOptions, Error, ProducerOptions};
+use bowstring::client::{Client, ClientOptions, ConsumerOptions, Error, ProducerOptions};
 use bytes::Bytes;
 
 use super::cli::arg;
 use super::cli::coordinator::Coordinator;
-use super::client_support::{numbered, soon};
+use super::client_support::{number, numbered, rest, soon};
 
 /// Says that a test cannot be done here; fails where it must be.
 fn skipped(why: &str) {
@@ -35,7 +37,7 @@ fn serve(data_dir: &Path, listen: Option<&str>) -> Coordinator {
 
 fn flags<'a>(data_dir: &'a Path, listen: Option<&'a str>) -> Vec<&'a str> {
     let listen = listen.unwrap_or("127.0.0.1:0");
-    vec!["--data-dir", arg(data_dir), "--listen", listen, "--http", "127.0.0.1:0", "--unix", "off", "--spool-reserve-bytes", "0"]
+    vec!["--data-dir", arg(data_dir), "--listen", listen, "--http", "127.0.0.1:0", "--unix", "off"]
 }
 
 /// Kills it, as a power cut does, and starts the next one at the same place.
@@ -57,6 +59,13 @@ async fn append_one(client: &Client, stream: &str, number: i64) -> Result<(), Er
     let mut producer = client.producer(stream, ProducerOptions::default())?;
     soon(producer.append(&numbered(number, 10), None, Bytes::new())).await?;
     soon(producer.flush()).await
+}
+
+/// All that the subscription `audit` was to keep, in order.
+async fn audit(client: &Client, stream: &str) -> Vec<i64> {
+    let options = ConsumerOptions { subscription: Some("audit".to_owned()), follow: false, ..ConsumerOptions::default() };
+    let mut consumer = client.consumer(stream, options).await.expect("is there");
+    soon(rest(&mut consumer)).await.expect("is read").iter().map(number).collect()
 }
 
 /// A segment of a stream's first partition.

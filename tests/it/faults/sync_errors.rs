@@ -10,9 +10,9 @@ use bytes::Bytes;
 use rand::Rng;
 
 use super::strace::{self, Strace};
-use super::{append_one, impatient, is_stalled, killed_and_started, segment_of, serve};
+use super::{append_one, audit, impatient, is_stalled, killed_and_started, segment_of, serve};
 use crate::cli::coordinator::eventually;
-use crate::client_support::{connect, create, number, numbered, partitions, rest, soon};
+use crate::client_support::{connect, create, number, numbered, partitions, soon};
 use crate::durable_support::{append, read};
 use crate::workload::Workload;
 
@@ -71,13 +71,6 @@ async fn a_failed_sync_stops_its_log_and_no_other_until_the_next_start() {
     assert_eq!(numbers, (0..25).collect::<Vec<_>>());
     assert!(audit("s").await.iter().filter(|number| **number == 100).count() <= 1);
     assert!(!is_stalled(&coordinator, "s"));
-}
-
-/// All that was kept, in order.
-async fn audit(client: &Client, stream: &str) -> Vec<i64> {
-    let options = ConsumerOptions { subscription: Some("audit".to_owned()), follow: false, ..ConsumerOptions::default() };
-    let mut consumer = client.consumer(stream, options).await.expect("is there");
-    soon(rest(&mut consumer)).await.expect("is read").iter().map(number).collect()
 }
 
 fn run() -> ProducerRun {
