@@ -40,18 +40,27 @@ impl Coordinator {
     }
 
     /// Starts it by this command, which becomes it: it has the same id.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self::try_spawn(command).unwrap_or_else(|refusal| panic!("serve said {refusal:?}"))
+    }
+
+    /// What a start ended with that is to be refused; one that is not is ended.
+    pub(crate) fn refused(command: Command) -> Finished {
+        Self::try_spawn(command).map(|started| started.listen.clone()).expect_err("it is to be refused")
+    }
+
+    fn try_spawn(mut command: Command) -> Result<Self, Finished> {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let (mut stdout, stderr) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take());
+        let (mut stdout, mut stderr) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else {
             let mut log = String::new();
-            stderr.unwrap().read_to_string(&mut log).unwrap();
-            panic!("serve said {line:?} and logged {log}");
+            stderr.read_to_string(&mut log).unwrap();
+            return Err(Finished { code: wait(&mut child, Duration::from_secs(10)), stdout: line, stderr: log });
         };
         let text = |key: &str| said[key].as_str().map(String::from);
-        Self { child, stdout, stderr, listen: text("listen").unwrap(), http: text("http"), unix: text("unix") }
+        Ok(Self { child, stdout, stderr: Some(stderr), listen: text("listen").unwrap(), http: text("http"), unix: text("unix") })
     }
 
     pub(crate) fn pid(&self) -> u32 {

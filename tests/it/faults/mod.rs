@@ -4,6 +4,7 @@
 //! Some of these tests need `strace`, or the right to mount. Where that is missing they say so and do nothing, unless
 //! `BOWSTRING_FAULTS` is `required`.
 
+mod data_dir;
 mod full_disk;
 mod small_disk;
 mod strace;
