@@ -336,3 +336,24 @@ async fn a_client_in_the_process_and_one_by_the_unix_socket_are_as_durable() {
     let (_server, client) = restart(server, &dir).await;
     assert_eq!(read(&client, "s").await.len(), 5);
 }
+
+/// An answer that is lost to the producer between two looks leaves it waiting for ever, if it sends nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_flushes_each_batch_is_answered_each_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_server, client) = start(&dir).await;
+    create(&client, "s", partitions(4)).await;
+    let flushing = (0..4).map(|partition| {
+        let options = ProducerOptions { partition: Some(PartitionId(partition)), ..ProducerOptions::default() };
+        let mut producer = client.producer("s", options).expect("a producer");
+        tokio::spawn(async move {
+            for number in 0..500 {
+                soon(producer.append(&numbered(number, 1), None, Bytes::new())).await.expect("room");
+                soon(producer.flush()).await.expect("stored");
+            }
+        })
+    });
+    for flushing in flushing.collect::<Vec<_>>() {
+        flushing.await.expect("all is stored");
+    }
+}
