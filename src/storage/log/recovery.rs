@@ -193,7 +193,7 @@ impl Offsets {
             self.damage.push(damage.to_string());
             for entry in damage.entries() {
                 if let Some(offset) = entry.facts.offset {
-                    self.lose(offset, Some(entry), damaged(damage));
+                    self.lose(offset, Some(entry), damaged(damage, entry));
                 }
             }
         }
@@ -222,7 +222,7 @@ impl Offsets {
                             .find_map(|damage| Some((damage, damage.entries().find(|entry| entry.message.start == start)?)))
                     });
                     match known {
-                        Some((damage, entry)) => self.lose(offset, Some(entry), damaged(damage)),
+                        Some((damage, entry)) => self.lose(offset, Some(entry), damaged(damage, entry)),
                         None => self.lose(offset, None, StorageError::Missing { segment: number, at: start }),
                     }
                 }
@@ -280,8 +280,10 @@ impl Offsets {
     }
 }
 
-fn damaged(damage: &Damage) -> StorageError {
-    StorageError::DamagedSegment { what: "a batch".to_owned(), file: damage.file.clone(), at: damage.range.start, why: damage.why.clone() }
+fn damaged(damage: &Damage, entry: &Entry) -> StorageError {
+    let Damage { file, range, why, .. } = damage;
+    let why = format!("of bytes {} to {}, {why}", range.start, range.end);
+    StorageError::DamagedSegment { what: entry.to_string(), file: file.clone(), at: entry.message.start, why }
 }
 
 fn facts(entry: &Entry) -> BatchFacts {

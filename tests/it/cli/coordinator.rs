@@ -122,6 +122,11 @@ impl Drop for Coordinator {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let (true, Some(mut stderr)) = (std::thread::panicking(), self.stderr.take()) {
+            let mut log = String::new();
+            let _ = stderr.read_to_string(&mut log);
+            println!("the coordinator at {} has logged:\n{log}", self.listen);
+        }
     }
 }
 

@@ -4,9 +4,11 @@
 //! Some of these tests need `strace`, or the right to mount. Where that is missing they say so and do nothing, unless
 //! `BOWSTRING_FAULTS` is `required`.
 
+mod damage;
 mod data_dir;
 mod full_disk;
 mod small_disk;
+mod stopped;
 mod strace;
 mod sync_errors;
 mod write_errors;
@@ -77,4 +79,11 @@ async fn segment_of(client: &Client, data_dir: &Path, stream: &str, number: u32)
 
 fn is_stalled(coordinator: &Coordinator, stream: &str) -> bool {
     coordinator.metric(&format!("bowstring_log_stalled{{stream=\"{stream}\"}}")) == Some(1.0)
+}
+
+/// What `/healthz` says.
+fn health(coordinator: &Coordinator) -> serde_json::Value {
+    let answer = coordinator.get("/healthz");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    serde_json::from_str(body).expect("JSON")
 }
