@@ -94,7 +94,7 @@ impl SmallDisk {
 
     /// Bytes that are left.
     pub(super) fn available(&self) -> u64 {
-        let status = rustix::fs::statvfs(&self.path("")).unwrap();
+        let status = rustix::fs::statvfs(self.path("")).unwrap();
         status.f_bavail * status.f_frsize
     }
 

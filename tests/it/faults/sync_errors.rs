@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rand::Rng;
 
 use super::strace::{self, Strace};
-use super::{append_one, audit, impatient, is_stalled, killed_and_started, segment_of, serve};
+use super::{append_one, audit, health, impatient, is_stalled, killed_and_started, segment_of, serve};
 use crate::cli::coordinator::eventually;
 use crate::client_support::{connect, create, number, numbered, partitions, soon};
 use crate::durable_support::{append, read};
@@ -41,13 +41,16 @@ async fn a_failed_sync_stops_its_log_and_no_other_until_the_next_start() {
     // A sync would succeed now. It is not tried: the system may have dropped what it could not write.
     let error = append_one(&in_haste, "s", 100).await.expect_err("nothing is confirmed");
     assert_eq!(error.code(), Code::Unavailable);
-    for words in ["the stream's log has failed", "until the coordinator is started again", "could not be made durable"] {
-        assert!(error.to_string().contains(words) || error.to_string().contains("Input/output error"), "{error}");
+    for words in ["the stream's log has failed", "until the coordinator is started again", "cannot make durable", "Input/output error"] {
+        assert!(error.to_string().contains(words), "{error}");
     }
     assert_eq!(in_haste.subscribe("s", "late", Start::Earliest).await.expect_err("is not confirmed").code(), Code::Unavailable);
     assert_eq!(producer.stored(), 0);
     let description = client.describe_stream("s").await.expect("is there");
     assert!(description.log_waits_for.contains("cannot make durable"), "{}", description.log_waits_for);
+    let health = health(&coordinator);
+    assert_eq!((&health["status"], health["stalled"].as_object().expect("by stream").len()), (&"stalled".into(), 1), "{health}");
+    assert!(health["stalled"]["s"].as_str().expect("why").contains("cannot make durable"), "{health}");
     // What was confirmed is read on, and the other stream goes on.
     let delivered = soon(async {
         let mut numbers = Vec::new();
