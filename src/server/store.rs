@@ -16,7 +16,7 @@ use super::log::{Files, LogTask};
 use crate::engine::{PartitionSnapshot, StreamSnapshot};
 use crate::storage::catalog::Catalog;
 use crate::storage::disk::{Disk, Folder};
-use crate::storage::log::{LoggedBatch, RecoveredStream, StreamLog, recover_stream, remove_unknown};
+use crate::storage::log::{LoggedBatch, RecoveredStream, StreamLog, check_has_catalog, recover_stream, remove_unknown};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::schema::StreamSchema;
 
@@ -87,6 +87,7 @@ impl Store {
     /// # Errors
     /// [`StorageError`].
     pub fn on(disk: Arc<dyn Disk>, reserve_bytes: u64, is_real: bool) -> Result<Self, StorageError> {
+        check_has_catalog(&*disk)?;
         let catalog = Arc::new(Catalog::open(&disk)?);
         Ok(Self {
             disk,

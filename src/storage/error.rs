@@ -113,6 +113,14 @@ pub enum StorageError {
         /// What the store says.
         reason: String,
     },
+    /// There are streams, and no catalog, or an empty one.
+    #[error(
+        "there are streams in {dir} but no catalog.redb that knows them: restore it from a copy, or move the folder streams away to start without them"
+    )]
+    CatalogGone {
+        /// The data directory.
+        dir: String,
+    },
     /// A batch that a restart has found damaged.
     #[error("{why}")]
     Lost {
@@ -164,6 +172,7 @@ impl StorageError {
             | Self::NewerFormat { .. }
             | Self::DamagedSegment { .. }
             | Self::Catalog { .. }
+            | Self::CatalogGone { .. }
             | Self::Lost { .. }
             | Self::Missing { .. }
             | Self::Gone { .. }

@@ -18,6 +18,9 @@ mod control_errors;
 mod control_flight;
 mod data_plane;
 mod durable;
+mod durable_support;
+#[cfg(target_os = "linux")]
+mod faults;
 mod hostile;
 mod hostile_limits;
 mod http;
@@ -38,3 +41,4 @@ mod undecodable;
 mod unix_socket;
 mod wire;
 mod within_process;
+mod workload;

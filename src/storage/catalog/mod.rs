@@ -21,7 +21,7 @@ use crate::engine::{
 };
 
 /// The catalog's file in the data directory.
-const FILE: &str = "catalog.redb";
+pub(super) const FILE: &str = "catalog.redb";
 /// Its name while it is made: redb takes none that was left half made.
 const NEW_FILE: &str = "catalog.redb.new";
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 pub use cache::Cache;
 pub use logged::LoggedBatch;
-pub use recovery::{RecoveredStream, recover_stream, remove_unknown};
+pub use recovery::{RecoveredStream, check_has_catalog, recover_stream, remove_unknown};
 
 use self::partition::PartitionLog;
 use super::StorageError;
