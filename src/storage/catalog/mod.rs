@@ -42,6 +42,20 @@ pub enum Change {
     Producer(StreamId, ProducerId, Option<ProducerSnapshot>),
 }
 
+impl Change {
+    /// Whether nothing of an earlier change is left after this one.
+    #[must_use]
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Stream(..), Self::Stream(..)) | (Self::Delete(_), _) => true,
+            (Self::Partition(_, now, _), Self::Partition(_, then, _)) => now == then,
+            (Self::Subscription(_, now, _), Self::Subscription(_, then, _)) => now == then,
+            (Self::Producer(_, now, _), Self::Producer(_, then, _)) => now == then,
+            _ => false,
+        }
+    }
+}
+
 /// All that is known of a stream, but for its batches.
 #[derive(Debug, Clone)]
 pub struct FoundStream {

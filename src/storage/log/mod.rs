@@ -107,6 +107,11 @@ impl StreamLog {
         self.partitions.iter().flat_map(|partition| partition.dead().map(|segment| (partition.number(), segment))).collect()
     }
 
+    /// Makes those of the newest segments removable in which nothing is left: for a full disk.
+    pub fn retire(&mut self) {
+        self.partitions.iter_mut().for_each(PartitionLog::retire);
+    }
+
     /// Removes a segment. Blocks.
     ///
     /// # Errors

@@ -99,6 +99,14 @@ impl PartitionLog {
         Ok(())
     }
 
+    /// Begins a new segment next, if all that the newest one has is dropped: on a full disk its room is worth more than its end.
+    pub(super) fn retire(&mut self) {
+        if let Some(newest) = self.newest.take_if(|newest| newest.has_batches() && Arc::strong_count(newest.segment()) == 1) {
+            let segment = newest.segment().clone();
+            self.sealed.insert(segment.head().number, segment);
+        }
+    }
+
     /// The segments whose batches are all dropped.
     pub(super) fn dead(&self) -> impl Iterator<Item = u64> {
         self.sealed.iter().filter(|(_, segment)| Arc::strong_count(segment) == 1).map(|(number, _)| *number)

@@ -157,6 +157,12 @@ impl SegmentWriter {
         &self.segment
     }
 
+    /// Whether there is anything behind the schema.
+    #[must_use]
+    pub fn has_batches(&self) -> bool {
+        self.segment.schema.as_ref().is_none_or(|(schema, _)| self.end > schema.end())
+    }
+
     /// Behind the last message: the file's length, but for what a failed append has left.
     #[must_use]
     pub fn end(&self) -> u64 {

@@ -106,7 +106,6 @@ async fn a_coordinator_that_is_killed_on_a_full_disk_starts_there_and_gives_what
 
 /// A log that waits for room is not to keep those from the stream who could make room.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a subscription is opened only when all that was appended before is written"]
 async fn a_consumer_joins_its_subscription_on_a_full_disk() {
     let Some(disk) = SmallDisk::new(64 * MIB) else { return };
     let coordinator = disk.serve(None, &["--spool-reserve-bytes", "48MiB"]);
@@ -131,20 +130,17 @@ async fn acks_make_room(disk_bytes: u64, batches: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "acks are not told to the catalog while the log waits for room, so that no segment is removed"]
 async fn what_consumers_ack_makes_room_on_a_full_disk() {
     // Segments are of 64 MiB.
     acks_make_room(160 * MIB, 1024).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the newest segment is not removed, though all of it is acked and nothing more fits behind it"]
 async fn what_consumers_ack_makes_room_on_a_disk_that_is_smaller_than_a_segment() {
     acks_make_room(32 * MIB, 256).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a catalog that meets a full disk takes nothing more until the next start"]
 async fn the_catalog_waits_for_room_too() {
     let Some(disk) = SmallDisk::new(64 * MIB) else { return };
     let coordinator = disk.serve(None, &["--spool-reserve-bytes", "0"]);
