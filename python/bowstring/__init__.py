@@ -10,7 +10,8 @@
 ...         print(batch.num_rows)
 """
 
-from bowstring.client import Client, EpochWriter, Producer, connect
+from bowstring.appending import EpochWriter, Producer
+from bowstring.client import Client, connect
 from bowstring.coordinator import StreamCoordinator
 from bowstring.errors import (
     BowstringError,

@@ -31,6 +31,8 @@ struct StreamArguments<'py> {
     max_buffered_bytes: Option<u64>,
     max_spool_bytes: Option<u64>,
     max_disk_bytes: Option<u64>,
+    retain_ms: Option<u64>,
+    retain_bytes: Option<u64>,
     visibility: Option<String>,
     full_policy: Option<String>,
     if_not_exists: bool,
@@ -59,6 +61,8 @@ impl StreamArguments<'_> {
             max_buffered_bytes: self.max_buffered_bytes,
             max_spool_bytes: self.max_spool_bytes,
             max_disk_bytes: self.max_disk_bytes,
+            retain_ms: self.retain_ms,
+            retain_bytes: self.retain_bytes,
             visibility: choice("visibility", self.visibility.as_deref(), &visibilities)?,
             full_policy: choice("full_policy", self.full_policy.as_deref(), &policies)?,
         };

@@ -33,7 +33,7 @@ pub(crate) fn description<'py>(py: Python<'py>, description: &proto::StreamDescr
     });
     dict.set_item("state", lower(description.state().as_str_name(), "STREAM_STATE_"))?;
     let options = description.options.unwrap_or_default();
-    let shown = dict!(py, options, { partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes });
+    let shown = dict!(py, options, { partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes, retain_ms, retain_bytes });
     shown.set_item("visibility", lower(options.visibility().as_str_name(), "VISIBILITY_"))?;
     shown.set_item("full_policy", lower(options.full_policy().as_str_name(), "FULL_POLICY_"))?;
     dict.set_item("options", shown)?;

@@ -62,6 +62,8 @@ pub(super) fn stream_json(stream: &StreamDescription) -> Value {
             "max_buffered_bytes": options.max_buffered_bytes(),
             "max_spool_bytes": options.max_spool_bytes(),
             "max_disk_bytes": options.max_disk_bytes(),
+            "retain_ms": options.retain_ms(),
+            "retain_bytes": options.retain_bytes(),
             "visibility": visibility(&options),
             "full_policy": full_policy(&options),
         },

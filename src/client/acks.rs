@@ -40,8 +40,7 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    pub(super) fn new(client: Client, stream: String, subscription: String, stream_id: StreamId, urgent: Urgent) -> Self {
-        let pending = Arc::new(Watched::new(Pending { urgent, ..Pending::default() }));
+    pub(super) fn new(client: Client, stream: String, subscription: String, stream_id: StreamId, pending: Arc<Watched<Pending>>) -> Self {
         let runtime = client.runtime().clone();
         let failing = pending.clone();
         let on_panic = move |error| failing.update(|pending| pending.answered(Offsets::new(), Err(error)));
@@ -121,6 +120,18 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    pub(super) fn new(urgent: Urgent) -> Self {
+        Self { urgent, ..Self::default() }
+    }
+
+    /// Sends the newest acks once more: the coordinator may have been started again since, and have forgotten those of its last
+    /// moments. Without this a log that is full of what was acked could wait for ever for acks that nobody has to send.
+    pub(super) fn again(&mut self) {
+        for (partition, offset) in self.newest.clone() {
+            self.merge(partition, offset);
+        }
+    }
+
     /// Whether the task that sends is to be woken, and what an earlier ack was refused with.
     fn add(&mut self, partition: PartitionId, offset: Offset, batch_bytes: u64) -> (bool, Result<(), Error>) {
         let newest = self.newest.entry(partition).or_default();
@@ -239,6 +250,22 @@ mod tests {
         assert_eq!(pending.settled().expect("known").expect_err("not reached").code(), Code::Unavailable);
         assert!(pending.add(P, Offset(5), 1).0, "the task has gone to sleep");
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5))])));
+    }
+
+    #[test]
+    fn confirmed_acks_go_out_again_with_the_newer_ones_when_they_may_have_been_forgotten() {
+        let mut pending = Pending::default();
+        pending.again();
+        assert_eq!(pending.take(), None, "there is none");
+        for (partition, offset) in [(0, 4), (1, 2)] {
+            pending.add(PartitionId(partition), Offset(offset), 1).1.expect("nothing has failed");
+        }
+        let offsets = pending.take().expect("two to send");
+        pending.answered(offsets, Ok(()));
+        pending.add(P, Offset(5), 1).1.expect("nothing has failed");
+        pending.again();
+        assert!(pending.settled().is_none());
+        assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5)), (PartitionId(1), Offset(2))])));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
-use super::acks::Acks;
+use super::acks::{Acks, Pending};
 use super::prefetch::Prefetch;
 use super::reader::{self, ReadPlan, Reader};
 use super::ready::{Joined, Ready, joined};
@@ -59,6 +59,8 @@ pub struct Consumer {
     /// Of the batch that was handed out last: acks go by it.
     batch_bytes: u64,
     reader: Option<OwnedTask>,
+    /// What is to be acked. With the reader, which knows when the coordinator may have forgotten some.
+    to_ack: Arc<Watched<Pending>>,
     acks: Option<Acks>,
 }
 
@@ -67,6 +69,7 @@ impl Consumer {
         let subscription = options.subscription.clone();
         let (batches, bytes) = (options.prefetch_batches, options.prefetch_bytes);
         let (plan, start, schema) = reader::plan(&client, stream, options).await?;
+        let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent)));
         let mut consumer = Self {
             client,
             plan: Arc::new(plan),
@@ -76,6 +79,7 @@ impl Consumer {
             failed: None,
             batch_bytes: 0,
             reader: None,
+            to_ack,
             acks: None,
         };
         consumer.ensure_reading();
@@ -198,7 +202,8 @@ impl Consumer {
     }
 
     /// The subscription is done with all batches of the partition before `offset`. Returns at once: acks are sent in
-    /// the background, the newest for all the older ones, up to two milliseconds later where many come.
+    /// the background, the newest for all the older ones, up to two milliseconds later where many come; and once more after
+    /// the connection broke, for a coordinator that was started again may have forgotten the last ones.
     ///
     /// # Errors
     /// `invalid_argument` without a subscription; what an earlier ack was refused with.
@@ -233,7 +238,8 @@ impl Consumer {
     /// Starts the reader's task, or starts it again after an error that allows it has been reported.
     pub(super) fn ensure_reading(&mut self) {
         if self.prefetch.with(Prefetch::start) {
-            let reader = Reader { client: self.client.clone(), plan: self.plan.clone(), prefetch: self.prefetch.clone() };
+            let (client, plan, to_ack) = (self.client.clone(), self.plan.clone(), self.to_ack.clone());
+            let reader = Reader { client, plan, prefetch: self.prefetch.clone(), to_ack };
             let prefetch = self.prefetch.clone();
             let on_panic = move |error| prefetch.update(|prefetch| prefetch.end(Err(error)));
             self.reader = Some(OwnedTask::spawn(self.client.runtime(), reader.run(), on_panic));
@@ -252,8 +258,8 @@ impl Consumer {
         let Some(subscription) = &self.subscription else {
             return Err(Error::invalid("this consumer reads without a subscription, so there is nothing to ack; name one when opening it"));
         };
-        let (client, plan) = (&self.client, &self.plan);
-        let new = || Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id, plan.acks_urgent);
+        let (client, plan, to_ack) = (&self.client, &self.plan, &self.to_ack);
+        let new = || Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id, to_ack.clone());
         Ok(self.acks.get_or_insert_with(new))
     }
 }

@@ -9,7 +9,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use http_body_util::Full;
 
-use super::acks::Urgent;
+use super::acks::{Pending, Urgent};
 use super::call::{Answers, DO_GET};
 use super::decode::{BatchDecoder, Decoded, OWN_BYTES_MIN};
 use super::options::{Offsets, ReadStart};
@@ -132,6 +132,7 @@ pub(super) struct Reader {
     pub(super) client: Client,
     pub(super) plan: Arc<ReadPlan>,
     pub(super) prefetch: Arc<Watched<Prefetch>>,
+    pub(super) to_ack: Arc<Watched<Pending>>,
 }
 
 impl Reader {
@@ -180,6 +181,7 @@ impl Reader {
             pending_bytes: 0,
             prefetch: &self.prefetch,
         };
+        self.to_ack.update(Pending::again);
         let result = connection.run(backoff).await;
         if result.is_err() && connection.borrower.as_ref().is_some_and(|borrower| borrower.is_unusable()) {
             *uses_links = false;

@@ -98,6 +98,14 @@ impl Budget {
         self.fits_without(&Usage::default(), place, bytes)
     }
 
+    /// Bytes of the stream, wherever they are.
+    pub(super) fn bytes(&self, is_durable: bool) -> u64 {
+        match is_durable {
+            true => self.used.log_bytes,
+            false => self.used.memory_bytes.saturating_add(self.used.spool_bytes),
+        }
+    }
+
     /// Whether a batch would fit if `gone`, a part of what is charged, were dropped.
     pub(super) fn fits_without(&self, gone: &Usage, place: Place, bytes: u64) -> bool {
         let Self { limits, used } = self;

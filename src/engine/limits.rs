@@ -1,5 +1,7 @@
 //! What bounds a stream, with the reason for every number.
 
+use std::time::Duration;
+
 /// How much of a stream may be held. All limits are inclusive: a stream holds at most this much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -20,6 +22,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self { max_buffered_batches: 64, max_buffered_bytes: 2 << 30, max_spool_bytes: 16 << 30, max_disk_bytes: 64 << 30 }
     }
+}
+
+/// How long batches stay that every subscription has acked, to be read again: as long as either of the two asks for. Room that new
+/// batches need is taken from them first, so nobody ever waits because of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// At least so long after they were appended. Default 0: until acked.
+    pub time: Duration,
+    /// At least the newest so many bytes of the stream. Default 0: until acked.
+    pub bytes: u64,
 }
 
 /// Most partitions of a stream: each costs a few hundred bytes and a row in every describe.
@@ -71,10 +83,18 @@ pub struct StreamOptions {
     pub visibility: Visibility,
     /// What happens at the limits.
     pub full_policy: FullPolicy,
+    /// What stays beyond the acks.
+    pub retention: Retention,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { partitions: 1, limits: Limits::default(), visibility: Visibility::default(), full_policy: FullPolicy::default() }
+        Self {
+            partitions: 1,
+            limits: Limits::default(),
+            visibility: Visibility::default(),
+            full_policy: FullPolicy::default(),
+            retention: Retention::default(),
+        }
     }
 }

@@ -30,7 +30,7 @@ pub use error::{Code, Error, Retry, StoredState};
 pub use id::{
     AppenderId, Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task, Timestamp,
 };
-pub use limits::{FullPolicy, Limits, StreamOptions, Visibility};
+pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use stream::{Stream, StreamState};
 pub use view::{EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

@@ -13,6 +13,8 @@ pub(super) struct Partition<D> {
     batches: VecDeque<Batch<D>>,
     /// How many of them are not visible yet: the log of a durable stream still has to make them durable.
     unsettled: u64,
+    /// Every subscription has acked all before this; the last ones had, if there is none now.
+    pub(super) acked: Offset,
     /// Invariant: what `batches` hold.
     used: Usage,
     /// Rows and bytes ever appended. They saturate: a batch of nulls may claim any number of rows.
@@ -22,7 +24,16 @@ pub(super) struct Partition<D> {
 
 impl<D> Partition<D> {
     pub(super) fn new(id: PartitionId) -> Self {
-        Self { id, start: Offset(0), batches: VecDeque::new(), unsettled: 0, used: Usage::default(), rows_total: 0, bytes_total: 0 }
+        Self {
+            id,
+            start: Offset(0),
+            batches: VecDeque::new(),
+            unsettled: 0,
+            acked: Offset(0),
+            used: Usage::default(),
+            rows_total: 0,
+            bytes_total: 0,
+        }
     }
 
     /// An empty partition begins here, with so much before it.
@@ -78,6 +89,11 @@ impl<D> Partition<D> {
     /// The oldest batch, if it is visible.
     pub(super) fn oldest(&self) -> Option<&Batch<D>> {
         self.batches.front().filter(|_| self.start < self.visible_end())
+    }
+
+    /// The oldest batch, if every subscription has acked it.
+    pub(super) fn oldest_acked(&self) -> Option<&Batch<D>> {
+        self.oldest().filter(|batch| batch.offset < self.acked)
     }
 
     pub(super) fn pop_oldest(&mut self) -> Option<Batch<D>> {

@@ -147,13 +147,16 @@ impl<D: Clone> Stream<D> {
             Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
             Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
             Command::Subscribe { subscription, start } => self.subscribe(subscription, start, now, effects),
-            Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, effects),
-            Command::Ack { subscription, offsets } => self.ack(&subscription, &offsets, effects),
+            Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, now, effects),
+            Command::Ack { subscription, offsets } => self.ack(&subscription, &offsets, now, effects),
             Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets, effects),
-            Command::Seek { subscription, offsets } => self.seek(&subscription, &offsets, effects),
+            Command::Seek { subscription, offsets } => self.seek(&subscription, &offsets, now, effects),
             Command::Complete => self.end(StreamState::Completed, effects),
             Command::Fail { reason } => self.end(StreamState::Failed { reason }, effects),
-            Command::Tick => Ok(self.expire_producers(now, effects)),
+            Command::Tick => {
+                self.drop_retained(now, effects);
+                Ok(self.expire_producers(now, effects))
+            }
             Command::Settle { batches, bytes, durable } => self.settle(batches, bytes, &durable, effects),
         }
     }

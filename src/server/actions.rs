@@ -17,7 +17,7 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("fail", "end a stream with an error; body: {\"stream\", \"reason\"}"),
     (
         "create_stream",
-        "body: {\"stream\", \"partitions\"?, \"max_buffered_batches\"?, \"max_buffered_bytes\"?, \"max_spool_bytes\"?, \"max_disk_bytes\"?, \"if_not_exists\"?}",
+        "body: {\"stream\", \"partitions\"?, \"max_buffered_batches\"?, \"max_buffered_bytes\"?, \"max_spool_bytes\"?, \"max_disk_bytes\"?, \"retain_ms\"?, \"retain_bytes\"?, \"if_not_exists\"?}",
     ),
     ("delete_stream", "delete a stream with everything in it; body: its name, or {\"stream\"}"),
     ("describe", "a stream's partitions, subscriptions and lag; body: its name, or {\"stream\"}"),
@@ -55,6 +55,8 @@ struct Creating {
     max_buffered_bytes: Option<u64>,
     max_spool_bytes: Option<u64>,
     max_disk_bytes: Option<u64>,
+    retain_ms: Option<u64>,
+    retain_bytes: Option<u64>,
     #[serde(default)]
     if_not_exists: bool,
 }
@@ -187,6 +189,8 @@ fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
         max_buffered_bytes: body.max_buffered_bytes,
         max_spool_bytes: body.max_spool_bytes,
         max_disk_bytes: body.max_disk_bytes,
+        retain_ms: body.retain_ms,
+        retain_bytes: body.retain_bytes,
         ..proto::StreamOptions::default()
     };
     let request =

@@ -8,8 +8,8 @@ use super::cell::StreamCell;
 use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
-    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Start, StreamOptions, StreamState, StreamView,
-    SubscriptionView, Task, Visibility,
+    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, Start, StreamOptions, StreamState,
+    StreamView, SubscriptionView, Task, Visibility,
 };
 use crate::wire::proto;
 
@@ -35,6 +35,10 @@ pub(super) fn stream_options(asked: Option<&proto::StreamOptions>, defaults: &St
             proto::FullPolicy::Reject => FullPolicy::Reject,
             proto::FullPolicy::DropOldest => FullPolicy::DropOldest,
         },
+        retention: Retention {
+            time: asked.retain_ms.map_or(defaults.retention.time, Duration::from_millis),
+            bytes: asked.retain_bytes.unwrap_or(defaults.retention.bytes),
+        },
     }
 }
 
@@ -56,6 +60,8 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
         max_disk_bytes: Some(options.limits.max_disk_bytes),
         visibility: visibility.into(),
         full_policy: full_policy.into(),
+        retain_ms: Some(u64::try_from(options.retention.time.as_millis()).unwrap_or(u64::MAX)),
+        retain_bytes: Some(options.retention.bytes),
     }
 }
 

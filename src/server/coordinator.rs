@@ -343,6 +343,8 @@ fn difference(have: &StreamOptions, asked: &StreamOptions) -> Option<String> {
         .or_else(|| number("max_buffered_bytes", have.limits.max_buffered_bytes, asked.limits.max_buffered_bytes))
         .or_else(|| number("max_spool_bytes", have.limits.max_spool_bytes, asked.limits.max_spool_bytes))
         .or_else(|| number("max_disk_bytes", have.limits.max_disk_bytes, asked.limits.max_disk_bytes))
+        .or_else(|| differs("retain_ms", have.retention.time.as_millis().to_string(), asked.retention.time.as_millis().to_string()))
+        .or_else(|| number("retain_bytes", have.retention.bytes, asked.retention.bytes))
         .or_else(|| differs("visibility", format!("{:?}", have.visibility), format!("{:?}", asked.visibility)))
         .or_else(|| differs("full_policy", format!("{:?}", have.full_policy), format!("{:?}", asked.full_policy)))
 }

@@ -105,7 +105,7 @@ pub enum StorageError {
     },
     /// The catalog cannot be read or written.
     #[error(
-        "the catalog {place} cannot be used: {reason}; nothing more is confirmed, what was confirmed is there: check the disk and start the coordinator again"
+        "the catalog {place} cannot be used: {reason}; nothing more is confirmed: check the disk and start the coordinator again; if that is refused, restore the file from a copy"
     )]
     Catalog {
         /// The file.

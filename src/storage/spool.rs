@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::StorageError;
+use super::disk::is_no_room;
 use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::{Body, Message};
@@ -91,11 +92,9 @@ impl Spool {
 
     /// A disk may fill up, or a quota be used up, between the look and the write.
     fn write_error(&self, bytes: u64, source: io::Error) -> StorageError {
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                self.full(bytes, self.available().unwrap_or(0))
-            }
-            _ => self.error("write to", source),
+        match is_no_room(&source) {
+            true => self.full(bytes, self.available().unwrap_or(0)),
+            false => self.error("write to", source),
         }
     }
 }

@@ -173,6 +173,7 @@ fn options_with(policy: BoxedStrategy<FullPolicy>) -> impl Strategy<Value = Stre
             limits: Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes, ..Limits::default() },
             visibility,
             full_policy,
+            ..StreamOptions::default()
         },
     )
 }

@@ -3,4 +3,5 @@
 mod attempts;
 mod limits;
 mod logs;
+mod retention;
 mod waiting;

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
-use bowstring::client::ClientOptions;
+use bowstring::client::{ClientOptions, ProducerOptions};
+use bytes::Bytes;
 use rand::Rng;
 
 use super::cli::coordinator::Coordinator;
+use super::client_support::{connect, create, next, numbered, partitions, soon, subscribed};
+use super::server_support::until;
 use super::workload::{Done, Workload};
 
 const CYCLES: u32 = 20;
@@ -32,4 +35,37 @@ async fn nothing_confirmed_is_lost_and_nothing_is_there_twice_whenever_the_coord
     }
     let Done { appended, epochs, delivered } = workload.finish().await;
     println!("{cycles} times killed: {appended} batches and {epochs} epochs confirmed, {delivered} batches there");
+}
+
+/// A log that is full of what was acked would otherwise wait for ever, for acks that nobody has to send.
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_that_a_killed_coordinator_has_forgotten_are_sent_again_by_those_who_live_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data_dir = dir.path().to_str().expect("UTF-8").to_owned();
+    let serve =
+        |listen: &str| Coordinator::start_with(&["--data-dir", &data_dir, "--listen", listen, "--http", "off", "--unix", "off"], &[]);
+    let mut coordinator = serve("127.0.0.1:0");
+    let listen = coordinator.listen.clone();
+    let client = connect(&coordinator.url()).await;
+    create(&client, "s", partitions(1)).await;
+    let mut consumer = subscribed(&client, "s", "c").await;
+    let mut forgotten = 0;
+    for round in 0..5_u64 {
+        let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+        producer.append(&numbered(0, 20), None, Bytes::new()).await.expect("room");
+        soon(producer.flush()).await.expect("stored");
+        let delivered = next(&mut consumer).await;
+        consumer.ack(delivered.partition, delivered.offset.plus(1)).expect("an offset");
+        soon(consumer.flush_acks()).await.expect("acked");
+        coordinator.signal("KILL");
+        drop(coordinator);
+        coordinator = serve(&listen);
+        let acked = async || {
+            let description = client.describe_stream("s").await.expect("is there");
+            description.subscriptions[0].partitions[0].acked
+        };
+        forgotten += u64::from(acked().await <= round);
+        until("the ack is there again", async || acked().await == round + 1).await;
+    }
+    println!("{forgotten} of 5 acks were forgotten, and sent again");
 }

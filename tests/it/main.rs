@@ -27,6 +27,8 @@ mod http;
 mod kill;
 mod memory;
 mod put_messages;
+mod regressions;
+mod retention;
 mod server_support;
 #[cfg(target_os = "linux")]
 mod shared_memory;

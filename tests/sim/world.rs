@@ -6,6 +6,7 @@ use std::time::Duration;
 use bowstring::engine::StreamOptions;
 use bowstring::server::{Coordinator, CoordinatorOptions, Store, StoreError, serve_connections};
 use bowstring::storage::{Spool, SpoolOptions};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 
@@ -13,7 +14,7 @@ use super::actors;
 use super::disk::{Crash, SimDisk};
 use super::net::{SERVER, incoming};
 use super::oracle::Oracle;
-use super::plan::{Call, Fault, HOSTS, Plan};
+use super::plan::{Call, Fault, HOSTS, Plan, Ways};
 use super::trace::SimClock;
 
 /// From then on nothing goes wrong any more.
@@ -33,8 +34,12 @@ pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
 }
 
-/// Runs a seed.
+/// Tasks are numbered over the whole process: see [`align_task_ids`].
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs a seed, after any other run of this process.
 pub(crate) fn run(seed: u64, prints: bool) -> Outcome {
+    let _alone = ONE_AT_A_TIME.lock();
     bowstring::shared::random::seed_thread(seed);
     align_task_ids();
     let plan = Plan::of(seed);
@@ -183,8 +188,12 @@ impl World<'_> {
             Fault::Crash { crash, calls: None, down } if self.is_up => self.crash(crash, down),
             Fault::Crash { calls: None, .. } => {}
             Fault::Crash { crash, calls: Some(calls), .. } => self.disk.crash_at(crash, calls),
-            Fault::Partition { host, lasts } => {
-                self.sim.partition(host, SERVER);
+            Fault::Partition { host, ways, lasts } => {
+                match ways {
+                    Ways::Both => self.sim.partition(host, SERVER),
+                    Ways::ToServer => self.sim.partition_oneway(host, SERVER),
+                    Ways::FromServer => self.sim.partition_oneway(SERVER, host),
+                }
                 self.later(lasts, Todo::Repair(host));
             }
             Fault::Hold { host, lasts } => {
@@ -198,6 +207,7 @@ impl World<'_> {
             Fault::Broken { call: Call::Sync, calls } => self.disk.fail_sync(calls),
             Fault::Broken { call: Call::Write, calls } => self.disk.fail_write(calls),
             Fault::Broken { call: Call::Read, calls } => self.disk.fail_read(calls),
+            Fault::Broken { call: Call::WrongRead, calls } => self.disk.flip_read(calls),
         }
     }
 
@@ -216,10 +226,6 @@ impl World<'_> {
     fn heal(&mut self) {
         self.oracle.note("everything is healed");
         self.disk.heal();
-        // A catalog that the full disk has stopped goes on only after a restart.
-        if self.oracle.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Full { .. })) {
-            self.later(Duration::ZERO, Todo::Restart(Crash::Process));
-        }
         for host in HOSTS {
             self.sim.release(host, SERVER);
             self.sim.repair(host, SERVER);

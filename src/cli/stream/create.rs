@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
-use crate::cli::quantity::{Size, partitions};
+use crate::cli::quantity::{Size, Span, partitions};
 use crate::cli::{print_lines, report};
 use crate::engine::StreamName;
 use crate::wire::proto::{CreateStreamRequest, FullPolicy, StreamOptions, Visibility};
@@ -33,6 +33,12 @@ pub(super) struct CreateArgs {
     /// Most bytes of its log, where the coordinator has a data directory [default: the coordinator's]
     #[arg(long, value_name = "SIZE")]
     max_disk_bytes: Option<Size>,
+    /// How long batches stay that every subscription has acked, to be read again, e.g. 1h [default: 0]
+    #[arg(long, value_name = "DURATION")]
+    retain: Option<Span>,
+    /// The newest so many bytes stay, acked or not [default: 0]
+    #[arg(long, value_name = "SIZE")]
+    retain_bytes: Option<Size>,
     /// When batches of an epoch can be read
     #[arg(long, value_name = "WHEN", default_value = "committed")]
     visibility: VisibilityArg,
@@ -74,6 +80,8 @@ pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), Cli
         max_disk_bytes: args.max_disk_bytes.map(|size| size.0),
         visibility: args.visibility.proto().into(),
         full_policy: args.full_policy.proto().into(),
+        retain_ms: args.retain.map(|time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)),
+        retain_bytes: args.retain_bytes.map(|size| size.0),
     };
     let request = CreateStreamRequest {
         stream: stream.to_string(),

@@ -1,15 +1,17 @@
 //! `bowstring stream describe`.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
-use crate::cli::quantity::{batches, bytes, count, rows, span};
+use crate::cli::quantity::{Span, batches, bytes, count, rows, span};
 use crate::cli::report::{self, Lag};
 use crate::cli::table::{Align, Columns};
 use crate::cli::{print_json, print_lines};
 use crate::engine::StreamName;
-use crate::wire::proto::StreamDescription;
+use crate::wire::proto::{StreamDescription, StreamOptions};
 
 /// Show a stream's options, schema, partitions, subscriptions and producers
 #[derive(Debug, Args)]
@@ -36,6 +38,16 @@ pub(super) async fn run(args: DescribeArgs, settings: &Settings) -> Result<(), C
     section(&mut lines, "subscriptions", subscriptions(&stream));
     section(&mut lines, "producers", producers(&stream));
     print_lines(lines)
+}
+
+fn retention(options: &StreamOptions) -> String {
+    let time = || Span(Duration::from_millis(options.retain_ms()));
+    match (options.retain_ms(), options.retain_bytes()) {
+        (0, 0) => "go at once".to_owned(),
+        (_, 0) => format!("stay for {}", time()),
+        (0, near) => format!("stay while they are of the newest {}", bytes(near)),
+        (_, near) => format!("stay for {}, and while they are of the newest {}", time(), bytes(near)),
+    }
 }
 
 fn section(lines: &mut Vec<String>, title: &str, content: Vec<String>) {
@@ -66,6 +78,7 @@ fn head(stream: &StreamDescription) -> Vec<String> {
         format!("stream {} (id {:016x}) is {}{reason}", stream.stream, stream.stream_id, report::state(stream)),
         format!("  storage: {storage}"),
         format!("  limits: {}, {} in the spool", report::limits(&options), bytes(options.max_spool_bytes())),
+        format!("  acked batches: {}", retention(&options)),
         format!("  epochs become visible: {}, when full: {}", report::visibility(&options), report::full_policy(&options)),
         format!(
             "  buffered: {}, {}; spooled: {}, {}",
@@ -142,7 +155,7 @@ fn subscriptions(stream: &StreamDescription) -> Vec<String> {
             count(lag.batches),
             count(lag.rows),
             bytes(lag.bytes),
-            span(std::time::Duration::from_micros(lag.micros)),
+            span(Duration::from_micros(lag.micros)),
             count(lag.skipped),
         ]);
     }
@@ -157,7 +170,7 @@ fn producers(stream: &StreamDescription) -> Vec<String> {
         let lost = if producer.lost { ", LOST" } else { "" };
         lines.push(format!("{} run {}: {committed}{lost}", producer.producer, producer.run));
         lines.extend(producer.epochs.iter().map(|epoch| {
-            let (open, staged) = (span(std::time::Duration::from_micros(epoch.open_micros)), bytes(epoch.staged_bytes));
+            let (open, staged) = (span(Duration::from_micros(epoch.open_micros)), bytes(epoch.staged_bytes));
             format!("  epoch {} open for {open}: {} writers, {}, {staged}", epoch.epoch, epoch.writers, rows(epoch.staged_rows))
         }));
     }

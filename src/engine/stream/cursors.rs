@@ -2,7 +2,7 @@
 
 use super::super::limits::SUBSCRIPTIONS_MAX;
 use super::super::subscription::{Cursor, Subscription};
-use super::super::{Effects, Error, Offset, Outcome, Part, PartitionId, Start, SubscriptionName, Timestamp};
+use super::super::{Batch, Effects, Error, Offset, Outcome, Part, PartitionId, Retention, Start, SubscriptionName, Timestamp};
 use super::Stream;
 use crate::zoo::{self, Bug};
 
@@ -29,16 +29,16 @@ impl<D: Clone> Stream<D> {
         let subscription = Subscription { created_at: now, cursors: cursors.collect() };
         self.subscriptions.insert(name.clone(), subscription);
         self.touch(Part::Subscription(name), effects);
-        self.drop_acked(0..self.partitions.len(), effects);
+        self.drop_acked(0..self.partitions.len(), now, effects);
         Ok(Outcome::Done)
     }
 
     /// Drops the subscription. If it was the last one, what it had not acked stays for the next.
-    pub(super) fn unsubscribe(&mut self, name: &SubscriptionName, effects: &mut Effects) -> Result<Outcome, Error> {
+    pub(super) fn unsubscribe(&mut self, name: &SubscriptionName, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
         self.subscription(name)?;
         self.subscriptions.remove(name);
         self.touch(Part::Subscription(name.clone()), effects);
-        self.drop_acked(0..self.partitions.len(), effects);
+        self.drop_acked(0..self.partitions.len(), now, effects);
         Ok(Outcome::Done)
     }
 
@@ -46,11 +46,12 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: &SubscriptionName,
         offsets: &[(PartitionId, Offset)],
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         self.for_cursors(name, offsets, |cursor, offset| cursor.acked = cursor.acked.max(offset))?;
         self.touch(Part::Subscription(name.clone()), effects);
-        self.drop_acked(named(offsets), effects);
+        self.drop_acked(named(offsets), now, effects);
         Ok(Outcome::Done)
     }
 
@@ -69,6 +70,7 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: &SubscriptionName,
         offsets: &[(PartitionId, Offset)],
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         for &(partition, offset) in offsets {
@@ -76,7 +78,7 @@ impl<D: Clone> Stream<D> {
         }
         self.for_cursors(name, offsets, |cursor, offset| *cursor = Cursor { skipped: cursor.skipped, ..Cursor::at(offset) })?;
         self.touch(Part::Subscription(name.clone()), effects);
-        self.drop_acked(named(offsets), effects);
+        self.drop_acked(named(offsets), now, effects);
         Ok(Outcome::Done)
     }
 
@@ -98,17 +100,44 @@ impl<D: Clone> Stream<D> {
         Ok(())
     }
 
-    /// Drops what every subscription has acked of these partitions. A stream without subscriptions keeps
-    /// everything.
-    fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, effects: &mut Effects) {
+    /// Takes note of what every subscription has acked of these partitions, and drops what need not stay. A stream without
+    /// subscriptions keeps everything that the last ones had not acked.
+    fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, now: Timestamp, effects: &mut Effects) {
         for index in partitions {
             let acked = self.subscriptions.values().map(|subscription| subscription.cursors[index].acked);
             let low = if zoo::has(Bug::OneAckDropsForAll) { acked.max() } else { acked.min() };
-            let Some(low) = low else { return };
-            while self.partitions[index].oldest().is_some_and(|batch| batch.offset < low) {
+            let Some(low) = low else { break };
+            self.partitions[index].acked = low;
+            while self.options.retention == Retention::default() && self.partitions[index].oldest_acked().is_some() {
                 self.drop_oldest_of(index, effects);
             }
         }
+        self.drop_retained(now, effects);
+    }
+
+    /// Drops what has stayed beyond its acks for long enough.
+    pub(super) fn drop_retained(&mut self, now: Timestamp, effects: &mut Effects) {
+        let Retention { time, bytes } = self.options.retention;
+        while let Some((index, batch)) = self.oldest_acked() {
+            let is_young = now.since(batch.facts.appended_at) < time;
+            let is_near = self.budget.bytes(self.is_durable).saturating_sub(batch.facts.bytes) < bytes;
+            if is_young || is_near {
+                return;
+            }
+            self.drop_oldest_of(index, effects);
+        }
+    }
+
+    /// Drops the oldest batch that every subscription has acked; false if there is none.
+    pub(super) fn drop_oldest_acked(&mut self, effects: &mut Effects) -> bool {
+        let oldest = self.oldest_acked().map(|(index, _)| index);
+        oldest.into_iter().for_each(|index| self.drop_oldest_of(index, effects));
+        oldest.is_some()
+    }
+
+    fn oldest_acked(&self) -> Option<(usize, &Batch<D>)> {
+        let partitions = self.partitions.iter().enumerate();
+        partitions.filter_map(|(index, partition)| Some((index, partition.oldest_acked()?))).min_by_key(|(_, batch)| batch.age)
     }
 
     fn drop_oldest_of(&mut self, index: usize, effects: &mut Effects) {
@@ -136,7 +165,7 @@ impl<D: Clone> Stream<D> {
     pub(super) fn holds_back_producers(&self) -> bool {
         self.partitions.iter().enumerate().any(|(index, partition)| {
             let unblocked = self.subscriptions.values().map(|subscription| subscription.cursors[index].unblocked()).min();
-            partition.end() > unblocked.unwrap_or(partition.start())
+            partition.end() > unblocked.unwrap_or(partition.acked.max(partition.start()))
         })
     }
 }

@@ -36,6 +36,7 @@ impl<D: Clone> Stream<D> {
         if self.is_durable {
             return self.try_place_in_log(bytes, effects);
         }
+        while !self.budget.fits(Place::Memory, bytes) && self.drop_oldest_acked(effects) {}
         if self.budget.fits(Place::Memory, bytes) {
             return Ok(Some(Place::Memory));
         }
@@ -68,6 +69,7 @@ impl<D: Clone> Stream<D> {
         if !self.budget.fits_unwritten(bytes) {
             return if policy == FullPolicy::Reject { Err(self.budget.full(bytes)) } else { Ok(None) };
         }
+        while !self.budget.fits(Place::Log, bytes) && self.drop_oldest_acked(effects) {}
         if self.budget.fits(Place::Log, bytes) {
             return Ok(Some(Place::Log));
         }

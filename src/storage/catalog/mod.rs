@@ -1,18 +1,19 @@
 //! The catalog: the small state of durable streams, in an embedded ACID store (redb) on the same disk as their logs.
 
 mod backend;
+mod opened;
 mod saved;
 mod tables;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase};
 
 pub use saved::{Extent, Run, SavedStream};
 
-use self::backend::Backend;
+use self::opened::{Failure, Opened};
 use super::StorageError;
 use super::disk::Disk;
 use crate::engine::{
@@ -23,8 +24,6 @@ use crate::engine::{
 pub(super) const FILE: &str = "catalog.redb";
 /// Its name while it is made: redb takes none that was left half made.
 const NEW_FILE: &str = "catalog.redb.new";
-/// What redb may keep in memory: the rest is read again. Ten thousand streams take a few megabytes.
-const CACHE_BYTES: usize = 32 << 20;
 
 /// One change of a stream's small state. Those that are committed together are all there after a crash, or none.
 #[derive(Debug, Clone)]
@@ -63,12 +62,12 @@ pub struct FoundStream {
 /// The open catalog.
 #[derive(Debug)]
 pub struct Catalog {
-    database: Database,
+    disk: Arc<dyn Disk>,
     place: String,
     /// Not committed yet.
     pending: Mutex<Pending>,
     /// Who holds this commits for all who wait for it.
-    committed: Mutex<Committed>,
+    writer: Mutex<Writer>,
 }
 
 #[derive(Debug, Default)]
@@ -78,11 +77,15 @@ struct Pending {
     calls: u64,
 }
 
-#[derive(Debug, Default)]
-struct Committed {
-    /// The changes of so many calls are durable.
+#[derive(Debug)]
+struct Writer {
+    /// None: the disk was full, and it has to be opened again.
+    opened: Option<Opened>,
+    /// The changes of calls up to this number are committed, but for those that have failed.
     calls: u64,
-    /// A commit has failed: what it wrote may be there or not, so nothing is built on it.
+    /// They have met a full disk, and do not know it yet.
+    failed: BTreeSet<u64>,
+    /// A commit has failed otherwise: what it wrote may be there or not, so nothing is built on it.
     is_broken: bool,
 }
 
@@ -90,49 +93,34 @@ impl Catalog {
     /// The catalog of a data directory; a new one if there is none.
     ///
     /// # Errors
-    /// [`StorageError::NewerFormat`] if a newer version of bowstring has written it, [`StorageError::Catalog`].
+    /// [`StorageError::NewerFormat`] if a newer version of bowstring has written it, [`StorageError::NoRoom`],
+    /// [`StorageError::Catalog`].
     pub fn open(disk: &Arc<dyn Disk>) -> Result<Self, StorageError> {
         let place = format!("{}/{FILE}", disk.place());
-        let error = |error: redb::Error| StorageError::Catalog { place: place.clone(), reason: error.to_string() };
-        let open = |path: &str| -> Result<Database, redb::Error> {
-            Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(Backend::open(disk, path)?)?)
-        };
-        let create = || -> Result<(), redb::Error> {
-            match disk.remove(NEW_FILE) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed?,
-            }
-            transaction(&open(NEW_FILE)?, tables::check_format)?;
-            disk.rename(NEW_FILE, FILE)?;
-            Ok(disk.sync_dir("")?)
-        };
-        if disk.open(FILE).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            create().map_err(error)?;
+        let opened = open_or_create(disk).map_err(|failure| error(&place, failure))?;
+        if let Some(found) = opened.transaction(tables::check_format).map_err(|failure| error(&place, failure))? {
+            return Err(StorageError::NewerFormat { file: place, found, supported: tables::FORMAT });
         }
-        let catalog =
-            Self { database: open(FILE).map_err(error)?, place: place.clone(), pending: Mutex::default(), committed: Mutex::default() };
-        match transaction(&catalog.database, tables::check_format).map_err(error)? {
-            None => Ok(catalog),
-            Some(found) => Err(StorageError::NewerFormat { file: place, found, supported: tables::FORMAT }),
-        }
+        let writer = Writer { opened: Some(opened), calls: 0, failed: BTreeSet::new(), is_broken: false };
+        Ok(Self { disk: disk.clone(), place, pending: Mutex::default(), writer: Mutex::new(writer) })
     }
 
     /// All streams.
     ///
     /// # Errors
-    /// [`StorageError::Catalog`].
+    /// [`StorageError::NoRoom`], [`StorageError::Catalog`].
     pub fn load(&self) -> Result<Vec<FoundStream>, StorageError> {
-        let load = || {
-            let reading = self.database.begin_read()?;
-            tables::load(&reading)
-        };
-        load().map_err(|error: redb::Error| self.error(&error))
+        let mut writer = self.writer.lock();
+        let load = self.opened(&mut writer).and_then(|opened| opened.read(tables::load));
+        load.map_err(|failure| error(&self.place, failure))
     }
 
     /// Commits changes, in order; durable on return. Calls that come while one is under way share the next commit. Blocks.
     ///
     /// # Errors
-    /// [`StorageError::Catalog`]. From then on every commit fails: nobody knows what is durable of this one.
+    /// [`StorageError::NoRoom`] if the disk is full: nobody knows whether the changes are there, and they are to be committed
+    /// again before anything is built on them. [`StorageError::Catalog`]: from then on every commit fails, as nobody knows what
+    /// the disk has.
     pub fn commit(&self, changes: Vec<Change>) -> Result<(), StorageError> {
         let call = {
             let mut pending = self.pending.lock();
@@ -140,33 +128,61 @@ impl Catalog {
             pending.calls += 1;
             pending.calls
         };
-        let mut committed = self.committed.lock();
-        if committed.is_broken {
+        let mut writer = self.writer.lock();
+        if writer.is_broken {
             return Err(StorageError::Catalog { place: self.place.clone(), reason: "an earlier commit has failed".to_owned() });
         }
-        if committed.calls >= call {
+        if writer.failed.remove(&call) {
+            return Err(error(&self.place, Failure::NoRoom { bytes: 0, source: io::ErrorKind::StorageFull.into() }));
+        }
+        if writer.calls >= call {
             return Ok(());
         }
         let Pending { changes, calls } = {
             let mut pending = self.pending.lock();
             Pending { changes: std::mem::take(&mut pending.changes), calls: pending.calls }
         };
-        committed.is_broken = true;
-        transaction(&self.database, |writing| tables::apply(writing, &changes)).map_err(|error| self.error(&error))?;
-        *committed = Committed { calls, is_broken: false };
-        Ok(())
+        let first = std::mem::replace(&mut writer.calls, calls) + 1;
+        writer.is_broken = true;
+        let committed = self.opened(&mut writer).and_then(|opened| opened.transaction(|writing| tables::apply(writing, &changes)));
+        if matches!(committed, Ok(()) | Err(Failure::NoRoom { .. })) {
+            writer.is_broken = false;
+        }
+        if let Err(Failure::NoRoom { .. }) = committed {
+            writer.opened = None;
+            writer.failed.extend((first..=calls).filter(|other| *other != call));
+        }
+        committed.map_err(|failure| error(&self.place, failure))
     }
 
-    fn error(&self, error: &redb::Error) -> StorageError {
-        StorageError::Catalog { place: self.place.clone(), reason: error.to_string() }
+    /// The database, which is opened again if the disk was full.
+    fn opened<'a>(&self, writer: &'a mut Writer) -> Result<&'a Opened, Failure> {
+        if writer.opened.is_none() {
+            writer.opened = Some(Opened::new(&self.disk, FILE)?);
+        }
+        writer.opened.as_ref().ok_or_else(|| Failure::Other(redb::Error::DatabaseClosed))
     }
 }
 
-fn transaction<T>(database: &Database, work: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-    let writing = database.begin_write()?;
-    let result = work(&writing)?;
-    writing.commit()?;
-    Ok(result)
+fn open_or_create(disk: &Arc<dyn Disk>) -> Result<Opened, Failure> {
+    if disk.open(FILE).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        match disk.remove(NEW_FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+        Opened::new(disk, NEW_FILE)?.transaction(tables::check_format)?;
+        disk.rename(NEW_FILE, FILE)?;
+        disk.sync_dir("")?;
+    }
+    Opened::checked(disk, FILE)
+}
+
+fn error(place: &str, failure: Failure) -> StorageError {
+    let place = place.to_owned();
+    match failure {
+        Failure::NoRoom { bytes, source } => StorageError::NoRoom { bytes, file: place, source },
+        Failure::Other(error) => StorageError::Catalog { place, reason: error.to_string() },
+    }
 }
 
 #[cfg(test)]

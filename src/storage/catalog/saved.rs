@@ -6,8 +6,8 @@ use std::time::Duration;
 use prost::Message;
 
 use crate::engine::{
-    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, Offset, PartitionSnapshot, ProducerSnapshot, RunId, StreamName, StreamOptions,
-    StreamState, SubscriptionSnapshot, Timestamp, Visibility,
+    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, Offset, PartitionSnapshot, ProducerSnapshot, Retention, RunId, StreamName,
+    StreamOptions, StreamState, SubscriptionSnapshot, Timestamp, Visibility,
 };
 
 /// A stream but for its partitions, subscriptions and producers.
@@ -96,6 +96,10 @@ struct StreamValue {
     epochs_aborted: u64,
     #[prost(uint64, tag = "14")]
     epochs_replayed: u64,
+    #[prost(uint64, tag = "15")]
+    retain_ms: u64,
+    #[prost(uint64, tag = "16")]
+    retain_bytes: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -144,7 +148,7 @@ pub(super) trait Saved: Sized {
 
 impl Saved for SavedStream {
     fn to_value(&self) -> Vec<u8> {
-        let StreamOptions { partitions, limits, visibility, full_policy } = &self.options;
+        let StreamOptions { partitions, limits, visibility, full_policy, retention } = &self.options;
         StreamValue {
             name: self.name.as_str().to_owned(),
             partitions: *partitions,
@@ -167,6 +171,8 @@ impl Saved for SavedStream {
             epochs_committed: self.epochs.committed,
             epochs_aborted: self.epochs.aborted,
             epochs_replayed: self.epochs.replayed,
+            retain_ms: u64::try_from(retention.time.as_millis()).unwrap_or(u64::MAX),
+            retain_bytes: retention.bytes,
         }
         .encode_to_vec()
     }
@@ -190,6 +196,7 @@ impl Saved for SavedStream {
                     2 => FullPolicy::DropOldest,
                     _ => return None,
                 },
+                retention: Retention { time: Duration::from_millis(value.retain_ms), bytes: value.retain_bytes },
             },
             schema: value.schema.map(Into::into),
             state: match value.failed {

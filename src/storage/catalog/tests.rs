@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::{
-    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, RunId, StreamName, StreamOptions, StreamState, Timestamp, Visibility,
+    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, Retention, RunId, StreamName, StreamOptions, StreamState, Timestamp, Visibility,
 };
 use crate::storage::disk::Folder;
+use crate::storage::segment::testing::MemoryDisk;
 
 fn disk(dir: &tempfile::TempDir) -> Arc<dyn Disk> {
     Arc::new(Folder::open(dir.path()).expect("a folder"))
@@ -20,6 +21,7 @@ fn saved(name: &str, state: StreamState) -> SavedStream {
             limits: Limits { max_buffered_batches: 1, max_buffered_bytes: 2, max_spool_bytes: 3, max_disk_bytes: 4 },
             visibility: Visibility::Immediate,
             full_policy: FullPolicy::DropOldest,
+            retention: Retention { time: Duration::from_millis(1_500), bytes: 7 },
         },
         schema: Some([1, 2, 3].into()),
         state,
@@ -147,9 +149,11 @@ fn batches_of_one_segment_share_its_number() {
 fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let catalog = Catalog::open(&disk(&dir)).expect("is made");
-    let writing = catalog.database.begin_write().expect("begins");
-    writing.open_table(redb::TableDefinition::<&str, u32>::new("about")).expect("is there").insert("format", 2).expect("is written");
-    writing.commit().expect("is committed");
+    let newer = |writing: &redb::WriteTransaction| {
+        writing.open_table(redb::TableDefinition::<&str, u32>::new("about"))?.insert("format", 2)?;
+        Ok(())
+    };
+    catalog.writer.lock().opened.as_ref().expect("is open").transaction(newer).expect("is committed");
     drop(catalog);
     let error = Catalog::open(&disk(&dir)).expect_err("is newer");
     assert!(matches!(error, StorageError::NewerFormat { found: 2, supported: 1, .. }), "{error}");
@@ -172,4 +176,112 @@ fn calls_of_many_threads_are_all_durable() {
         }
     });
     assert_eq!(catalog.load().expect("is read").len(), 80);
+}
+
+/// The id and state of every stream.
+fn streams(catalog: &Catalog) -> Vec<u64> {
+    catalog.load().expect("is read").iter().map(|stream| stream.id.0).collect()
+}
+
+#[test]
+fn a_full_disk_is_waited_for_wherever_it_stops_a_commit() {
+    let memory = Arc::new(MemoryDisk::default());
+    let disk: Arc<dyn Disk> = memory.clone();
+    let catalog = Catalog::open(&disk).expect("is made");
+    let mut refused = 0;
+    for (id, room) in (0..400).zip((0..).step_by(97)) {
+        let change = || vec![Change::Stream(StreamId(id), saved("s", StreamState::Open))];
+        memory.set_room(room);
+        if let Err(error) = catalog.commit(change()) {
+            assert!(error.is_no_room(), "{error}");
+            assert!(error.to_string().contains("no room for"), "{error}");
+            refused += 1;
+            // Tried again while it is still full, as the log's task does.
+            if let Err(error) = catalog.commit(change()) {
+                assert!(error.is_no_room(), "{error}");
+            }
+            memory.set_room(u64::MAX);
+            catalog.commit(change()).expect("there is room again");
+        }
+        memory.set_room(u64::MAX);
+        assert_eq!(streams(&catalog), (0..=id).collect::<Vec<_>>(), "nothing is lost and nothing is half there");
+    }
+    assert!(refused > 50, "{refused} commits have met the full disk");
+    drop(catalog);
+    assert_eq!(streams(&Catalog::open(&disk).expect("is there")).len(), 400);
+}
+
+#[test]
+fn everybody_in_a_commit_that_a_full_disk_stops_is_told() {
+    let memory = Arc::new(MemoryDisk::default());
+    let disk: Arc<dyn Disk> = memory.clone();
+    let catalog = Catalog::open(&disk).expect("is made");
+    memory.set_room(0);
+    std::thread::scope(|scope| {
+        let commits: Vec<_> = (0..8_u64)
+            .map(|id| {
+                let catalog = &catalog;
+                scope.spawn(move || {
+                    let mut refusals = 0;
+                    while let Err(error) = catalog.commit(vec![Change::Stream(StreamId(id), saved("s", StreamState::Open))]) {
+                        assert!(error.is_no_room(), "{error}");
+                        refusals += 1;
+                    }
+                    assert!(catalog.load().expect("is read").iter().any(|stream| stream.id.0 == id), "what is confirmed is there");
+                    refusals
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(100));
+        memory.set_room(u64::MAX);
+        assert!(commits.into_iter().all(|commit| commit.join().expect("ends") > 0), "each has met the full disk");
+    });
+}
+
+#[test]
+fn a_sync_that_fails_breaks_the_catalog_for_good() {
+    let memory = Arc::new(MemoryDisk::default());
+    let disk: Arc<dyn Disk> = memory.clone();
+    let catalog = Catalog::open(&disk).expect("is made");
+    memory.fail_syncs(true);
+    let change = || vec![Change::Stream(StreamId(1), saved("s", StreamState::Open))];
+    assert!(matches!(catalog.commit(change()), Err(StorageError::Catalog { .. })));
+    memory.fail_syncs(false);
+    let error = catalog.commit(change()).expect_err("nobody knows what is there");
+    assert!(matches!(error, StorageError::Catalog { .. }), "{error}");
+    assert!(Catalog::open(&disk).is_ok(), "a new start reads what is there");
+}
+
+/// What a flipped bit does to a catalog that was closed in good order: nothing at all, or it is refused.
+#[test]
+fn a_flipped_bit_changes_nothing_or_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let catalog = Catalog::open(&disk(&dir)).expect("is made");
+    for id in 0..20 {
+        let mut changes = vec![Change::Stream(StreamId(id), saved("s", StreamState::Open))];
+        changes.push(Change::Producer(StreamId(id), ProducerId::new("p").expect("a name"), Some(producer("r"))));
+        changes.push(Change::Subscription(StreamId(id), SubscriptionName::new("c").expect("a name"), Some(subscription(id))));
+        changes.push(Change::Extent(StreamId(id), PartitionId(1), Offset(0), extent(&[(0, 64), (1, 128)])));
+        catalog.commit(changes).expect("is committed");
+    }
+    let content = |catalog: &Catalog| format!("{:?}", catalog.load());
+    let expected = content(&catalog);
+    drop(catalog);
+    let sound = std::fs::read(dir.path().join(FILE)).expect("is read");
+    let used: Vec<_> = (0..sound.len()).filter(|at| sound[*at] != 0).collect();
+    let (mut same, mut refused) = (0, 0);
+    for number in 0..400 {
+        let mut bytes = sound.clone();
+        bytes[used[number * 7919 % used.len()]] ^= 1 << (number % 8);
+        std::fs::write(dir.path().join(FILE), bytes).expect("is written");
+        match Catalog::open(&disk(&dir)) {
+            Ok(catalog) => {
+                assert_eq!(content(&catalog), expected, "flip {number}");
+                same += 1;
+            }
+            Err(StorageError::Catalog { .. } | StorageError::NewerFormat { .. }) => refused += 1,
+            Err(other) => panic!("flip {number}: {other}"),
+        }
+    }
+    assert!(same > 0 && refused > 0, "{same} changed nothing, {refused} were refused");
 }

@@ -8,6 +8,11 @@ use std::sync::Arc;
 
 pub use folder::Folder;
 
+/// Whether an error says that the disk is full, rather than broken: then it is worth another try.
+pub(super) fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
 /// A folder with files. Paths are relative to it, with `/` between their parts.
 ///
 /// What is written is lost when the power fails, whole or in parts, until [`DiskFile::sync`]; a file that was made, moved or

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::storage::StorageError;
-use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::disk::{Disk, DiskFile, is_no_room};
 
 /// A file and what people call it.
 #[derive(Debug, Clone)]
@@ -73,11 +73,9 @@ impl Handle {
 /// A full disk is told from a broken one: it is worth another try.
 pub(super) fn storage_error(what: &'static str, file: &str, bytes: u64, source: io::Error) -> StorageError {
     let file = file.to_owned();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            StorageError::NoRoom { bytes, file, source }
-        }
-        _ => StorageError::File { what, file, source },
+    match is_no_room(&source) {
+        true => StorageError::NoRoom { bytes, file, source },
+        false => StorageError::File { what, file, source },
     }
 }
 

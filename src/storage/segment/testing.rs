@@ -23,7 +23,7 @@ pub(super) const FOLDER: &str = "p0";
 
 /// A disk in memory. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct MemoryDisk {
+pub(in crate::storage) struct MemoryDisk {
     files: Arc<Mutex<BTreeMap<String, Arc<MemoryFile>>>>,
     faults: Arc<Faults>,
 }
@@ -34,11 +34,14 @@ struct Faults {
     room: AtomicU64,
     fails_to_sync: AtomicBool,
     bytes_read: AtomicU64,
+    /// The so many-th read from now on has one bit wrong; 0: none.
+    wrong_read_in: AtomicU64,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { room: AtomicU64::new(u64::MAX), fails_to_sync: AtomicBool::new(false), bytes_read: AtomicU64::new(0) }
+        let [bytes_read, wrong_read_in] = [(); 2].map(|()| AtomicU64::new(0));
+        Self { room: AtomicU64::new(u64::MAX), fails_to_sync: AtomicBool::new(false), bytes_read, wrong_read_in }
     }
 }
 
@@ -75,12 +78,17 @@ impl MemoryDisk {
         self.files.lock().keys().cloned().collect()
     }
 
-    pub(super) fn set_room(&self, bytes: u64) {
+    pub(in crate::storage) fn set_room(&self, bytes: u64) {
         self.faults.room.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn fail_syncs(&self, fail: bool) {
+    pub(in crate::storage) fn fail_syncs(&self, fail: bool) {
         self.faults.fails_to_sync.store(fail, Ordering::Relaxed);
+    }
+
+    /// The so many-th read from now on has one bit wrong; 0: none. Gives how many were left of the last time.
+    pub(super) fn read_wrong(&self, reads: u64) -> u64 {
+        self.faults.wrong_read_in.swap(reads, Ordering::Relaxed)
     }
 
     /// Bytes read since the last time.
@@ -117,8 +125,11 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.files.lock();
+        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(to.to_owned(), file);
+        Ok(())
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -164,6 +175,12 @@ impl DiskFile for MemoryFile {
         let at = usize::try_from(at).expect("fits");
         into.copy_from_slice(bytes.get(at..at + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
         self.faults.bytes_read.fetch_add(into.len() as u64, Ordering::Relaxed);
+        let left = self.faults.wrong_read_in.load(Ordering::Relaxed);
+        self.faults.wrong_read_in.store(left.saturating_sub(1), Ordering::Relaxed);
+        if let (1, false) = (left, into.is_empty()) {
+            let middle = into.len() / 2;
+            into[middle] ^= 4;
+        }
         Ok(())
     }
 

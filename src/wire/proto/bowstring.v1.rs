@@ -17,6 +17,12 @@ pub struct StreamOptions {
     /// Of a coordinator with a data directory.
     #[prost(uint64, optional, tag = "7")]
     pub max_disk_bytes: ::core::option::Option<u64>,
+    /// Batches that every subscription has acked stay for at least so long after they were appended, to be read again. 0: until acked.
+    #[prost(uint64, optional, tag = "8")]
+    pub retain_ms: ::core::option::Option<u64>,
+    /// At least the newest so many bytes of the stream stay, acked or not. 0: until acked.
+    #[prost(uint64, optional, tag = "9")]
+    pub retain_bytes: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateStreamRequest {
