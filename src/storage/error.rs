@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, is_no_room};
 use crate::engine::{Code, Offset};
 
 /// A file that cannot be written or read.
@@ -182,7 +182,15 @@ impl StorageError {
 
     /// Of a file or folder of a disk.
     pub(super) fn file(what: &'static str, disk: &dyn Disk, path: &str, source: io::Error) -> Self {
-        Self::File { what, file: format!("{}/{path}", disk.place()), source }
+        Self::system(what, format!("{}/{path}", disk.place()), 0, source)
+    }
+
+    /// A full disk is told from a broken one: it is worth another try. `bytes` were to be written.
+    pub(super) fn system(what: &'static str, file: String, bytes: u64, source: io::Error) -> Self {
+        match is_no_room(&source) {
+            true => Self::NoRoom { bytes, file, source },
+            false => Self::File { what, file, source },
+        }
     }
 
     /// Whether it passes once the disk has room again.
