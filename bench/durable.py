@@ -23,8 +23,11 @@ from bench.rounds import measure
 
 MEMORY, DURABLE, DURABLE_SHARED = "bowstring in memory", "bowstring durable", "bowstring durable, shared memory"
 PLAIN, DIRECT = "plain write + fsync", "plain write + fsync, O_DIRECT"
+#: It gives the page cache of all files but the newest back, as a log does.
+PLAIN_THRIFTY = "plain write + fsync, cache given back"
+CACHED_FILES = 2
 #: Whom `make bench` lists when they are slower.
-BEHIND = {DURABLE: [PLAIN], DURABLE_SHARED: [PLAIN]}
+BEHIND = {DURABLE: [PLAIN, PLAIN_THRIFTY], DURABLE_SHARED: [PLAIN, PLAIN_THRIFTY]}
 
 #: As a partition's log is cut into segments.
 FILE_BYTES = 64 * MIB
@@ -61,7 +64,7 @@ QUICK = Amount(
     relay_bytes=48 * MIB,
     relay_batches=10_000,
     ingest_bytes=512 * MIB,
-    ingest=[PLAIN, DURABLE, DIRECT],
+    ingest=[PLAIN, PLAIN_THRIFTY, DURABLE, DIRECT],
     seconds=0.25,
     producers=[(1, 1), (8, 8), (64, 64)],
     syncs=50,
@@ -72,7 +75,7 @@ MUCH = Amount(
     relay_bytes=512 * MIB,
     relay_batches=80_000,
     ingest_bytes=2048 * MIB,
-    ingest=[PLAIN, DURABLE, DURABLE_SHARED, DIRECT],
+    ingest=[PLAIN, PLAIN_THRIFTY, DURABLE, DURABLE_SHARED, DIRECT],
     seconds=1.5,
     producers=[(1, 1), (8, 1), (8, 8), (64, 1), (64, 64)],
     syncs=1000,
@@ -82,7 +85,7 @@ SMOKE = Amount(
     relay_bytes=8 * MIB,
     relay_batches=500,
     ingest_bytes=16 * MIB,
-    ingest=[PLAIN, DURABLE, DIRECT],
+    ingest=[PLAIN, PLAIN_THRIFTY, DURABLE, DIRECT],
     seconds=0.05,
     producers=[(1, 1), (8, 8)],
     syncs=20,
@@ -97,7 +100,7 @@ def measure_durable(amount: Amount, rounds: int) -> tuple[list[Series], list[Flo
     measured = [
         *measure(relays(amount), {MEMORY: ours_rust, DURABLE: durable}, rounds),
         *measure(
-            Part("durable ingest alone", [ingest(amount)], amount.ingest, [PLAIN]),
+            Part("durable ingest alone", [ingest(amount)], amount.ingest, [PLAIN, PLAIN_THRIFTY]),
             ingesting(0 if rounds == 1 else PAUSE_SECONDS),
             rounds,
         ),
@@ -130,7 +133,7 @@ def ingesting(pause_seconds: float) -> Mapping[str, Contestant]:
         time.sleep(pause_seconds)
         return contestant(case)
 
-    through_cache = {PLAIN: plain, DURABLE: durable, DURABLE_SHARED: durable_shared}
+    through_cache = {PLAIN: plain, PLAIN_THRIFTY: thrifty, DURABLE: durable, DURABLE_SHARED: durable_shared}
     paused = {name: partial(after_a_pause, contestant) for name, contestant in through_cache.items()}
     return {**paused, DIRECT: direct}
 
@@ -147,8 +150,12 @@ def durable_shared(case: Case) -> Figures:
         return bench(case, BOWSTRING_DATA_DIR=str(folder))
 
 
-def plain(case: Case, *more: str) -> Figures:
+def plain(case: Case) -> Figures:
     """The same bytes from as many batches in memory to files of the same size, made durable as often: nothing else."""
+    return _plain_but(case=case)
+
+
+def _plain_but(*more: str, case: Case) -> Figures:
     with data_folder() as folder:
         sizes = [
             str(case.batch_bytes),
@@ -161,9 +168,14 @@ def plain(case: Case, *more: str) -> Figures:
         return _alone([PEERS, "disk-write", str(folder), *sizes, *more])
 
 
+def thrifty(case: Case) -> Figures:
+    """The same, but what is written does not stay in the system's cache for long."""
+    return _plain_but("--cached-files", str(CACHED_FILES), case=case)
+
+
 def direct(case: Case) -> Figures:
     """The same past the system's cache: the disk's limit."""
-    return plain(case, "--direct")
+    return _plain_but("--direct", case=case)
 
 
 def measure_confirmed(what: str, amount: Amount, rounds: int) -> list[Series]:

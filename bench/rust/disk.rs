@@ -1,5 +1,6 @@
 //! What this disk reaches: plain files written as a durable stream's log writes its own, and what making them durable costs alone.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::Result as IoResult;
@@ -34,6 +35,9 @@ pub(crate) struct Write {
     /// Past the system's cache (O_DIRECT).
     #[arg(long)]
     direct: bool,
+    /// Of all files but so many of the newest the system's cache is given back.
+    #[arg(long)]
+    cached_files: Option<usize>,
 }
 
 /// One write after the other, each made durable.
@@ -70,11 +74,15 @@ pub(crate) fn write(write: &Write) -> Result<(), Box<dyn Error>> {
     let made: Vec<_> = (0..MADE_BATCHES).map(|number| Made::new(write.bytes, number)).collect();
     let meter = wait_for_go()?;
     let (mut file, mut at, mut unsynced, mut files) = (create(&write.folder, 0, write.direct)?, 0, 0, 1);
+    let mut cached = VecDeque::new();
     for batch in made.iter().cycle().take(write.batches) {
         if at >= write.file_bytes {
             file.sync_data()?;
-            (file, at, unsynced) = (create(&write.folder, files, write.direct)?, 0, 0);
-            files += 1;
+            cached.push_back(std::mem::replace(&mut file, create(&write.folder, files, write.direct)?));
+            (at, unsynced, files) = (0, 0, files + 1);
+            if let Some(old) = write.cached_files.filter(|kept| cached.len() > *kept).and_then(|_| cached.pop_front()) {
+                rustix::fs::fadvise(&old, 0, None, rustix::fs::Advice::DontNeed)?;
+            }
         }
         file.write_all_at(batch.bytes(), at as u64)?;
         at += write.bytes;

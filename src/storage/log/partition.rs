@@ -16,6 +16,10 @@ use crate::zoo::{self, Bug};
 /// A segment of so many bytes is followed by another. What is dropped gives its room back a segment at a time.
 pub(super) const SEGMENT_BYTES_CUT: u64 = 64 << 20;
 
+/// So many sealed segments stay in the system's page cache. A log that is written at the disk's speed would else take all of it, and a
+/// write into memory that was just given back costs less than one into memory that was never used.
+const SEGMENTS_IN_PAGE_CACHE: usize = 2;
+
 /// The log of one partition.
 #[derive(Debug)]
 pub(super) struct PartitionLog {
@@ -96,6 +100,9 @@ impl PartitionLog {
         let segment = newest.segment().clone();
         self.newest = None;
         self.sealed.insert(segment.head().number, segment);
+        if let Some((_, old)) = self.sealed.iter().rev().nth(SEGMENTS_IN_PAGE_CACHE) {
+            old.let_go();
+        }
         Ok(())
     }
 

@@ -57,6 +57,10 @@ impl Handle {
         self.file.set_len(len).map_err(|source| StorageError::system("cut", self.name.clone(), 0, source))
     }
 
+    pub(super) fn let_go(&self) {
+        self.file.let_go();
+    }
+
     pub(super) fn sync(&self) -> Result<(), StorageError> {
         self.file.sync().map_err(|source| StorageError::system("make durable", self.name.clone(), 0, source))
     }
