@@ -42,7 +42,7 @@ def rows(document: str, header: str) -> list[tuple[str, ...]]:
     return [tuple(cell.strip().strip("`") for cell in line.strip("|").split("|")) for line in table[:until]]
 
 
-def tests_named(document: str) -> list[str]:
+def named_tests(document: str) -> list[str]:
     """What the document names as `path` or `path::test`: files and folders of tests, and tests in them."""
     return re.findall(r"`((?:tests|src|python|jvm)/[^`\s]+)`", (ROOT / document).read_text())
 
@@ -58,7 +58,7 @@ def is_test(text: str, name: str) -> bool:
 
 @pytest.mark.parametrize("document", ["docs/guarantees.md", "docs/regressions.md"])
 def test_every_test_that_a_page_names_is_there(document: str) -> None:
-    named = tests_named(document)
+    named = named_tests(document)
     assert named
     for one in named:
         path, _, name = one.partition("::")
