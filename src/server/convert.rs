@@ -8,8 +8,8 @@ use super::cell::StreamCell;
 use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
-    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, Start, StreamOptions, StreamState, StreamView,
-    SubscriptionView, Task, Visibility,
+    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, Start, StreamOptions, StreamState,
+    StreamView, SubscriptionView, Task, Visibility,
 };
 use crate::wire::proto;
 

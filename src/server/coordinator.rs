@@ -82,6 +82,7 @@ impl Coordinator {
     /// [`StoreError`].
     pub fn with_store(options: CoordinatorOptions, spool: Spool, clock: Arc<dyn Clock>, store: Store) -> Result<Arc<Self>, StoreError> {
         let found = store.load(&clock)?;
+        store.settle()?;
         let coordinator = Arc::new(Self::of(options, spool, clock, Some(store)));
         let mut streams = coordinator.streams.write();
         for (cell, log) in found {

@@ -39,6 +39,8 @@ pub(in crate::server) struct Work {
     /// Each partition's end.
     pub(super) ends: Vec<(PartitionId, Offset)>,
     pub(super) is_deleted: bool,
+    /// The object store has all of it.
+    pub(super) is_stored: bool,
 }
 
 impl Pending {
@@ -134,6 +136,7 @@ impl Pending {
             shown,
             ends,
             is_deleted: self.is_deleted,
+            is_stored: false,
         }
     }
 }

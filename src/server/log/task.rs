@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::elsewhere;
 use super::pending::Work;
 use super::write::{Step, step};
 use crate::server::cell::StreamCell;
@@ -13,6 +14,7 @@ use crate::server::log::LogState;
 use crate::storage::StorageError;
 use crate::storage::catalog::Catalog;
 use crate::storage::log::StreamLog;
+use crate::storage::remote::Remote;
 
 /// How long the catalog may not know what it may learn later.
 const LATE_LINGER: Duration = Duration::from_millis(100);
@@ -33,6 +35,8 @@ pub(in crate::server) struct LogTask {
 pub(in crate::server) struct Files {
     pub(in crate::server) log: StreamLog,
     pub(in crate::server) catalog: Arc<Catalog>,
+    /// Where all of it has to be as well, if anywhere.
+    pub(in crate::server) remote: Option<Arc<Remote>>,
     /// Whether they block for real: then they have a thread.
     pub(in crate::server) is_real: bool,
 }
@@ -49,6 +53,10 @@ impl LogTask {
                 () = stopping.cancelled() => true,
                 () = state.work.notified() => false,
                 () = reached(late_at) => false,
+                fenced = fenced(files.remote.as_deref()) => {
+                    cell.log_failed(&state, fenced);
+                    return ending.expected();
+                }
             };
             let with_late = is_last || late_at.is_some_and(|at| at <= Instant::now());
             if with_late {
@@ -72,11 +80,16 @@ impl LogTask {
                 dead = files.log.dead_segments();
             }
             if is_last {
-                files.run(|files| files.log.seal()).await.1.unwrap_or_else(|error| tracing::warn!(%error, "a segment is not sealed"));
+                let (files, sealed) = files.run(|files| files.log.seal()).await;
+                let sealed = match (sealed, &files.remote) {
+                    (Ok(()), Some(remote)) => elsewhere::sealed(&files, remote).await,
+                    (sealed, _) => sealed,
+                };
+                sealed.unwrap_or_else(|error| tracing::warn!(%error, "a segment is not sealed"));
                 return ending.expected();
             }
             if late_at.is_none() && cell.has_late_work() {
-                late_at = Some(Instant::now() + LATE_LINGER);
+                late_at = Some(Instant::now() + files.remote.as_ref().map_or(LATE_LINGER, |_| elsewhere::LATE_LINGER));
             }
         }
     }
@@ -110,6 +123,13 @@ async fn reached(at: Option<Instant>) {
     }
 }
 
+async fn fenced(remote: Option<&Remote>) -> StorageError {
+    match remote {
+        Some(remote) => remote.fenced().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Does all of the work, step by step; tries again where the disk is full.
 async fn perform(
     cell: &StreamCell,
@@ -122,14 +142,20 @@ async fn perform(
     let number = work.number;
     loop {
         let dead = dead.clone();
-        let (returned, (rest, step, result)) = files
-            .run(move |files| {
-                let (step, result) = step(&mut files.log, &files.catalog, &mut work, &dead);
-                (work, step, result)
-            })
-            .await;
-        (files, work) = (returned, rest);
-        let Step { appended, durable, is_finished } = step;
+        let done;
+        (files, done) = match files.remote.clone() {
+            None => {
+                let local = move |files: &mut Files| {
+                    let (step, result) = step(&mut files.log, &files.catalog, &mut work, &dead);
+                    (work, step, result)
+                };
+                files.run(local).await
+            }
+            Some(remote) => elsewhere::step(files, &remote, work, dead, stopping).await,
+        };
+        let (rest, step, result) = done;
+        work = rest;
+        let Step { appended, durable, is_finished, .. } = step;
         cell.settle(state, appended, durable);
         match result {
             Ok(()) if is_finished => {
@@ -153,7 +179,7 @@ async fn perform(
 
 impl Files {
     /// Does something that blocks.
-    async fn run<T: Send + 'static>(mut self, work: impl FnOnce(&mut Self) -> T + Send + 'static) -> (Self, T) {
+    pub(super) async fn run<T: Send + 'static>(mut self, work: impl FnOnce(&mut Self) -> T + Send + 'static) -> (Self, T) {
         if !self.is_real {
             let result = work(&mut self);
             return (self, result);
