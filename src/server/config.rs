@@ -46,6 +46,7 @@ pub struct ServerConfig {
     pub object_store: Option<String>,
     /// A snapshot of the object store's catalog is made after so many commits. Default 500.
     #[doc(hidden)]
+    #[serde(skip)]
     pub object_store_snapshot_commits: u64,
     /// Folder for spooled batches; none: the system's folder for temporary files.
     pub spool_dir: Option<PathBuf>,
