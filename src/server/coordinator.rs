@@ -118,6 +118,15 @@ impl Coordinator {
         self.store.is_some()
     }
 
+    /// Where its streams are, in a word.
+    pub(super) fn storage(&self) -> &'static str {
+        match &self.store {
+            None => "memory",
+            Some(store) if store.remote().is_none() => "disk",
+            Some(_) => "object_store",
+        }
+    }
+
     /// Its store, if its streams are durable.
     pub(super) fn store(&self) -> Option<&Store> {
         self.store.as_ref()

@@ -35,13 +35,15 @@ async fn show_metrics(State(coordinator): State<Arc<Coordinator>>) -> Response {
 
 /// The process is alive; says in which mode.
 async fn health(State(coordinator): State<Arc<Coordinator>>) -> Json<serde_json::Value> {
-    let storage = if coordinator.is_durable() { "disk" } else { "memory" };
+    let storage = coordinator.storage();
     Json(json!({ "status": "ok", "storage": storage, "version": env!("CARGO_PKG_VERSION") }))
 }
 
 /// New work is welcome.
 async fn ready(State(coordinator): State<Arc<Coordinator>>) -> (StatusCode, Json<serde_json::Value>) {
+    let fenced = coordinator.store().and_then(|store| store.remote()?.fenced_by());
     match coordinator.check_running() {
+        Ok(()) if fenced.is_some() => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "fenced" }))),
         Ok(()) => (StatusCode::OK, Json(json!({ "status": "ready" }))),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": error.code().as_str() }))),
     }

@@ -152,9 +152,20 @@ async fn the_one_before_confirms_nothing_more_and_nothing_that_it_does_appears()
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_does_nothing_notices_too() {
     let (dir, other) = (folder(), folder());
-    let (_store, url) = Faulty::new("idle");
+    let (store, url) = Faulty::new("idle");
     let (_former, client) = start(&dir, &url).await;
     append(&client, "s", 0..3).await;
+    // What may come late comes within a second.
+    let seen = parking_lot::Mutex::new((0, tokio::time::Instant::now()));
+    until("it has nothing to do", async || {
+        let now = store.names("commits").await.len();
+        let mut seen = seen.lock();
+        if seen.0 != now {
+            *seen = (now, tokio::time::Instant::now());
+        }
+        seen.1.elapsed() > Duration::from_millis(1500)
+    })
+    .await;
     let (_latter, _client) = start(&other, &url).await;
     let waits_for = async || client.describe_stream("s").await.expect("is there").log_waits_for;
     until("it says so", async || waits_for().await.contains("has taken over")).await;

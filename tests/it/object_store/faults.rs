@@ -3,13 +3,16 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bowstring::client::{ClientOptions, ProducerOptions};
-use bowstring::engine::Code;
+use arrow::array::AsArray;
+use arrow::datatypes::UInt8Type;
+use bowstring::client::{Client, ClientOptions, ProducerOptions, ProducerRun, WriterId, WriterOptions};
+use bowstring::engine::{Attempt, Code, Epoch, Task};
 use bytes::Bytes;
 
 use super::faulty::Faulty;
+use super::keeping::large;
 use super::{config, folder, start};
-use crate::client_support::{number, numbered, server_with, soon};
+use crate::client_support::{create, number, numbered, partitions, server_with, soon};
 use crate::durable_support::{append, read};
 use crate::server_support::until;
 use crate::workload::Workload;
@@ -88,8 +91,12 @@ async fn a_coordinator_that_stops_while_the_object_store_is_away_ends_and_what_i
     let (server, client) = start(&dir, &url).await;
     append(&client, "s", 0..5).await;
     store.faults.is_away.store(true, Relaxed);
-    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+    let options = ClientOptions { retry_deadline: Duration::from_secs(1), ..ClientOptions::default() };
+    let impatient = Client::connect(&server.url(), options).await.expect("is there");
+    let mut producer = impatient.producer("s", ProducerOptions::default()).expect("a producer");
     soon(producer.append(&numbered(5, 10), None, Bytes::new())).await.expect("room in the window");
+    let waits_for = async || client.describe_stream("s").await.expect("is there").log_waits_for;
+    until("it is on the disk, and nowhere else", async || waits_for().await.contains("the network is away")).await;
     soon(server.shutdown(Duration::from_millis(100))).await;
     drop(server);
     let error = soon(producer.close()).await.expect_err("nobody is there");
@@ -97,4 +104,57 @@ async fn a_coordinator_that_stops_while_the_object_store_is_away_ends_and_what_i
     store.faults.is_away.store(false, Relaxed);
     let (_server, client) = start(&dir, &url).await;
     assert_eq!(read(&client, "s").await.iter().map(number).collect::<Vec<_>>(), (0..5).collect::<Vec<_>>());
+}
+
+/// Batches behind a commit that is not there have offsets that nobody may see: a start drops them, and the next one must not find them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_has_dropped_stays_dropped() {
+    let (store, url) = Faulty::new("dropped");
+    let dir = folder();
+    let (server, client) = start(&dir, &url).await;
+    create(&client, "s", partitions(1)).await;
+    let options = ProducerOptions { window_bytes: 1 << 30, ..ProducerOptions::default() };
+    let mut producer = client.producer("s", options).expect("a producer");
+    soon(producer.append(&large(0), None, Bytes::new())).await.expect("room");
+    soon(producer.flush()).await.expect("stored");
+    let id = WriterId { producer: "p".to_owned(), run: "r".to_owned(), epoch: Epoch(0), task: Task(0), attempt: Attempt(0) };
+    let mut writer = client.writer("s", id, WriterOptions::default()).expect("a writer");
+    soon(writer.append(&large(1), None, Bytes::new())).await.expect("room");
+    let receipts: Vec<_> = soon(writer.finish()).await.expect("staged").into_iter().collect();
+    // All of this waits, and is done together: more than one step takes.
+    store.faults.is_away.store(true, Relaxed);
+    soon(producer.append(&large(2), None, Bytes::new())).await.expect("room");
+    let waits_for = async || client.describe_stream("s").await.expect("is there").log_waits_for;
+    until("the log waits", async || waits_for().await.contains("the network is away")).await;
+    let committing = {
+        let client = client.clone();
+        let run = ProducerRun { producer: "p".to_owned(), run: "r".to_owned() };
+        tokio::spawn(async move { client.commit_epoch("s", &run, Epoch(0), receipts).await })
+    };
+    until("the epoch waits", async || client.describe_stream("s").await.expect("is there").epochs_committed == 1).await;
+    for byte in 10..22 {
+        soon(producer.append(&large(byte), None, Bytes::new())).await.expect("room");
+    }
+    let logged = async || client.describe_stream("s").await.expect("is there").logged_batches;
+    until("all of it is there", async || logged().await == 15).await;
+    let before = store.names("commits").await.len();
+    store.faults.slow_millis.store(100, Relaxed);
+    store.faults.is_away.store(false, Relaxed);
+    until("the first step is done", async || store.names("commits").await.len() >= before + 2).await;
+    store.faults.is_away.store(true, Relaxed);
+    assert_eq!(store.names("commits").await.len(), before + 2);
+    drop((server, client));
+    committing.abort();
+    store.faults.slow_millis.store(0, Relaxed);
+    store.faults.is_away.store(false, Relaxed);
+
+    let (server, client) = start(&folder(), &url).await;
+    assert_eq!(read(&client, "s").await.len(), 2);
+    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+    soon(producer.append(&large(30), None, Bytes::new())).await.expect("room");
+    soon(producer.flush()).await.expect("stored");
+    drop(server);
+    let (_server, client) = start(&folder(), &url).await;
+    let first = |one: &bowstring::client::Delivered| one.batch.column(0).as_primitive::<UInt8Type>().value(0);
+    assert_eq!(read(&client, "s").await.iter().map(first).collect::<Vec<_>>(), [0, 2, 30]);
 }

@@ -55,6 +55,13 @@ impl Faulty {
         (store, format!("memory:///{name}"))
     }
 
+    /// Another way to the same objects, which fails by itself.
+    pub(super) fn other_way(&self, name: &str) -> (Arc<Self>, String) {
+        let store = Arc::new(Self { inner: self.inner.clone(), faults: Faults::default() });
+        keep_in_memory(name, store.clone());
+        (store, format!("memory:///{name}"))
+    }
+
     /// The names of all objects in a folder.
     pub(super) async fn names(&self, folder: &str) -> Vec<String> {
         let found: Vec<_> = self.inner.list(Some(&Path::from(folder))).try_collect().await.expect("memory");

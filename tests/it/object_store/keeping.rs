@@ -1,18 +1,19 @@
 //! What is in the object store does not grow for ever: commits are summed up, and segments that nobody needs are removed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt8Array};
 use arrow::datatypes::UInt8Type;
-use bowstring::client::{Client, ProducerOptions};
+use bowstring::client::{Client, ClientOptions, ProducerOptions};
 use bowstring::engine::Offset;
 use bowstring::server::{Server, ServerConfig};
 use bytes::Bytes;
 
 use super::faulty::Faulty;
 use super::{config, folder};
-use crate::client_support::{connect, create, next, number, partitions, server_with, soon, subscribed};
+use crate::client_support::{connect, create, next, number, numbered, partitions, server_with, soon, subscribed};
 use crate::durable_support::{append, read};
 use crate::server_support::until;
 
@@ -46,7 +47,7 @@ async fn commits_are_summed_up_and_a_start_finds_all_of_it() {
     assert_eq!(read(&client, "s").await.len(), 144);
 }
 
-fn large(byte: u8) -> RecordBatch {
+pub(super) fn large(byte: u8) -> RecordBatch {
     RecordBatch::try_from_iter([("b", Arc::new(UInt8Array::from(vec![byte; 8 << 20])) as ArrayRef)]).expect("one column")
 }
 
@@ -78,6 +79,32 @@ async fn segments_that_nobody_needs_are_removed_and_the_others_are_found() {
     for (one, byte) in left.iter().zip([18, 19]) {
         assert!(one.batch.column(0).as_primitive::<UInt8Type>().values().iter().all(|found| *found == byte));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_cut_off_meets_the_takeover_also_when_everything_else_was_removed() {
+    let (store, url) = Faulty::new("cut-off");
+    let (way, former_url) = store.other_way("cut-off-former");
+    let (dir, other) = (folder(), folder());
+    let (former, client) = start(&dir, &former_url).await;
+    append(&client, "s", 0..5).await;
+    way.faults.is_away.store(true, Relaxed);
+    let (_latter, heir) = start(&other, &url).await;
+    for number in 5..50 {
+        append(&heir, "s", number..number + 1).await;
+    }
+    until("few are left", async || store.names("commits").await.len() < 20).await;
+    let options = ClientOptions { retry_deadline: Duration::from_secs(1), ..ClientOptions::default() };
+    let impatient = Client::connect(&former.url(), options).await.expect("is there");
+    way.faults.is_away.store(false, Relaxed);
+    let mut producer = impatient.producer("s", ProducerOptions::default()).expect("a producer");
+    let appended = async {
+        producer.append(&numbered(99, 1), None, Bytes::new()).await?;
+        producer.flush().await
+    };
+    let error = soon(appended).await.expect_err("is fenced");
+    assert!(error.to_string().contains("has taken over"), "{error}");
+    assert_eq!(read(&heir, "s").await.len(), 50);
 }
 
 #[tokio::test(flavor = "multi_thread")]

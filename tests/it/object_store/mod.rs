@@ -5,6 +5,7 @@ mod faults;
 mod faulty;
 mod keeping;
 mod refusals;
+mod s3;
 
 use std::path::Path;
 
