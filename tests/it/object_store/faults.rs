@@ -42,7 +42,8 @@ async fn puts_that_fail_and_answers_that_are_lost_lose_nothing_and_store_nothing
     store.faults.answer_lost.store(0, Relaxed);
     let mine: Vec<_> = of_audit(&server.url()).await;
     drop(server);
-    let (server, _client) = start(&folder(), &url).await;
+    let other = folder();
+    let (server, _client) = start(&other, &url).await;
     assert_eq!(mine, of_audit(&server.url()).await);
 }
 
@@ -148,13 +149,15 @@ async fn what_a_start_has_dropped_stays_dropped() {
     store.faults.slow_millis.store(0, Relaxed);
     store.faults.is_away.store(false, Relaxed);
 
-    let (server, client) = start(&folder(), &url).await;
+    let other = folder();
+    let (server, client) = start(&other, &url).await;
     assert_eq!(read(&client, "s").await.len(), 2);
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
     soon(producer.append(&large(30), None, Bytes::new())).await.expect("room");
     soon(producer.flush()).await.expect("stored");
     drop(server);
-    let (_server, client) = start(&folder(), &url).await;
+    let other = folder();
+    let (_server, client) = start(&other, &url).await;
     let first = |one: &bowstring::client::Delivered| one.batch.column(0).as_primitive::<UInt8Type>().value(0);
     assert_eq!(read(&client, "s").await.iter().map(first).collect::<Vec<_>>(), [0, 2, 30]);
 }

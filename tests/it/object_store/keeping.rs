@@ -73,7 +73,8 @@ async fn segments_that_nobody_needs_are_removed_and_the_others_are_found() {
     soon(consumer.flush_acks()).await.expect("acked");
     until("two segments are gone", async || store.names("segments").await.len() <= all / 3).await;
     drop(server);
-    let (_server, client) = start(&folder(), &url).await;
+    let other = folder();
+    let (_server, client) = start(&other, &url).await;
     let left = read(&client, "s").await;
     assert_eq!(left.iter().map(|one| one.offset).collect::<Vec<_>>(), [Offset(18), Offset(19)]);
     for (one, byte) in left.iter().zip([18, 19]) {
@@ -119,7 +120,8 @@ async fn a_deleted_stream_leaves_nothing() {
     assert!(!store.names("segments").await.is_empty());
     client.delete_stream("s").await.expect("is there");
     until("its objects are gone", async || store.names("segments").await.iter().all(|name| !name.contains("-0000000000000000-"))).await;
-    let (_server, client) = start(&folder(), &url).await;
+    let other = folder();
+    let (_server, client) = start(&other, &url).await;
     assert_eq!(client.list_streams().await.expect("one").len(), 1);
     assert_eq!(read(&client, "t").await.len(), 3);
 }
