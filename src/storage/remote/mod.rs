@@ -23,10 +23,12 @@ mod saved;
 mod start;
 mod state;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use keeper::KeepAfter;
 pub use place::keep_in_memory;
@@ -39,19 +41,24 @@ use super::StorageError;
 use super::catalog::{Change, SavedChange};
 use super::disk::Disk;
 use super::log::{Unstored, partition_folder};
-use super::segment::segment_path;
+use super::segment::{Segment, segment_path};
 use crate::engine::{PartitionId, StreamId};
 
 /// An object with a part of a segment is about so long at most: so much of it is in memory when it is written.
 const OBJECT_BYTES: u64 = 16 << 20;
 /// What is not longer travels in the commit: one request instead of two, one after the other.
 const INLINE_BYTES: u64 = 1 << 20;
+/// Objects with parts of segments that are on their way at once, of one stream and of all: one alone does not fill the wire.
+const UPLOADS_PER_STREAM: usize = 4;
+const UPLOADS: usize = 8;
 
 /// The object store of a coordinator that owns it. Cheap to share by `Arc`.
 #[derive(Debug)]
 pub struct Remote {
     shared: Arc<Shared>,
     asks: mpsc::Sender<Ask>,
+    /// Bounds what is in memory on its way.
+    uploads: Semaphore,
 }
 
 /// What one stream wants to be durable.
@@ -82,24 +89,32 @@ impl Remote {
             removed: removed.into_iter().map(|(partition, number)| name(partition, number)).collect(),
             ..Request::default()
         };
+        let mut pieces = Vec::new();
         for part in unstored {
             let segment = name(part.partition, part.segment.head().number);
+            let is_inline = part.end - part.at <= INLINE_BYTES;
             let mut at = part.at;
             while at < part.end {
                 let end = part.end.min(at + OBJECT_BYTES);
-                let bytes = read(&part, at, end).await?;
-                let checksum = crc32fast::hash(&bytes);
-                let bytes = if end - part.at <= INLINE_BYTES {
-                    Some(bytes)
-                } else {
-                    self.upload(segment, at, &bytes).await?;
-                    None
-                };
-                request.pieces.push(Piece { segment, at, end, checksum, bytes });
+                pieces.push(self.piece(part.segment.clone(), segment, at..end, is_inline));
                 at = end;
             }
         }
+        request.pieces = futures::stream::iter(pieces).buffered(UPLOADS_PER_STREAM).try_collect().await?;
         self.ask(request).await
+    }
+
+    /// A part of a segment as a commit names it: with its bytes, or once they are an object.
+    async fn piece(&self, file: Arc<Segment>, segment: SegmentName, range: Range<u64>, is_inline: bool) -> Result<Piece, StorageError> {
+        let Range { start: at, end } = range;
+        if is_inline {
+            let bytes = read(file, range).await?;
+            return Ok(Piece { segment, at, end, checksum: crc32fast::hash(&bytes), bytes: Some(bytes) });
+        }
+        let _permit = self.uploads.acquire().await.map_err(|_| self.stopped())?;
+        let bytes = read(file, range).await?;
+        self.upload(segment, at, &bytes).await?;
+        Ok(Piece { segment, at, end, checksum: crc32fast::hash(&bytes), bytes: None })
     }
 
     /// Why it does not go on at the moment, if it does not.
@@ -190,10 +205,10 @@ impl Remote {
     }
 }
 
-async fn read(part: &Unstored, at: u64, end: u64) -> Result<Bytes, StorageError> {
-    let segment = part.segment.clone();
-    let reading = tokio::task::spawn_blocking(move || segment.raw(at, end)).await;
-    reading.map_err(|error| StorageError::File { what: "read", file: part.segment.name().to_owned(), source: error.into() })?
+async fn read(file: Arc<Segment>, range: Range<u64>) -> Result<Bytes, StorageError> {
+    let name = file.name().to_owned();
+    let reading = tokio::task::spawn_blocking(move || file.raw(range.start, range.end)).await;
+    reading.map_err(|error| StorageError::File { what: "read", file: name, source: error.into() })?
 }
 
 /// A segment's file on the disk.

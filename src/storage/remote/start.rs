@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::committer::{self, ASKS_MAX, Ledger, Shared};
@@ -13,7 +13,7 @@ use super::objects::{Created, Objects};
 use super::place::Place;
 use super::saved::{Commit, FORMAT, Takeover, decode, encode};
 use super::state::{Owner, commit_name};
-use super::{Remote, restore};
+use super::{Remote, UPLOADS, restore};
 use crate::storage::StorageError;
 use crate::storage::catalog::{Catalog, Marker};
 use crate::storage::disk::Disk;
@@ -78,7 +78,7 @@ impl Remote {
         let (ledger, read_bytes) = restore::restore(&objects, disk, catalog, ledger, is_known, marker).await?;
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let shared = Arc::new(Shared::new(objects, ledger));
-        let remote = Arc::new(Self { shared: shared.clone(), asks });
+        let remote = Arc::new(Self { shared: shared.clone(), asks, uploads: Semaphore::new(UPLOADS) });
         tasks.spawn(committer::run(shared, asked));
         tasks.spawn(keeper::run(remote.clone(), disk.clone(), after));
         Ok(Started { remote, read_bytes })

@@ -51,13 +51,13 @@ async fn server() -> (TempDir, SocketAddr) {
 struct S3 {
     url: String,
     environment: Vec<(&'static str, String)>,
-    _objects: Option<TempDir>,
+    objects: Option<TempDir>,
 }
 
 impl S3 {
     async fn start(prefix: &str) -> Self {
         if let Ok(url) = std::env::var("BOWSTRING_TEST_S3") {
-            return Self { url: format!("{url}/{prefix}"), environment: Vec::new(), _objects: None };
+            return Self { url: format!("{url}/{prefix}"), environment: Vec::new(), objects: None };
         }
         let (objects, address) = server().await;
         let environment = vec![
@@ -67,7 +67,7 @@ impl S3 {
             ("AWS_ENDPOINT_URL", format!("http://{address}")),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
         ];
-        Self { url: format!("s3://bucket/{prefix}"), environment, _objects: Some(objects) }
+        Self { url: format!("s3://bucket/{prefix}"), environment, objects: Some(objects) }
     }
 
     fn serve(&self, dir: &TempDir, listen: &str) -> Coordinator {
@@ -91,6 +91,10 @@ async fn coordinators_that_are_killed_are_followed_by_others_on_other_machines()
         drop(coordinator);
         dir = folder();
         coordinator = s3.serve(&dir, &listen);
+    }
+    if let Some(objects) = &s3.objects {
+        let catalogs = objects.path().join("bucket/killed/catalogs");
+        until("commits are summed up", async || std::fs::read_dir(&catalogs).is_ok_and(|found| found.count() > 0)).await;
     }
     let done = workload.finish().await;
     println!("{done:?}");
