@@ -155,7 +155,7 @@ fn subscriptions(stream: &StreamDescription) -> Vec<String> {
             count(lag.batches),
             count(lag.rows),
             bytes(lag.bytes),
-            span(std::time::Duration::from_micros(lag.micros)),
+            span(Duration::from_micros(lag.micros)),
             count(lag.skipped),
         ]);
     }
@@ -170,7 +170,7 @@ fn producers(stream: &StreamDescription) -> Vec<String> {
         let lost = if producer.lost { ", LOST" } else { "" };
         lines.push(format!("{} run {}: {committed}{lost}", producer.producer, producer.run));
         lines.extend(producer.epochs.iter().map(|epoch| {
-            let (open, staged) = (span(std::time::Duration::from_micros(epoch.open_micros)), bytes(epoch.staged_bytes));
+            let (open, staged) = (span(Duration::from_micros(epoch.open_micros)), bytes(epoch.staged_bytes));
             format!("  epoch {} open for {open}: {} writers, {}, {staged}", epoch.epoch, epoch.writers, rows(epoch.staged_rows))
         }));
     }

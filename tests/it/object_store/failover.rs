@@ -139,6 +139,7 @@ async fn the_one_before_confirms_nothing_more_and_nothing_that_it_does_appears()
     if let Ok(committed) = committed {
         says_why(committed.expect_err("is fenced"));
     }
+    assert_eq!(offsets(&before), offsets(&read(&client, "s").await), "readers of the one before see what was confirmed, and no more");
     // One that nobody writes to says so, too.
     let waits_for = async |stream| client.describe_stream(stream).await.expect("is there").log_waits_for;
     until("every log says it", async || waits_for("idle").await.contains("has taken over")).await;
