@@ -62,25 +62,26 @@ def flight_rust(case: Case) -> Figures:
 
 def ours_rust(case: Case) -> Figures:
     """bowstring with its Rust client at both ends, over TCP as the peers."""
-    return _bench(SERVER, case, BOWSTRING_UNIX="off")
+    return bench(case, BOWSTRING_UNIX="off")
 
 
 def ours_unix(case: Case) -> Figures:
     """The same by the Unix socket."""
-    return _bench(SERVER, case, BOWSTRING_SHARED_MEMORY="false")
+    return bench(case, BOWSTRING_SHARED_MEMORY="false")
 
 
 def ours_shared(case: Case) -> Figures:
     """The same by the Unix socket and shared memory, as clients choose by themselves: what `bowstring bench` shows."""
-    return _bench(SERVER, case)
+    return bench(case)
 
 
 def other_rust(case: Case) -> Figures:
     """The same of another build, to compare a change with what was before it."""
-    return _bench(os.environ["BENCH_OTHER"], case, BOWSTRING_UNIX="off")
+    return bench(case, os.environ["BENCH_OTHER"], BOWSTRING_UNIX="off")
 
 
-def _bench(command: str, case: Case, **environment: str) -> Figures:
+def bench(case: Case, command: str = SERVER, **environment: str) -> Figures:
+    """`bowstring bench`, with a coordinator of its own that has these settings."""
     options = {
         "batch-bytes": case.batch_bytes,
         "columns": case.columns,
@@ -149,9 +150,10 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 
 
-def serve(*, local: bool = False) -> list[str]:
+def serve(*, local: bool = False, data_dir: Path | None = None) -> list[str]:
     """The command of a coordinator with its defaults, but for the Unix socket unless `local`: peers go by TCP."""
     command = [SERVER, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", "warn"]
+    command += ["--data-dir", str(data_dir)] if data_dir else []
     return command if local else [*command, "--unix", "off"]
 
 

@@ -22,7 +22,7 @@ class Figures:
     bytes: int
     #: CPU seconds per GB that the process has carried, by process.
     cpu: dict[str, float | None] = field(default_factory=dict)
-    #: Microseconds from append to delivery, by quantile.
+    #: Microseconds from append to delivery, or to the answer, by quantile.
     latency: dict[str, float] | None = None
 
     @property
@@ -71,8 +71,8 @@ def figures(
     if server_cpu_seconds is not None:
         cpu["coordinator"] = server_cpu_seconds / total * 1e9
     latencies = np.repeat(
-        [latency for report in reading for latency, _ in report["latency"]],
-        [count for report in reading for _, count in report["latency"]],
+        [latency for report in reports for latency, _ in report.get("latency", ())],
+        [count for report in reports for _, count in report.get("latency", ())],
     )
     quantiles = None
     if len(latencies):

@@ -57,17 +57,19 @@ def print_table(series: Series) -> None:
     rounds = len(next(iter(series.values.values())))
     against = [name for name in series.against if name in series.values]
     print(f"\n{series.name}, {series.unit}, {rounds} interleaved rounds")
-    columns = "".join(f"{'x ' + name.split(',')[0]:>18}" for name in against)
+    heads = {name: f"x {name.split(',')[0]}" for name in against}
+    widths = {name: max(18, len(head) + 2) for name, head in heads.items()}
+    columns = "".join(f"{head:>{widths[name]}}" for name, head in heads.items())
     more = _more(series)
     columns += "".join(f"{heading:>13}" for heading, _ in more)
-    print(f"  {'':<28}{'median':>10}{'lowest':>10}{'highest':>10}{columns}")
+    print(f"  {'':<34}{'median':>10}{'lowest':>10}{'highest':>10}{columns}")
     for name, values in series.values.items():
         figures = "".join(
             f"{figure:>10,.{_digits(figure)}f}" for figure in (series.median(name), min(values), max(values))
         )
-        ratios = "".join(f"{series.ratio(name, other):>18.2f}" for other in against)
-        print(f"  {name:<28}{figures}{ratios}{_cells(series.figures.get(name, []), more)}", flush=True)
-    if more:
+        ratios = "".join(f"{series.ratio(name, other):>{widths[other]}.2f}" for other in against)
+        print(f"  {name:<34}{figures}{ratios}{_cells(series.figures.get(name, []), more)}", flush=True)
+    if any(column in PROCESSES for column, _ in more):
         print("  producer, coordinator, consumers: CPU seconds per GB that the process has carried")
 
 
@@ -79,10 +81,14 @@ def _more(series: Series) -> list[tuple[str, Part]]:
         return []
     more: list[tuple[str, Part]] = []
     if any(figures.latency for rounds in series.figures.values() for figures in rounds):
-        more += [(name, lambda f, name=name: f.latency and f.latency[name]) for name in QUANTILES if name != "p50"]
+        # Of a series of latencies that is the value already.
+        shown = [name for name in QUANTILES if name != "p50" or series.more_is_better]
+        more += [(name, lambda f, name=name: f.latency and f.latency[name]) for name in shown]
     else:
         more.append(("batches/s", lambda f: f.batches_per_s))
-    return more + [(name, lambda f, name=name: f.cpu.get(name)) for name in PROCESSES]
+    if any(figures.cpu for rounds in series.figures.values() for figures in rounds):
+        more += [(name, lambda f, name=name: f.cpu.get(name)) for name in PROCESSES]
+    return more
 
 
 def _cells(rounds: list[Figures], more: list[tuple[str, Part]]) -> str:

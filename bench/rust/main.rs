@@ -1,7 +1,10 @@
-//! `bowstring-bench`: what `make bench` compares bowstring with, in Rust: raw sockets and arrow-flight as it comes.
+//! `bowstring-bench`: what `make bench` compares bowstring with, in Rust: raw sockets, arrow-flight as it comes, plain files; and
+//! producers that wait for each answer.
 //! Servers print their address first. Ends say `ready`, wait for a line, work, and print a report, as `bowstring bench`'s
 //! own ends do. Not part of what is installed: it needs the feature `bench`.
 
+mod confirm;
+mod disk;
 mod raw;
 mod report;
 mod stock;
@@ -13,6 +16,9 @@ use clap::{Parser, ValueEnum};
 
 #[global_allocator]
 static ALLOCATOR: bowstring_allocator::MiMalloc = bowstring_allocator::MiMalloc;
+
+/// What is read alone was made before, and no more of it than this, as in `bowstring bench`: it then comes again.
+const MADE_BYTES_MAX: usize = 512 << 20;
 
 /// A server, or one end of what it carries.
 #[derive(Debug, Parser)]
@@ -32,6 +38,12 @@ enum Role {
     StockAppend(stock::End),
     /// Reads from it
     StockRead(stock::End),
+    /// Writes files as a durable stream's log does
+    DiskWrite(disk::Write),
+    /// Makes one write after the other durable
+    DiskSync(disk::Sync),
+    /// Appends or commits, each after the answer to the one before
+    Confirm(confirm::End),
 }
 
 /// What is measured.
@@ -52,5 +64,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Role::StockServe => stock_server::serve(),
         Role::StockAppend(end) => stock::append(&end),
         Role::StockRead(end) => stock::read(&end),
+        Role::DiskWrite(write) => disk::write(&write),
+        Role::DiskSync(sync) => disk::sync_each(&sync),
+        Role::Confirm(end) => confirm::run(&end),
     }
 }

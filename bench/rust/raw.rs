@@ -9,13 +9,11 @@ use std::thread;
 
 use clap::Args;
 
-use crate::Work;
 use crate::report::{due, monotonic_ns, wait_for_go};
+use crate::{MADE_BYTES_MAX, Work};
 
 /// As much as HTTP/2 frames of the real thing carry.
 const CHUNK_BYTES: usize = 1 << 20;
-/// What is read alone was made before, and no more of it than this: it then comes again.
-const MADE_BYTES_MAX: usize = 512 << 20;
 /// A connection's first byte says what it is.
 const APPENDS: u8 = b'a';
 const READS: u8 = b'r';

@@ -20,12 +20,11 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::MADE_BYTES_MAX;
 use crate::stock::{COLUMNS, MESSAGE_BYTES_MAX, batch};
 
 /// As many as bowstring holds by default.
 const BUFFERED_BATCHES_MAX: usize = 64;
-/// What is there to be read when reading alone is measured, as in `bowstring bench`.
-const GET_BYTES_MAX: i64 = 512 << 20;
 
 /// One stream from one producer to one consumer.
 struct Relay {
@@ -57,12 +56,13 @@ fn nothing<T>() -> Result<T, Status> {
 
 /// Distinct batches of so many rows, at most so many: nothing comes from a cache that a real buffer would not be in.
 fn make(asked: &str) -> Result<Vec<RecordBatch>, Status> {
-    let mut numbers = asked.split(' ').map(str::parse::<i64>);
+    let mut numbers = asked.split(' ').map(str::parse::<usize>);
     let (Some(Ok(rows)), Some(Ok(batches))) = (numbers.next(), numbers.next()) else {
         return Err(Status::invalid_argument("say rows and batches"));
     };
-    let bytes = i64::try_from(COLUMNS).unwrap_or(1) * 8 * rows.max(1);
-    let made = (0..batches.clamp(1, (GET_BYTES_MAX / bytes).max(1))).map(|_| batch(rows));
+    let bytes = COLUMNS * 8 * rows.max(1);
+    let rows = i64::try_from(rows).map_err(|_| Status::invalid_argument("too many rows"))?;
+    let made = (0..batches.clamp(1, (MADE_BYTES_MAX / bytes).max(1))).map(|_| batch(rows));
     made.collect::<Result<_, _>>().map_err(|error| Status::internal(error.to_string()))
 }
 

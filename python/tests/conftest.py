@@ -12,7 +12,7 @@ import pytest
 
 import bowstring
 
-from .support import CHILDREN, Child, Served
+from .support import CHILDREN, Child, Served, server, starter
 
 # Spark looks for "python3" otherwise, which need not be the one that has bowstring.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -40,13 +40,7 @@ def stock(coordinator: bowstring.StreamCoordinator, request: pytest.FixtureReque
 def start_python() -> Iterator[Callable[..., Child]]:
     """Starts this Python with these arguments."""
     with ExitStack() as running:
-
-        def start(*arguments: str) -> Child:
-            child = Child(*arguments)
-            running.callback(child.end)
-            return child
-
-        yield start
+        yield starter(running)
 
 
 @pytest.fixture
@@ -58,9 +52,4 @@ def start_child(start_python: Callable[..., Child]) -> Callable[..., Child]:
 @pytest.fixture
 def serve(start_python: Callable[..., Child]) -> Callable[..., Served]:
     """Starts `bowstring serve` on free ports, or on those that the arguments name."""
-
-    def start(*arguments: str) -> Served:
-        ports = () if "--listen" in arguments else ("--listen", "127.0.0.1:0")
-        return Served(start_python("-m", "bowstring", "serve", "--http", "127.0.0.1:0", *ports, *arguments))
-
-    return start
+    return server(start_python)

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -126,6 +126,27 @@ class Served:
         self.address: str = addresses["listen"]
         self.url = f"grpc://{self.address}"
         self.http_url = f"http://{addresses['http']}"
+
+
+def starter(running: ExitStack) -> Callable[..., Child]:
+    """A function that starts this Python with its arguments, for as long as `running` lasts."""
+
+    def start(*arguments: str) -> Child:
+        child = Child(*arguments)
+        running.callback(child.end)
+        return child
+
+    return start
+
+
+def server(start_python: Callable[..., Child]) -> Callable[..., Served]:
+    """A function that starts `bowstring serve` on free ports, or on those that its arguments name."""
+
+    def start(*arguments: str) -> Served:
+        ports = () if "--listen" in arguments else ("--listen", "127.0.0.1:0")
+        return Served(start_python("-m", "bowstring", "serve", "--http", "127.0.0.1:0", *ports, *arguments))
+
+    return start
 
 
 def get(url: str) -> str:

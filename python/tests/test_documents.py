@@ -42,6 +42,48 @@ def rows(document: str, header: str) -> list[tuple[str, ...]]:
     return [tuple(cell.strip().strip("`") for cell in line.strip("|").split("|")) for line in table[:until]]
 
 
+def tests_named(document: str) -> list[str]:
+    """What the document names as `path` or `path::test`: files and folders of tests, and tests in them."""
+    return re.findall(r"`((?:tests|src|python|jvm)/[^`\s]+)`", (ROOT / document).read_text())
+
+
+def is_test(text: str, name: str) -> bool:
+    """Whether a file's text has a test of that name, one that its runner finds."""
+    python = name.startswith("test_") and re.search(rf"^def {name}\(", text, re.MULTILINE)
+    # Attributes may follow `#[test]`; `on_each_transport!` and the like list their functions, one a line.
+    attribute = rf"#\[(?:tokio::)?test\b[^\n]*\]\n(?:\s*#\[[^\n]*\n)*\s*(?:async )?fn {name}\("
+    listed = rf"^on_each_\w+! \{{[^}}]*^    {name},$[^}}]*^\}}.*^async fn {name}\("
+    return bool(python or re.search(attribute, text) or re.search(listed, text, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("document", ["docs/guarantees.md", "docs/regressions.md"])
+def test_every_test_that_a_page_names_is_there(document: str) -> None:
+    named = tests_named(document)
+    assert named
+    for one in named:
+        path, _, name = one.partition("::")
+        assert (ROOT / path).exists(), f"{document} names {one}, and there is no {path}"
+        if name:
+            assert is_test((ROOT / path).read_text(), name), f"{document} names {one}, and {path} has no such test"
+
+
+def test_a_test_is_told_from_what_only_looks_like_one() -> None:
+    assert is_test("#[tokio::test(flavor = 'x')]\n#[expect(a)]\nasync fn one() {", "one")
+    assert is_test("on_each_socket! {\n    one,\n    two,\n}\n\nasync fn two(on: Transport) {", "two")
+    assert is_test("def test_one() -> None:", "test_one")
+    for text in ("fn one() {", "// fn one() {", "#[test]\nfn two() {}\n\nfn one() {", "def one() -> None:", "    one,"):
+        assert not is_test(text, "one")
+    assert not is_test("    def test_one() -> None:", "test_one")
+
+
+def test_every_row_about_a_peer_names_its_test_or_says_that_there_is_none() -> None:
+    lines = [line for line in (ROOT / "docs/regressions.md").read_text().splitlines() if line.startswith("| ")]
+    for line in lines:
+        *_, shown = line.strip("|").split("|")
+        heading = line.endswith("| the test that shows it |") or "---" in line
+        assert heading or "::" in shown or shown.strip() == "not tested", line
+
+
 def test_the_types_page_says_what_the_types_tests_check() -> None:
     out_of_spark = [(spark, str(arrow)) for spark, _, arrow in SPARK_TYPES.values()]
     assert rows("docs/types.md", "| Spark SQL | Arrow |") == out_of_spark

@@ -43,6 +43,15 @@ impl ControlService {
         }
     }
 
+    /// The same for what tells of subscriptions alone.
+    async fn answer_of_subscriptions<T>(&self, stream: &str, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        let durable = match self.cell(stream) {
+            Ok(cell) => cell.durable_subscriptions().await,
+            Err(_) => Ok(()),
+        };
+        self.answer(result.and_then(|answer| durable.map(|()| answer)))
+    }
+
     async fn answer_durably<T>(&self, stream: &str, result: Result<T, Error>) -> Result<Response<T>, Status> {
         let durable = self.durable(stream).await;
         self.answer(result.and_then(|answer| durable.map(|()| answer)))
@@ -225,13 +234,13 @@ impl Control for ControlService {
 
     async fn subscribe(&self, request: Request<proto::SubscribeRequest>) -> Answer<proto::SubscriptionDescription> {
         let request = request.get_ref();
-        self.answer_durably(&request.stream, self.subscribe_to(request)).await
+        self.answer_of_subscriptions(&request.stream, self.subscribe_to(request)).await
     }
 
     async fn unsubscribe(&self, request: Request<proto::UnsubscribeRequest>) -> Answer<proto::UnsubscribeResponse> {
         let request = request.get_ref();
         let gone = self.unsubscribe_from(&request.stream, &request.subscription);
-        self.answer_durably(&request.stream, gone.map(|()| proto::UnsubscribeResponse {})).await
+        self.answer_of_subscriptions(&request.stream, gone.map(|()| proto::UnsubscribeResponse {})).await
     }
 
     async fn ack(&self, request: Request<proto::AckRequest>) -> Answer<proto::AckResponse> {
@@ -248,7 +257,7 @@ impl Control for ControlService {
         let proto::SeekRequest { stream, subscription, offsets, stream_id } = request.into_inner();
         let request = proto::AckRequest { stream, subscription, offsets, stream_id };
         let moved = self.move_cursors(&request, CursorCommand::Seek);
-        self.answer_durably(&request.stream, moved.map(|()| proto::SeekResponse {})).await
+        self.answer_of_subscriptions(&request.stream, moved.map(|()| proto::SeekResponse {})).await
     }
 
     async fn get_stats(&self, request: Request<proto::GetStatsRequest>) -> Answer<proto::GetStatsResponse> {

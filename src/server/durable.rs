@@ -22,6 +22,17 @@ impl StreamCell {
         }
     }
 
+    /// The same for what was done to its subscriptions alone.
+    ///
+    /// # Errors
+    /// `unavailable` if the log has failed.
+    pub(super) async fn durable_subscriptions(&self) -> Result<(), Error> {
+        match self.work_so_far() {
+            Some((log, number)) => log.done_to_subscriptions(number).await,
+            None => Ok(()),
+        }
+    }
+
     /// The log, and the number of the newest work in it; none for a stream that is only in memory.
     pub(super) fn work_so_far(&self) -> Option<(&LogState, u64)> {
         let log = self.log()?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Code, Error as EngineError, NameError, Outcome, ProducerId, StreamName};
+use crate::engine::{Code, Error as EngineError, NameError, Offset, Outcome, PartitionId, ProducerId, StreamName};
 use crate::storage::StorageError;
 use crate::wire::error::WireError;
 
@@ -19,6 +19,16 @@ pub enum Error {
     /// A file that cannot be written or read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A batch that is stored, but cannot be read.
+    #[error("partition {partition}, offset {offset} cannot be read: {source}")]
+    Unreadable {
+        /// Its partition.
+        partition: PartitionId,
+        /// Its offset.
+        offset: Offset,
+        /// Why.
+        source: StorageError,
+    },
     /// See [`Code::Unavailable`]: whether what was sent is stored the next start will tell.
     #[error("the stream's log has failed, and nothing more is confirmed until the coordinator is started again: {why}")]
     LogFailed {
@@ -133,7 +143,7 @@ impl Error {
         match self {
             Self::Engine(error) => error.code(),
             Self::Wire(error) => error.code(),
-            Self::Storage(error) => error.code(),
+            Self::Storage(error) | Self::Unreadable { source: error, .. } => error.code(),
             Self::Name(_) | Self::InvalidArgument { .. } => Code::InvalidArgument,
             Self::StreamNotFound { .. } => Code::StreamNotFound,
             Self::StreamExists { .. } => Code::StreamExists,

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::cell::StreamCell;
 use super::coordinator::Coordinator;
 use super::metrics;
 
@@ -33,10 +34,13 @@ async fn show_metrics(State(coordinator): State<Arc<Coordinator>>) -> Response {
     }
 }
 
-/// The process is alive; says in which mode.
+/// The process is alive; says in which mode, and which streams' logs do not go on, and why.
 async fn health(State(coordinator): State<Arc<Coordinator>>) -> Json<serde_json::Value> {
     let storage = coordinator.storage();
-    Json(json!({ "status": "ok", "storage": storage, "version": env!("CARGO_PKG_VERSION") }))
+    let why = |cell: &Arc<StreamCell>| Some((cell.name().to_string(), cell.log()?.waits_for()?.to_string().into()));
+    let stalled: serde_json::Map<_, serde_json::Value> = coordinator.list().iter().filter_map(why).collect();
+    let status = if stalled.is_empty() { "ok" } else { "stalled" };
+    Json(json!({ "status": status, "storage": storage, "stalled": stalled, "version": env!("CARGO_PKG_VERSION") }))
 }
 
 /// New work is welcome.

@@ -51,13 +51,14 @@ pub(super) fn get(
                     idle = false;
                     let loaded = match loaded {
                         Ok(loaded) => loaded,
-                        Err(error) => {
+                        Err(source) => {
                             // What came before it is good.
                             reading.frames.flush();
                             while let Some(chunk) = reading.frames.next_chunk() {
                                 yield chunk;
                             }
-                            Err(Error::Storage(error))?
+                            let partition = reading.ranges[index].partition;
+                            Err(Error::Unreadable { partition, offset: batch.offset, source })?
                         }
                     };
                     if reading.must_wait() {

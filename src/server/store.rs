@@ -17,7 +17,7 @@ use crate::engine::{PartitionSnapshot, StreamSnapshot};
 use crate::shared::random;
 use crate::storage::catalog::{Catalog, Marker};
 use crate::storage::disk::{Disk, Folder};
-use crate::storage::log::{LoggedBatch, RecoveredStream, StreamLog, recover_stream, remove_unknown};
+use crate::storage::log::{LoggedBatch, RecoveredStream, StreamLog, check_has_catalog, recover_stream, remove_unknown};
 use crate::storage::remote::{KeepAfter, Remote, Starter};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::schema::StreamSchema;
@@ -121,6 +121,7 @@ impl Store {
     /// # Errors
     /// [`StorageError`].
     pub fn on(disk: Arc<dyn Disk>, reserve_bytes: u64, is_real: bool) -> Result<Self, StorageError> {
+        check_has_catalog(&*disk)?;
         let catalog = Arc::new(Catalog::open(&disk)?);
         Ok(Self {
             disk,

@@ -176,8 +176,9 @@ impl Writing {
             return Ok(Some(head));
         }
         loop {
-            self.report(progress);
+            // In this order: what gets done in between is still waited for, and said next.
             self.confirmed.forget_done(self.cell.log());
+            self.report(progress);
             tokio::select! {
                 biased;
                 () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, is_no_room};
 use crate::engine::{Code, Offset};
 
 /// A file that cannot be written or read.
@@ -105,7 +105,7 @@ pub enum StorageError {
     },
     /// The catalog cannot be read or written.
     #[error(
-        "the catalog {place} cannot be used: {reason}; nothing more is confirmed, what was confirmed is there: check the disk and start the coordinator again"
+        "the catalog {place} cannot be used: {reason}; nothing more is confirmed: check the disk and start the coordinator again; if that is refused, restore the file from a copy"
     )]
     Catalog {
         /// The file.
@@ -185,6 +185,14 @@ pub enum StorageError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// There are streams, and no catalog, or an empty one.
+    #[error(
+        "there are streams in {dir} but no catalog.redb that knows them: restore it from a copy, or move the folder streams away to start without them"
+    )]
+    CatalogGone {
+        /// The data directory.
+        dir: String,
+    },
     /// A batch that a restart has found damaged.
     #[error("{why}")]
     Lost {
@@ -243,6 +251,7 @@ impl StorageError {
             | Self::NeedsObjectStore { .. }
             | Self::NoConditionalPut { .. }
             | Self::DamagedObject { .. }
+            | Self::CatalogGone { .. }
             | Self::Lost { .. }
             | Self::Missing { .. }
             | Self::Gone { .. }
@@ -252,7 +261,15 @@ impl StorageError {
 
     /// Of a file or folder of a disk.
     pub(super) fn file(what: &'static str, disk: &dyn Disk, path: &str, source: io::Error) -> Self {
-        Self::File { what, file: format!("{}/{path}", disk.place()), source }
+        Self::system(what, format!("{}/{path}", disk.place()), 0, source)
+    }
+
+    /// A full disk is told from a broken one: it is worth another try. `bytes` were to be written.
+    pub(super) fn system(what: &'static str, file: String, bytes: u64, source: io::Error) -> Self {
+        match is_no_room(&source) {
+            true => Self::NoRoom { bytes, file, source },
+            false => Self::File { what, file, source },
+        }
     }
 
     /// Whether it passes once the disk has room again.

@@ -2,16 +2,14 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, DictionaryArray, RecordBatch, UInt8Array};
 use arrow::datatypes::Int32Type;
 use arrow_ipc::reader::StreamReader;
-use bowstring::client::{
-    Client, ClientOptions, ConsumerOptions, Delivered, EpochWriter, ProducerOptions, ProducerRun, WriterId, WriterOptions,
-};
+use bowstring::client::{Client, ClientOptions, ConsumerOptions, EpochWriter, ProducerOptions, ProducerRun, WriterId, WriterOptions};
 use bowstring::engine::{Attempt, Code, Epoch, EpochState, Offset, PartitionId, Task};
 use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::proto::StreamOptions;
@@ -19,6 +17,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::client_support::{connect, create, number, numbered, partitions, rest, server_with, soon, subscribed};
+use super::durable_support::{append, files, offsets, read};
 use super::server_support::until;
 
 fn config(dir: &TempDir) -> ServerConfig {
@@ -35,40 +34,6 @@ async fn restart(server: Server, dir: &TempDir) -> (Server, Client) {
     server.shutdown(Duration::from_secs(5)).await;
     drop(server);
     start(dir).await
-}
-
-async fn append(client: &Client, stream: &str, numbers: std::ops::Range<i64>) {
-    let mut producer = client.producer(stream, ProducerOptions::default()).expect("a producer");
-    for number in numbers {
-        soon(producer.append(&numbered(number, 10), None, Bytes::from(number.to_string()))).await.expect("room");
-    }
-    soon(producer.flush()).await.expect("stored");
-}
-
-/// All that is visible, without a subscription.
-async fn read(client: &Client, stream: &str) -> Vec<Delivered> {
-    let options = ConsumerOptions { follow: false, ..ConsumerOptions::default() };
-    let mut consumer = client.consumer(stream, options).await.expect("is there");
-    soon(rest(&mut consumer)).await.expect("is read")
-}
-
-fn offsets(delivered: &[Delivered]) -> Vec<(u32, u64, i64)> {
-    let mut found: Vec<_> = delivered.iter().map(|one| (one.partition.0, one.offset.0, number(one))).collect();
-    found.sort_unstable();
-    found
-}
-
-fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path()) {
-        match entry.is_dir() {
-            true => found.extend(files(&entry, extension)),
-            false if entry.extension().is_some_and(|found| found == extension) => found.push(entry),
-            false => {}
-        }
-    }
-    found.sort();
-    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,4 +335,25 @@ async fn a_client_in_the_process_and_one_by_the_unix_socket_are_as_durable() {
     append(&own, "s", 0..5).await;
     let (_server, client) = restart(server, &dir).await;
     assert_eq!(read(&client, "s").await.len(), 5);
+}
+
+/// An answer that is lost to the producer between two looks leaves it waiting for ever, if it sends nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_flushes_each_batch_is_answered_each_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_server, client) = start(&dir).await;
+    create(&client, "s", partitions(4)).await;
+    let flushing = (0..4).map(|partition| {
+        let options = ProducerOptions { partition: Some(PartitionId(partition)), ..ProducerOptions::default() };
+        let mut producer = client.producer("s", options).expect("a producer");
+        tokio::spawn(async move {
+            for number in 0..500 {
+                soon(producer.append(&numbered(number, 1), None, Bytes::new())).await.expect("room");
+                soon(producer.flush()).await.expect("stored");
+            }
+        })
+    });
+    for flushing in flushing.collect::<Vec<_>>() {
+        flushing.await.expect("all is stored");
+    }
 }

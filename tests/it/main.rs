@@ -19,6 +19,8 @@ mod control_flight;
 mod data_plane;
 mod durable;
 mod durable_support;
+#[cfg(target_os = "linux")]
+mod faults;
 mod hostile;
 mod hostile_limits;
 mod http;
@@ -26,6 +28,7 @@ mod kill;
 mod memory;
 mod object_store;
 mod put_messages;
+mod regressions;
 mod retention;
 mod server_support;
 #[cfg(target_os = "linux")]

@@ -54,8 +54,8 @@ pub(crate) struct StreamPlan {
 pub(crate) enum Fault {
     /// The coordinator crashes, at once or before its disk's so many-th change from then on, and is down for so long.
     Crash { crash: Crash, calls: Option<u64>, down: Duration },
-    /// Nothing gets through between a host and the coordinator.
-    Partition { host: &'static str, lasts: Duration },
+    /// Nothing gets through between a host and the coordinator, or only one way.
+    Partition { host: &'static str, ways: Ways, lasts: Duration },
     /// What is sent between a host and the coordinator arrives later.
     Hold { host: &'static str, lasts: Duration },
     /// The disk has room for so many more bytes.
@@ -70,6 +70,16 @@ pub(crate) enum Call {
     Sync,
     Write,
     Read,
+    /// A read that succeeds, and is wrong.
+    WrongRead,
+}
+
+/// Which ways are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ways {
+    Both,
+    ToServer,
+    FromServer,
 }
 
 impl Fault {
@@ -88,6 +98,14 @@ impl Plan {
             .map(|_| (Duration::from_millis(random.random_range(FAULTS_FROM..FAULTS_UNTIL)), fault(random)))
             .collect();
         faults.sort_by_key(|(at, _)| *at);
+        // turmoil cannot cut one way of what it holds.
+        if faults.iter().any(|(_, fault)| matches!(fault, Fault::Hold { .. })) {
+            for (_, fault) in &mut faults {
+                if let Fault::Partition { ways, .. } = fault {
+                    *ways = Ways::Both;
+                }
+            }
+        }
         Self {
             seed,
             tick: Duration::from_millis(pick(random, &[2, 5, 10, 20, 50])),
@@ -137,13 +155,14 @@ fn fault(random: &mut StdRng) -> Fault {
     let lasts = Duration::from_millis(random.random_range(50..2_500));
     let host = pick(random, &HOSTS);
     let crash = pick(random, &[Crash::Process, Crash::Power, Crash::Power]);
-    match random.random_range(0..22) {
+    match random.random_range(0..24) {
         0..3 => Fault::Crash { crash, calls: None, down: lasts },
         3..12 => Fault::Crash { crash, calls: Some(random.random_range(1..60)), down: lasts },
-        12..15 => Fault::Partition { host, lasts },
+        12..15 => Fault::Partition { host, ways: pick(random, &[Ways::Both, Ways::ToServer, Ways::FromServer]), lasts },
         15..17 => Fault::Hold { host, lasts },
         17..19 => Fault::Full { room: random.random_range(0..20_000), lasts },
         19..21 => Fault::Broken { call: Call::Sync, calls: random.random_range(1..20) },
+        21..23 => Fault::Broken { call: Call::WrongRead, calls: random.random_range(1..40) },
         _ => Fault::Broken { call: pick(random, &[Call::Write, Call::Read]), calls: random.random_range(1..20) },
     }
 }

@@ -14,7 +14,7 @@ use super::actors;
 use super::disk::{Crash, SimDisk};
 use super::net::{SERVER, incoming};
 use super::oracle::Oracle;
-use super::plan::{Call, Fault, HOSTS, Plan};
+use super::plan::{Call, Fault, HOSTS, Plan, Ways};
 use super::trace::SimClock;
 
 /// From then on nothing goes wrong any more.
@@ -188,8 +188,12 @@ impl World<'_> {
             Fault::Crash { crash, calls: None, down } if self.is_up => self.crash(crash, down),
             Fault::Crash { calls: None, .. } => {}
             Fault::Crash { crash, calls: Some(calls), .. } => self.disk.crash_at(crash, calls),
-            Fault::Partition { host, lasts } => {
-                self.sim.partition(host, SERVER);
+            Fault::Partition { host, ways, lasts } => {
+                match ways {
+                    Ways::Both => self.sim.partition(host, SERVER),
+                    Ways::ToServer => self.sim.partition_oneway(host, SERVER),
+                    Ways::FromServer => self.sim.partition_oneway(SERVER, host),
+                }
                 self.later(lasts, Todo::Repair(host));
             }
             Fault::Hold { host, lasts } => {
@@ -203,6 +207,7 @@ impl World<'_> {
             Fault::Broken { call: Call::Sync, calls } => self.disk.fail_sync(calls),
             Fault::Broken { call: Call::Write, calls } => self.disk.fail_write(calls),
             Fault::Broken { call: Call::Read, calls } => self.disk.fail_read(calls),
+            Fault::Broken { call: Call::WrongRead, calls } => self.disk.flip_read(calls),
         }
     }
 

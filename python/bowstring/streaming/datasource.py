@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.datasource import DataSource
 
-from .connections import client_of
+from .connections import client_of, is_connect
 from .options import sink_options, source_options
 from .types import to_spark_schema
 
@@ -61,5 +61,12 @@ class BowstringDataSource(DataSource):
 
 
 def register(spark: SparkSession) -> None:
-    """Makes ``format("bowstring")`` known to a session. The functions of this package do it by themselves."""
+    """Makes ``format("bowstring")`` known to a session. The functions of this package do it by themselves.
+
+    Call it in the thread that starts the query: Spark looks for Python's formats in that thread's active session.
+    """
     spark.dataSource.register(BowstringDataSource)
+    if not is_connect(spark):
+        # A thread that Python has started has no active session yet.
+        sessions = getattr(spark._jvm, "org.apache.spark.sql.classic.SparkSession")
+        sessions.setActiveSession(spark._jsparkSession)

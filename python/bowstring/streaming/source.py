@@ -147,6 +147,7 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         self._check_same(found, at)
         ends = {p: max(end, at.ends.get(p, 0)) for p, end in (self._target or ends_of(found)).items()}
         if ends == at.ends:
+            self._plan_again(found, at)
             self._check_alive(found)
             self._asked_at = time.monotonic()
             return start
@@ -155,6 +156,13 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             ends = limit_ends(found, at.ends, ends, self._options)
         self._client.plan(self._options.stream, at.subscription, ends, stream_id=found["stream_id"])
         return replace(at, ends=ends).json()
+
+    def _plan_again(self, found: dict[str, Any], at: SourceOffset) -> None:
+        """A coordinator that was killed may have forgotten the last plan, and its producers would wait in vain."""
+        cursors = (one["partitions"] for one in found["subscriptions"] if one["subscription"] == at.subscription)
+        known = {int(entry["partition"]): max(entry["acked"], entry["planned"]) for entry in next(cursors, ())}
+        if any(end > known.get(partition, end) for partition, end in at.ends.items()):
+            self._client.plan(self._options.stream, at.subscription, at.ends, stream_id=found["stream_id"])
 
     def _idle(self) -> None:
         """Waits out the rest of the interval between two questions that found nothing new."""

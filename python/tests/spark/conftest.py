@@ -7,9 +7,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 import bowstring
@@ -18,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
+
+    from .drivers import DriverDeaths
 
 SPARK_CONF = {
     "spark.ui.enabled": "false",
@@ -28,6 +33,8 @@ SPARK_CONF = {
     "spark.sql.session.timeZone": "Europe/Berlin",
     # Off by default in Spark 4.3.
     "spark.sql.timeType.enabled": "true",
+    # Compiled quickly rather than well: no JVM here lives long.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
 }
 
 
@@ -89,6 +96,41 @@ def numbers(spark: SparkSession, tmp_path: Path) -> Callable[..., DataFrame]:
         return reader.parquet(str(directory))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def data(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.Table]:
+    """24 files with 6000 ids, and what Spark's batch computation makes of them."""
+    from .points import computed
+
+    directory = tmp_path_factory.mktemp("ids")
+    for number in range(24):
+        ids = range(250 * number, 250 * (number + 1))
+        pa.parquet.write_table(pa.table({"id": ids}), str(directory / f"{number:02}.parquet"))
+    return str(directory), computed(spark.read.parquet(str(directory))).toArrow()
+
+
+@pytest.fixture(scope="session")
+def driver_deaths(
+    spark: SparkSession, data: tuple[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
+) -> DriverDeaths:
+    """What became of a driver and its coordinator that were killed, twice. Once for both directions: it takes long."""
+    from ..support import server, starter
+    from .drivers import BATCHES, FORWARD, die_and_restart, number_batch
+    from .durable import Durable, Reader
+
+    with ExitStack() as running:
+        start_python = starter(running)
+        durable = Durable(server(start_python), tmp_path_factory.mktemp("drivers"))
+        readers = {}
+        for way in FORWARD:
+            durable.client.create_stream(way, partitions=2)
+            readers[way] = Reader(durable.url, way)
+        durable.client.create_stream("numbers", partitions=2, schema=number_batch(0).schema)
+        with durable.client.producer("numbers") as producer:
+            for number in range(BATCHES):
+                producer.append(number_batch(number))
+        return die_and_restart(start_python, spark, durable, data[0], readers)
 
 
 def read_stream(spark: SparkSession, url: str, stream: str, **options: Any) -> DataFrame:

@@ -45,6 +45,20 @@ def test_every_row_arrives_once_and_the_stream_ends_with_the_query(numbers: Numb
     assert query.stop(drain_timeout=5)
 
 
+def test_a_query_is_started_from_any_thread(numbers: Numbers) -> None:
+    found: list[int] = []
+
+    def run() -> None:
+        iterator, query = from_spark_streaming(numbers(), trigger=NOW)
+        found.extend(ids(iterator))
+        query.stop(drain_timeout=5)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert sorted(found) == list(range(1000))
+
+
 def test_an_epoch_is_a_micro_batch_and_an_empty_one_counts(client: bowstring.Client, numbers: Numbers) -> None:
     _, query = from_spark_streaming(numbers().where("id < 0"), "s", trigger=NOW, coordinator=client)
     query.awaitTermination()

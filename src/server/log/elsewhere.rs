@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::pending::Work;
+use super::relief;
 use super::task::Files;
 use super::write::{Step, changes, finish, written};
 use crate::engine::PartitionId;
@@ -40,17 +41,11 @@ pub(super) async fn step(
     }
     let storing = storing(&files, &work, &step, &dead);
     if let Some(storing) = storing {
-        let stored = tokio::select! {
-            biased;
-            stored = remote.store(files.log.id(), storing) => stored,
-            gone = stopped(remote, stopping) => Err(gone),
-        };
-        if let Err(error) = stored {
+        if let Err(error) = store(&mut files, remote, storing, stopping).await {
             // What was written stays unseen.
             step.durable.clear();
             return (files, (work, step, Err(error)));
         }
-        files.log.stored();
         work.is_stored = step.is_written;
     }
     if step.is_written {
@@ -62,6 +57,32 @@ pub(super) async fn step(
             .await;
     }
     (files, (work, step, result))
+}
+
+/// The half of [`relieve`](super::relief::relieve) that comes before it.
+pub(super) async fn relieved(
+    files: &mut Files,
+    remote: &Arc<Remote>,
+    work: &Work,
+    dead: &[(PartitionId, u64)],
+    stopping: &CancellationToken,
+) -> Result<(), StorageError> {
+    let (changes, removed) = (relief::changes(work), relief::removable(work, dead).to_vec());
+    if changes.is_empty() && removed.is_empty() {
+        return Ok(());
+    }
+    let unstored = files.log.unstored();
+    store(files, remote, Storing { unstored, changes, removed }, stopping).await
+}
+
+async fn store(files: &mut Files, remote: &Arc<Remote>, storing: Storing, stopping: &CancellationToken) -> Result<(), StorageError> {
+    tokio::select! {
+        biased;
+        stored = remote.store(files.log.id(), storing) => stored?,
+        gone = stopped(remote, stopping) => return Err(gone),
+    }
+    files.log.stored();
+    Ok(())
 }
 
 /// What the object store has to have before the step is done; none if nobody waits for anything.

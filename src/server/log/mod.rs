@@ -6,6 +6,7 @@
 
 mod elsewhere;
 mod pending;
+mod relief;
 mod task;
 mod write;
 
@@ -40,6 +41,8 @@ pub(super) struct LogState {
 pub(super) struct Progress {
     /// All work up to this number is as durable as it has to be.
     done: u64,
+    /// While the log waits for room: the subscriptions are as durable as they have to be up to this number.
+    relieved: u64,
     /// The disk is full: the log tries again, and what has come since waits.
     pub(super) waiting: Option<Arc<StorageError>>,
     /// Nobody knows what is durable: nothing more is written, nor confirmed.
@@ -81,17 +84,33 @@ impl LogState {
     /// # Errors
     /// `storage` if it never will be.
     pub(super) async fn done(&self, number: u64) -> Result<(), Error> {
+        self.until(|progress| progress.done >= number).await
+    }
+
+    /// The same for what was done to subscriptions alone: who could make room on a full disk does not wait for it.
+    ///
+    /// # Errors
+    /// `storage` if it never will be.
+    pub(super) async fn done_to_subscriptions(&self, number: u64) -> Result<(), Error> {
+        self.until(|progress| progress.done.max(progress.relieved) >= number).await
+    }
+
+    async fn until(&self, is_reached: impl Fn(&Progress) -> bool) -> Result<(), Error> {
         loop {
             let woken = self.progressed.notified();
             tokio::pin!(woken);
             // Before looking, so that progress between the look and the wait is not missed.
             woken.as_mut().enable();
-            if self.is_done(number) {
+            if is_reached(&self.progress.lock()) {
                 return Ok(());
             }
             self.check()?;
             woken.await;
         }
+    }
+
+    pub(super) fn relieve(&self, relieved: u64) {
+        self.change(|progress| progress.relieved = relieved);
     }
 
     pub(super) fn advance(&self, done: u64) {

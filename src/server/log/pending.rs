@@ -43,6 +43,26 @@ pub(in crate::server) struct Work {
     pub(super) is_stored: bool,
 }
 
+impl Work {
+    /// Adds what has come since.
+    pub(super) fn join(&mut self, later: Self) {
+        let Self { number, schema, appended, changes, has_late, shown, ends, is_deleted, is_stored: _ } = later;
+        if is_deleted {
+            self.appended.clear();
+            self.shown.clear();
+        }
+        (self.number, self.schema, self.ends) = (number, schema, ends);
+        self.appended.extend(appended);
+        // The state is what it is now: what was to be said of an earlier one is of no more use.
+        self.changes.retain(|change| !changes.iter().any(|later| later.replaces(change)));
+        self.changes.extend(changes);
+        self.has_late |= has_late;
+        self.shown.extend(shown);
+        self.is_deleted |= is_deleted;
+        self.is_stored = false;
+    }
+}
+
 impl Pending {
     /// Of a stream whose partitions end there.
     pub(in crate::server) fn new(ends: Vec<Offset>) -> Self {

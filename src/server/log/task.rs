@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::elsewhere;
 use super::pending::Work;
+use super::relief::relieve;
 use super::write::{Step, step};
 use crate::server::cell::StreamCell;
 use crate::server::log::LogState;
@@ -136,22 +137,21 @@ async fn perform(
     state: &LogState,
     mut files: Files,
     mut work: Work,
-    dead: Vec<(crate::engine::PartitionId, u64)>,
+    mut dead: Vec<(crate::engine::PartitionId, u64)>,
     stopping: &CancellationToken,
 ) -> Result<Files, StorageError> {
-    let number = work.number;
     loop {
-        let dead = dead.clone();
+        let last = dead.clone();
         let done;
         (files, done) = match files.remote.clone() {
             None => {
                 let local = move |files: &mut Files| {
-                    let (step, result) = step(&mut files.log, &files.catalog, &mut work, &dead);
+                    let (step, result) = step(&mut files.log, &files.catalog, &mut work, &last);
                     (work, step, result)
                 };
                 files.run(local).await
             }
-            Some(remote) => elsewhere::step(files, &remote, work, dead, stopping).await,
+            Some(remote) => elsewhere::step(files, &remote, work, last, stopping).await,
         };
         let (rest, step, result) = done;
         work = rest;
@@ -159,7 +159,7 @@ async fn perform(
         cell.settle(state, appended, durable);
         match result {
             Ok(()) if is_finished => {
-                state.advance(number);
+                state.advance(work.number);
                 return Ok(files);
             }
             Ok(()) => {}
@@ -170,6 +170,28 @@ async fn perform(
                     biased;
                     () = stopping.cancelled() => (),
                     () = tokio::time::sleep(ROOM_PAUSE) => (),
+                }
+                // Before the stream's state is looked at: see `dead_segments`.
+                files.log.retire();
+                dead = files.log.dead_segments();
+                if let Some(later) = cell.take_work(true) {
+                    work.join(later);
+                }
+                let dead = dead.clone();
+                if let Some(remote) = files.remote.clone() {
+                    elsewhere::relieved(&mut files, &remote, &work, &dead, stopping).await?;
+                }
+                let (returned, (rest, result)) = files
+                    .run(move |files| {
+                        let result = relieve(&mut files.log, &files.catalog, &mut work, &dead);
+                        (work, result)
+                    })
+                    .await;
+                (files, work) = (returned, rest);
+                match result {
+                    Ok(()) => state.relieve(work.number),
+                    Err(error) if error.is_no_room() => {}
+                    Err(error) => return Err(error),
                 }
             }
             Err(error) => return Err(error),

@@ -23,7 +23,7 @@ use crate::engine::{
 };
 
 /// The catalog's file in the data directory.
-const FILE: &str = "catalog.redb";
+pub(super) const FILE: &str = "catalog.redb";
 /// Its name while it is made: redb takes none that was left half made.
 const NEW_FILE: &str = "catalog.redb.new";
 
@@ -42,6 +42,20 @@ pub enum Change {
     Subscription(StreamId, SubscriptionName, Option<SubscriptionSnapshot>),
     /// A producer; none: it is forgotten.
     Producer(StreamId, ProducerId, Option<ProducerSnapshot>),
+}
+
+impl Change {
+    /// Whether nothing of an earlier change is left after this one.
+    #[must_use]
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Stream(..), Self::Stream(..)) | (Self::Delete(_), _) => true,
+            (Self::Partition(_, now, _), Self::Partition(_, then, _)) => now == then,
+            (Self::Subscription(_, now, _), Self::Subscription(_, then, _)) => now == then,
+            (Self::Producer(_, now, _), Self::Producer(_, then, _)) => now == then,
+            _ => false,
+        }
+    }
 }
 
 /// All that is known of a stream, but for its batches.
@@ -212,7 +226,7 @@ fn open_or_create(disk: &Arc<dyn Disk>) -> Result<Opened, Failure> {
         disk.rename(NEW_FILE, FILE)?;
         disk.sync_dir("")?;
     }
-    Opened::new(disk, FILE)
+    Opened::checked(disk, FILE)
 }
 
 fn error(place: &str, failure: Failure) -> StorageError {

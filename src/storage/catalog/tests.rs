@@ -251,3 +251,37 @@ fn a_sync_that_fails_breaks_the_catalog_for_good() {
     assert!(matches!(error, StorageError::Catalog { .. }), "{error}");
     assert!(Catalog::open(&disk).is_ok(), "a new start reads what is there");
 }
+
+/// What a flipped bit does to a catalog that was closed in good order: nothing at all, or it is refused.
+#[test]
+fn a_flipped_bit_changes_nothing_or_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let catalog = Catalog::open(&disk(&dir)).expect("is made");
+    for id in 0..20 {
+        let mut changes = vec![Change::Stream(StreamId(id), saved("s", StreamState::Open))];
+        changes.push(Change::Producer(StreamId(id), ProducerId::new("p").expect("a name"), Some(producer("r"))));
+        changes.push(Change::Subscription(StreamId(id), SubscriptionName::new("c").expect("a name"), Some(subscription(id))));
+        changes.push(Change::Extent(StreamId(id), PartitionId(1), Offset(0), extent(&[(0, 64), (1, 128)])));
+        catalog.commit(changes).expect("is committed");
+    }
+    let content = |catalog: &Catalog| format!("{:?}", catalog.load());
+    let expected = content(&catalog);
+    drop(catalog);
+    let sound = std::fs::read(dir.path().join(FILE)).expect("is read");
+    let used: Vec<_> = (0..sound.len()).filter(|at| sound[*at] != 0).collect();
+    let (mut same, mut refused) = (0, 0);
+    for number in 0..400 {
+        let mut bytes = sound.clone();
+        bytes[used[number * 7919 % used.len()]] ^= 1 << (number % 8);
+        std::fs::write(dir.path().join(FILE), bytes).expect("is written");
+        match Catalog::open(&disk(&dir)) {
+            Ok(catalog) => {
+                assert_eq!(content(&catalog), expected, "flip {number}");
+                same += 1;
+            }
+            Err(StorageError::Catalog { .. } | StorageError::NewerFormat { .. }) => refused += 1,
+            Err(other) => panic!("flip {number}: {other}"),
+        }
+    }
+    assert!(same > 0 && refused > 0, "{same} changed nothing, {refused} were refused");
+}

@@ -128,6 +128,11 @@ impl DiskFile for File {
         Self::set_len(self, len)
     }
 
+    fn let_go(&self) {
+        // Advice that is not taken changes nothing.
+        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }

@@ -110,6 +110,9 @@ pub trait DiskFile: Debug + Send + Sync {
     /// The system's.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Says that nobody is expected to read it soon: the system may use the memory that it keeps of it for something else.
+    fn let_go(&self) {}
+
     /// Makes what was written durable. After an error nobody knows what is: the system may have dropped it, and says so
     /// once only.
     ///

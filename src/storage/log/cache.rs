@@ -7,7 +7,11 @@ use parking_lot::Mutex;
 
 use super::LoggedBatch;
 
-/// The newest batches, at most so many and of at most so many bytes. Older ones are read from the disk again.
+/// However small batches are, the newest so many bytes stay: to read each of them from the disk costs more than they take.
+const SMALL_BYTES: u64 = 64 << 20;
+
+/// The newest batches, at most so many, or [`SMALL_BYTES`] of them, and of at most so many bytes. Older ones are read from the disk
+/// again.
 #[derive(Debug)]
 pub struct Cache {
     batches_max: u64,
@@ -40,7 +44,8 @@ impl Cache {
     pub fn make_room(&self, unwritten: u64) {
         let room = self.bytes_max.saturating_sub(unwritten);
         let mut kept = self.kept.lock();
-        while kept.bytes > room || kept.batches.len() as u64 > self.batches_max || kept.oldest_is_dropped() {
+        let are_many = |kept: &Kept| kept.batches.len() as u64 > self.batches_max && kept.bytes > SMALL_BYTES;
+        while kept.bytes > room || are_many(&kept) || kept.oldest_is_dropped() {
             kept.let_go_of_oldest();
         }
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 pub use cache::Cache;
 pub use logged::LoggedBatch;
-pub use recovery::{RecoveredStream, recover_stream, remove_unknown};
+pub use recovery::{RecoveredStream, check_has_catalog, recover_stream, remove_unknown};
 
 use self::partition::PartitionLog;
 use super::StorageError;
@@ -134,6 +134,11 @@ impl StreamLog {
     #[must_use]
     pub fn dead_segments(&self) -> Vec<(PartitionId, u64)> {
         self.partitions.iter().flat_map(|partition| partition.dead().map(|segment| (partition.number(), segment))).collect()
+    }
+
+    /// Makes those of the newest segments removable in which nothing is left: for a full disk.
+    pub fn retire(&mut self) {
+        self.partitions.iter_mut().for_each(PartitionLog::retire);
     }
 
     /// Removes a segment. Blocks.

@@ -16,6 +16,10 @@ use crate::zoo::{self, Bug};
 /// A segment of so many bytes is followed by another. What is dropped gives its room back a segment at a time.
 pub(super) const SEGMENT_BYTES_CUT: u64 = 64 << 20;
 
+/// So many sealed segments stay in the system's page cache. A log that is written at the disk's speed would else take all of it, and a
+/// write into memory that was just given back costs less than one into memory that was never used.
+const SEGMENTS_IN_PAGE_CACHE: usize = 2;
+
 /// The log of one partition.
 #[derive(Debug)]
 pub(super) struct PartitionLog {
@@ -131,7 +135,20 @@ impl PartitionLog {
             lack.sealed.push((segment.clone(), std::mem::take(&mut lack.newest_from), end));
         }
         self.sealed.insert(segment.head().number, segment);
+        if let Some((_, old)) = self.sealed.iter().rev().nth(SEGMENTS_IN_PAGE_CACHE) {
+            old.let_go();
+        }
         Ok(())
+    }
+
+    /// Begins a new segment next, if all that the newest one has is dropped: on a full disk its room is worth more than its end.
+    pub(super) fn retire(&mut self) {
+        if let Some(newest) = self.newest.take_if(|newest| newest.has_batches() && Arc::strong_count(newest.segment()) == 1) {
+            let segment = newest.segment().clone();
+            self.sealed.insert(segment.head().number, segment);
+            // What the object store lacks of it nobody needs.
+            self.unstored.iter_mut().for_each(|lack| lack.newest_from = 0);
+        }
     }
 
     /// The segments whose batches are all dropped.

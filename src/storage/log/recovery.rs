@@ -8,7 +8,7 @@ use crate::engine::{
     BatchFacts, Offset, PartitionId, PartitionSnapshot, ProducerId, ProducerSnapshot, StreamId, StreamSnapshot, Timestamp,
 };
 use crate::storage::StorageError;
-use crate::storage::catalog::FoundStream;
+use crate::storage::catalog::{self, FoundStream};
 use crate::storage::disk::Disk;
 use crate::storage::segment::{self, Damage, Entry, Recovered, Segment};
 use crate::zoo::{self, Bug};
@@ -73,17 +73,36 @@ pub fn recover_stream(disk: &Arc<dyn Disk>, reserve_bytes: u64, found: FoundStre
     Ok(RecoveredStream { snapshot, log, damage })
 }
 
+/// Looks whether there are streams that nobody knows because their catalog is gone. One is made before the first stream, so this is no
+/// crash's doing.
+///
+/// # Errors
+/// [`StorageError::CatalogGone`]; [`StorageError::File`].
+pub fn check_has_catalog(disk: &dyn Disk) -> Result<(), StorageError> {
+    let has_catalog = match disk.open(catalog::FILE).and_then(|file| file.is_empty()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        is_empty => !is_empty.map_err(|source| StorageError::file("look at", disk, catalog::FILE, source))?,
+    };
+    if has_catalog || stream_folders(disk)?.is_empty() {
+        return Ok(());
+    }
+    Err(StorageError::CatalogGone { dir: disk.place() })
+}
+
 /// Removes the folders of streams that the catalog does not have: they were deleted, or never confirmed.
 ///
 /// # Errors
 /// [`StorageError`].
 pub fn remove_unknown(disk: &dyn Disk, known: &BTreeSet<StreamId>) -> Result<(), StorageError> {
+    stream_folders(disk)?.into_iter().filter(|id| !known.contains(id)).try_for_each(|id| remove_stream(disk, id))
+}
+
+fn stream_folders(disk: &dyn Disk) -> Result<Vec<StreamId>, StorageError> {
     let names = match disk.list(STREAMS) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         names => names.map_err(|source| StorageError::file("look at", disk, STREAMS, source))?,
     };
-    let ids = names.iter().filter_map(|name| u64::from_str_radix(name, 16).ok()).map(StreamId);
-    ids.filter(|id| !known.contains(id)).try_for_each(|id| remove_stream(disk, id))
+    Ok(names.iter().filter_map(|name| u64::from_str_radix(name, 16).ok()).map(StreamId).collect())
 }
 
 /// Of each segment, how much was durable by what a commit has said of it: all before the last of its batches, and that one's beginning.
@@ -174,7 +193,7 @@ impl Offsets {
             self.damage.push(damage.to_string());
             for entry in damage.entries() {
                 if let Some(offset) = entry.facts.offset {
-                    self.lose(offset, Some(entry), damaged(damage));
+                    self.lose(offset, Some(entry), damaged(damage, entry));
                 }
             }
         }
@@ -203,7 +222,7 @@ impl Offsets {
                             .find_map(|damage| Some((damage, damage.entries().find(|entry| entry.message.start == start)?)))
                     });
                     match known {
-                        Some((damage, entry)) => self.lose(offset, Some(entry), damaged(damage)),
+                        Some((damage, entry)) => self.lose(offset, Some(entry), damaged(damage, entry)),
                         None => self.lose(offset, None, StorageError::Missing { segment: number, at: start }),
                     }
                 }
@@ -261,8 +280,10 @@ impl Offsets {
     }
 }
 
-fn damaged(damage: &Damage) -> StorageError {
-    StorageError::DamagedSegment { what: "a batch".to_owned(), file: damage.file.clone(), at: damage.range.start, why: damage.why.clone() }
+fn damaged(damage: &Damage, entry: &Entry) -> StorageError {
+    let Damage { file, range, why, .. } = damage;
+    let why = format!("of bytes {} to {}, {why}", range.start, range.end);
+    StorageError::DamagedSegment { what: entry.to_string(), file: file.clone(), at: entry.message.start, why }
 }
 
 fn facts(entry: &Entry) -> BatchFacts {

@@ -54,6 +54,32 @@ fn a_torn_end_is_cut_wherever_it_is_torn() {
     assert_eq!(disk.recover().entries, entries);
 }
 
+/// Without the index nothing says that the last batch was durable.
+#[test]
+fn what_was_read_wrong_once_is_neither_cut_nor_damaged() {
+    let (schema, batches) = encode(&word_batches(), DictionaryHandling::Delta);
+    let disk = MemoryDisk::default();
+    let (mut writer, entries) = written(&disk, &schema, &batches);
+    writer.sync().expect("is durable");
+    let segment = disk.segment();
+    for index in [Some(disk.index()), None] {
+        let reads = (1..).take_while(|reads| {
+            let disk = MemoryDisk::with(&segment, index.as_deref());
+            disk.read_wrong(*reads);
+            // The schema is read once more at the end, and refused if it is wrong: the next start finds it.
+            let recovered = recover(&disk, FOLDER, 0, 0);
+            let was_read = disk.read_wrong(0) == 0;
+            if let Ok(recovered) = recovered {
+                let recovered = recovered.expect("has a head");
+                assert_eq!((&recovered.entries, recovered.damage.len(), recovered.cut_bytes), (&entries, 0, 0), "read {reads}");
+            }
+            assert!(disk.segment() == segment, "read {reads}");
+            was_read
+        });
+        assert!(reads.count() >= 2);
+    }
+}
+
 #[test]
 fn a_torn_first_message_is_no_segment() {
     let (schema, _) = encode(&word_batches(), DictionaryHandling::Delta);

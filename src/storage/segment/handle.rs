@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::storage::StorageError;
-use crate::storage::disk::{Disk, DiskFile, is_no_room};
+use crate::storage::disk::{Disk, DiskFile};
 
 /// A file and what people call it.
 #[derive(Debug, Clone)]
@@ -16,13 +16,13 @@ pub(super) struct Handle {
 impl Handle {
     pub(super) fn create(disk: &dyn Disk, path: &str) -> Result<Self, StorageError> {
         let name = shown(disk, path);
-        let file = disk.create(path).map_err(|source| storage_error("create", &name, 0, source))?;
+        let file = disk.create(path).map_err(|source| StorageError::system("create", name.clone(), 0, source))?;
         Ok(Self { file, name })
     }
 
     pub(super) fn open(disk: &dyn Disk, path: &str) -> Result<Self, StorageError> {
         let name = shown(disk, path);
-        let file = disk.open(path).map_err(|source| storage_error("open", &name, 0, source))?;
+        let file = disk.open(path).map_err(|source| StorageError::system("open", name.clone(), 0, source))?;
         Ok(Self { file, name })
     }
 
@@ -39,26 +39,30 @@ impl Handle {
     }
 
     pub(super) fn len(&self) -> Result<u64, StorageError> {
-        self.file.len().map_err(|source| storage_error("look at", &self.name, 0, source))
+        self.file.len().map_err(|source| StorageError::system("look at", self.name.clone(), 0, source))
     }
 
     pub(super) fn read_at(&self, into: &mut [u8], at: u64) -> Result<(), StorageError> {
-        self.file.read_at(into, at).map_err(|source| storage_error("read", &self.name, 0, source))
+        self.file.read_at(into, at).map_err(|source| StorageError::system("read", self.name.clone(), 0, source))
     }
 
     pub(super) fn write_at(&self, pieces: &[&[u8]], at: u64) -> Result<(), StorageError> {
         self.file.write_at(pieces, at).map_err(|source| {
             let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-            storage_error("write to", &self.name, bytes, source)
+            StorageError::system("write to", self.name.clone(), bytes, source)
         })
     }
 
     pub(super) fn set_len(&self, len: u64) -> Result<(), StorageError> {
-        self.file.set_len(len).map_err(|source| storage_error("cut", &self.name, 0, source))
+        self.file.set_len(len).map_err(|source| StorageError::system("cut", self.name.clone(), 0, source))
+    }
+
+    pub(super) fn let_go(&self) {
+        self.file.let_go();
     }
 
     pub(super) fn sync(&self) -> Result<(), StorageError> {
-        self.file.sync().map_err(|source| storage_error("make durable", &self.name, 0, source))
+        self.file.sync().map_err(|source| StorageError::system("make durable", self.name.clone(), 0, source))
     }
 
     pub(super) fn damaged(&self, what: String, at: u64, why: String) -> StorageError {
@@ -67,15 +71,6 @@ impl Handle {
 
     pub(super) fn unfit(&self, what: &'static str, why: String) -> StorageError {
         StorageError::Unfit { what, file: self.name.clone(), why }
-    }
-}
-
-/// A full disk is told from a broken one: it is worth another try.
-pub(super) fn storage_error(what: &'static str, file: &str, bytes: u64, source: io::Error) -> StorageError {
-    let file = file.to_owned();
-    match is_no_room(&source) {
-        true => StorageError::NoRoom { bytes, file, source },
-        false => StorageError::File { what, file, source },
     }
 }
 

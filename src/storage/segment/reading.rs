@@ -23,6 +23,11 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Says that nobody is expected to read it soon.
+    pub fn let_go(&self) {
+        self.handle.let_go();
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn head(&self) -> &SegmentHead {

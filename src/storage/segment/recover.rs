@@ -53,11 +53,15 @@ pub fn recover(disk: &dyn Disk, folder: &str, number: u64, durable: u64) -> Resu
     let index = Handle::open_or_create(disk, &index_path(folder, number))?;
     let len = handle.len()?;
     let mut names = Names::default();
-    let mut known = Known::read(&index, &mut names)?;
-    let mut window = Window::new(&handle, len);
-    check_head(&handle, &mut window, &mut known, &mut names)?;
-    let durable = durable.max(known.durable);
-    let found = Walk { window, file: handle.name(), known: &known.lines, durable, names: &mut names }.run()?;
+    let mut look = || look(&handle, &index, len, durable, &mut names);
+    let mut looked = look()?;
+    if looked.lost(len) > 0 {
+        let again = look()?;
+        if again.lost(len) < looked.lost(len) {
+            looked = again;
+        }
+    }
+    let Looked { known, durable, found } = looked;
     if found.lines.is_empty() && found.damage.is_empty() {
         return Ok(None);
     }
@@ -114,6 +118,32 @@ impl Recovered {
         self.index = Some(index);
         Ok(true)
     }
+}
+
+/// What one look at a segment and its index has given.
+struct Looked {
+    known: Known,
+    durable: u64,
+    found: Found,
+}
+
+impl Looked {
+    /// Bytes that are damaged or to be cut.
+    fn lost(&self, len: u64) -> u64 {
+        let damaged = self.found.damage.iter().map(|damage| damage.range.end - damage.range.start).sum::<u64>();
+        damaged + len.saturating_sub(self.found.end)
+    }
+}
+
+/// Reads what is there. Before anything is cut or called damaged this is done twice: what was read wrong once is often right the
+/// next time.
+fn look(handle: &Handle, index: &Handle, len: u64, durable: u64, names: &mut Names) -> Result<Looked, StorageError> {
+    let mut known = Known::read(index, names)?;
+    let mut window = Window::new(handle, len);
+    check_head(handle, &mut window, &mut known, names)?;
+    let durable = durable.max(known.durable);
+    let found = Walk { window, file: handle.name(), known: &known.lines, durable, names }.run()?;
+    Ok(Looked { known, durable, found })
 }
 
 /// Looks at the first message: whether this version can read what follows, and whether the index is this segment's.

@@ -34,11 +34,14 @@ struct Faults {
     room: AtomicU64,
     fails_to_sync: AtomicBool,
     bytes_read: AtomicU64,
+    /// The so many-th read from now on has one bit wrong; 0: none.
+    wrong_read_in: AtomicU64,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { room: AtomicU64::new(u64::MAX), fails_to_sync: AtomicBool::new(false), bytes_read: AtomicU64::new(0) }
+        let [bytes_read, wrong_read_in] = [(); 2].map(|()| AtomicU64::new(0));
+        Self { room: AtomicU64::new(u64::MAX), fails_to_sync: AtomicBool::new(false), bytes_read, wrong_read_in }
     }
 }
 
@@ -81,6 +84,11 @@ impl MemoryDisk {
 
     pub(in crate::storage) fn fail_syncs(&self, fail: bool) {
         self.faults.fails_to_sync.store(fail, Ordering::Relaxed);
+    }
+
+    /// The so many-th read from now on has one bit wrong; 0: none. Gives how many were left of the last time.
+    pub(super) fn read_wrong(&self, reads: u64) -> u64 {
+        self.faults.wrong_read_in.swap(reads, Ordering::Relaxed)
     }
 
     /// Bytes read since the last time.
@@ -167,6 +175,12 @@ impl DiskFile for MemoryFile {
         let at = usize::try_from(at).expect("fits");
         into.copy_from_slice(bytes.get(at..at + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
         self.faults.bytes_read.fetch_add(into.len() as u64, Ordering::Relaxed);
+        let left = self.faults.wrong_read_in.load(Ordering::Relaxed);
+        self.faults.wrong_read_in.store(left.saturating_sub(1), Ordering::Relaxed);
+        if let (1, false) = (left, into.is_empty()) {
+            let middle = into.len() / 2;
+            into[middle] ^= 4;
+        }
         Ok(())
     }
 

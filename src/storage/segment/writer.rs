@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::dictionaries::Dictionaries;
 use super::facts::{EntryFacts, Facts};
-use super::handle::{Handle, storage_error};
+use super::handle::Handle;
 use super::index::IndexWriter;
 use super::lines::DictionaryAt;
 use super::message::{self, MessageAt};
@@ -119,7 +119,7 @@ impl SegmentWriter {
         index.push_durable(message.end());
         index.flush()?;
         if !zoo::has(Bug::NameNotSynced) {
-            disk.sync_dir(folder).map_err(|source| storage_error("make durable", folder, 0, source))?;
+            disk.sync_dir(folder).map_err(|source| StorageError::file("make durable", disk, folder, source))?;
         }
         let segment = Segment { handle, head, schema: Some((message, schema.clone())), dictionaries: Dictionaries::default() };
         let end = message.end();
@@ -155,6 +155,12 @@ impl SegmentWriter {
     #[must_use]
     pub fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    /// Whether there is anything behind the schema.
+    #[must_use]
+    pub fn has_batches(&self) -> bool {
+        self.segment.schema.as_ref().is_none_or(|(schema, _)| self.end > schema.end())
     }
 
     /// Behind the last message: the file's length, but for what a failed append has left.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Finished, bowstring, finish};
@@ -35,18 +35,32 @@ impl Coordinator {
     /// Starts it with these flags and environment, and reads the line that says where it listens.
     pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = bowstring(&[&["serve"], flags].concat());
-        command.envs(environment.iter().copied()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (mut stdout, stderr) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take());
+        command.envs(environment.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts it by this command, which becomes it: it has the same id.
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self::try_spawn(command).unwrap_or_else(|refusal| panic!("serve said {refusal:?}"))
+    }
+
+    /// What a start ended with that is to be refused; one that is not is ended.
+    pub(crate) fn refused(command: Command) -> Finished {
+        Self::try_spawn(command).map(|started| started.listen.clone()).expect_err("it is to be refused")
+    }
+
+    fn try_spawn(mut command: Command) -> Result<Self, Finished> {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdout, mut stderr) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else {
             let mut log = String::new();
-            stderr.unwrap().read_to_string(&mut log).unwrap();
-            panic!("serve said {line:?} and logged {log}");
+            stderr.read_to_string(&mut log).unwrap();
+            return Err(Finished { code: wait(&mut child, Duration::from_secs(10)), stdout: line, stderr: log });
         };
         let text = |key: &str| said[key].as_str().map(String::from);
-        Self { child, stdout, stderr, listen: text("listen").unwrap(), http: text("http"), unix: text("unix") }
+        Ok(Self { child, stdout, stderr: Some(stderr), listen: text("listen").unwrap(), http: text("http"), unix: text("unix") })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -68,19 +82,25 @@ impl Coordinator {
     }
 
     /// A client command against it, to be started by the test.
-    pub(crate) fn command(&self, args: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = bowstring(args);
         command.env("BOWSTRING_URL", self.url());
         command
     }
 
-    /// The value of a metric without labels.
+    /// The value of a metric, named with its labels as it is shown.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
-        let mut connection = TcpStream::connect(self.http.as_deref()?).unwrap();
-        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        self.http.as_ref()?;
+        self.get("/metrics").lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// The answer to a request on its HTTP port, head included.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut connection = TcpStream::connect(self.http.as_deref().unwrap()).unwrap();
+        connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).unwrap();
-        answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        answer
     }
 
     /// Sends a signal to it.
@@ -102,12 +122,17 @@ impl Drop for Coordinator {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let (true, Some(mut stderr)) = (std::thread::panicking(), self.stderr.take()) {
+            let mut log = String::new();
+            let _ = stderr.read_to_string(&mut log);
+            println!("the coordinator at {} has logged:\n{log}", self.listen);
+        }
     }
 }
 
 /// Sends a signal to a process that the test started.
 pub(crate) fn signal(child: &Child, name: &str) {
-    let sent = std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 pub(crate) struct Finished {
     pub(crate) code: i32,
     stdout: String,
-    stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Finished {
@@ -32,7 +32,7 @@ impl Finished {
     }
 
     /// Fails unless the command ended with this exit code and said all these words on stderr.
-    fn refused(self, code: i32, words: &[&str]) {
+    pub(crate) fn refused(self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         let missing: Vec<_> = words.iter().filter(|word| !self.stderr.contains(**word)).collect();
         assert!(missing.is_empty(), "{missing:?} is not in {self:?}");
@@ -40,7 +40,7 @@ impl Finished {
 }
 
 /// The command, with nothing of the tester's own settings.
-fn bowstring(args: &[&str]) -> Command {
+pub(crate) fn bowstring(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bowstring"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BOWSTRING_")) {
         command.env_remove(name);
@@ -50,7 +50,7 @@ fn bowstring(args: &[&str]) -> Command {
 }
 
 /// Runs a command to its end.
-fn finish(mut command: Command, stdin: Option<&[u8]>) -> Finished {
+pub(crate) fn finish(mut command: Command, stdin: Option<&[u8]>) -> Finished {
     if stdin.is_some() {
         command.stdin(Stdio::piped());
     }
@@ -67,6 +67,6 @@ fn finish(mut command: Command, stdin: Option<&[u8]>) -> Finished {
 }
 
 /// A path as an argument.
-fn arg(path: &Path) -> &str {
+pub(crate) fn arg(path: &Path) -> &str {
     path.to_str().unwrap()
 }

@@ -22,6 +22,7 @@ pub(super) struct Faults {
     pub(super) sync_in: Option<u64>,
     pub(super) write_in: Option<u64>,
     pub(super) read_in: Option<u64>,
+    pub(super) flip_in: Option<u64>,
     /// Errors given so far, but for a full disk.
     pub(super) given: u64,
 }
@@ -39,6 +40,14 @@ impl Faults {
 
     pub(super) fn read(&mut self) -> io::Result<()> {
         if counts_down(&mut self.read_in) { Err(self.broken()) } else { Ok(()) }
+    }
+
+    /// Flips a bit of what was read, if it is its turn.
+    pub(super) fn flip(&mut self, read: &mut [u8], random: &mut StdRng) {
+        if !read.is_empty() && counts_down(&mut self.flip_in) {
+            self.given += 1;
+            read[random.random_range(0..read.len())] ^= 1 << random.random_range(0..8);
+        }
     }
 
     /// EIO.

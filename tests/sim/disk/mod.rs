@@ -39,6 +39,7 @@ struct Handle {
     state: Arc<Mutex<State>>,
     generation: u64,
     file: u64,
+    is_catalog: bool,
 }
 
 #[derive(Debug)]
@@ -124,6 +125,12 @@ impl SimDisk {
         self.state.lock().faults.read_in = Some(calls);
     }
 
+    /// What the `calls`-th read of a segment or an index from now on gives has one bit wrong. redb checks its pages only after a
+    /// crash, so those are left alone.
+    pub(crate) fn flip_read(&self, calls: u64) {
+        self.state.lock().faults.flip_in = Some(calls);
+    }
+
     /// Errors given so far, but for a full disk.
     pub(crate) fn errors(&self) -> u64 {
         self.state.lock().faults.given
@@ -187,8 +194,9 @@ impl State {
 }
 
 impl Mounted {
-    fn handle(&self, file: u64) -> Arc<dyn DiskFile> {
-        Arc::new(Handle { state: self.state.clone(), generation: self.generation, file })
+    fn handle(&self, path: &str, file: u64) -> Arc<dyn DiskFile> {
+        let is_catalog = path.starts_with("catalog");
+        Arc::new(Handle { state: self.state.clone(), generation: self.generation, file, is_catalog })
     }
 }
 
@@ -203,13 +211,13 @@ impl Disk for Mounted {
         let file = state.names.new_file();
         state.files.insert(file, File::default());
         state.names.put(path, Node::File(file));
-        Ok(self.handle(file))
+        Ok(self.handle(path, file))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state.lock();
         state.check(self.generation)?;
-        Ok(self.handle(state.file_at(path)?))
+        Ok(self.handle(path, state.file_at(path)?))
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -285,7 +293,12 @@ impl DiskFile for Handle {
         let mut state = self.state.lock();
         state.check(self.generation)?;
         state.faults.read()?;
-        state.files.get(&self.file).ok_or(io::ErrorKind::NotFound)?.read(into, at)
+        let State { faults, files, random, .. } = &mut *state;
+        files.get(&self.file).ok_or(io::ErrorKind::NotFound)?.read(into, at)?;
+        if !self.is_catalog {
+            faults.flip(into, random);
+        }
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -1,0 +1,137 @@
+"""A driver with all ways in and the way back, which is killed and started again together with its coordinator.
+
+The upper half runs the program and keeps what became of it; the lower half is the program.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pyarrow as pa
+import pyarrow.parquet
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from ..support import Child
+    from .durable import Durable
+
+FORWARD = ("foreach_batch", "datasource", "plain")
+#: The way back reads stream `numbers`: so many batches in 2 partitions, 3 in each micro-batch.
+BATCHES = 12
+#: What each run of the driver dies of: all of its queries are there when it is killed.
+DEATHS = (
+    (*(f"{way}-committing-1" for way in FORWARD), "numbers-written-1"),
+    (*(f"{way}-committed-2" for way in FORWARD), "numbers-planned-6"),
+)
+
+
+def number_batch(number: int) -> pa.RecordBatch:
+    return pa.record_batch({"n": pa.array([number] * 10, pa.int64()), "i": pa.array(range(10), pa.int64())})
+
+
+@dataclass
+class DriverDeaths:
+    """What was there after each death, and at the end."""
+
+    #: By way, in the order of the deaths: the producer's id, its run, its committed epoch.
+    producers: dict[str, list[tuple[str, str, int]]] = field(default_factory=lambda: {way: [] for way in FORWARD})
+    #: By way: what a consumer has got over all deaths.
+    consumed: dict[str, pa.Table] = field(default_factory=dict)
+    #: By run of the driver and micro-batch: what Spark has read.
+    read: list[dict[int, pa.Table]] = field(default_factory=list)
+    #: By way: the code of the error that a zombie of the first run gets.
+    zombie: dict[str, str] = field(default_factory=dict)
+
+
+def die_and_restart(
+    start_python: Callable[..., Child], spark: SparkSession, durable: Durable, data: str, readers: dict[str, Any]
+) -> DriverDeaths:
+    """Runs the driver, kills it and its coordinator at each of `DEATHS`; then its queries end in this session."""
+    import bowstring
+
+    from .durable import at
+    from .points import Points
+
+    directory, client, found = durable.directory, durable.client, DriverDeaths()
+    points = Points(directory / "points")
+    points.directory.mkdir()
+
+    def read_in(run: int) -> dict[int, pa.Table]:
+        batches = (directory / "read" / str(run)).glob("*")
+        return {int(path.name): pa.parquet.read_table(path) for path in batches}
+
+    for run, deaths in enumerate(DEATHS):
+        points.arm(*deaths)
+        driver = start_python(str(Path(__file__)), durable.url, data, str(directory), str(run))
+        jvm = int(driver.line(120))
+        at(points, *deaths)
+        for way in FORWARD:
+            (producer,) = client.describe_stream(way)["producers"]
+            found.producers[way].append((producer["producer"], producer["run"], producer["committed_epoch"]))
+        os.kill(jvm, signal.SIGKILL)
+        driver.kill()
+        durable.restart()
+        found.read.append(read_in(run))
+    # Spark knows its queries by their checkpoints: another driver goes on as well.
+    run_queries(spark, durable.url, data, str(directory), str(len(DEATHS)))
+    found.read.append(read_in(len(DEATHS)))
+    for way in FORWARD:
+        producer, run, _ = found.producers[way][0]
+        try:
+            client.open_epoch(way, producer, run, 99)
+        except bowstring.BowstringError as error:
+            found.zombie[way] = error.code
+        client.complete_stream(way)
+        found.consumed[way] = readers[way].table()
+    return found
+
+
+def run_queries(spark: SparkSession, url: str, data: str, directory: str, run: str) -> None:
+    """Runs the four queries from their checkpoints to their end."""
+    from points import Points, computed, plain_writer, watched_source
+
+    from bowstring.streaming import datasource, foreach_batch_writer
+
+    points = Points(Path(directory) / "points")
+    with patch.object(datasource, "BowstringDataSource", watched_source(points)):
+        datasource.register(spark)
+
+        def keep(batch: DataFrame, number: int) -> None:
+            batch.write.parquet(f"{directory}/read/{run}/{number}")
+            points.reach(f"numbers-written-{number}")
+
+        frame = computed(spark.readStream.schema("id long").option("maxFilesPerTrigger", 6).parquet(data))
+        numbers = spark.readStream.format("bowstring").options(url=url, stream="numbers", maxBatchesPerTrigger=3).load()
+        writers = {
+            "foreach_batch": frame.writeStream.foreachBatch(foreach_batch_writer(url, "foreach_batch")),
+            "datasource": frame.writeStream.format("bowstring").options(url=url, stream="datasource"),
+            "plain": frame.writeStream.foreachBatch(plain_writer(points, url, "plain", "application")),
+            "numbers": numbers.writeStream.foreachBatch(keep),
+        }
+        started = [
+            writer.option("checkpointLocation", f"{directory}/{name}").trigger(availableNow=True).start()
+            for name, writer in writers.items()
+        ]
+        for query in started:
+            query.awaitTermination()
+
+
+def main(url: str, data: str, directory: str, run: str) -> None:
+    """The driver: says its JVM's process id and runs the queries."""
+    from conftest import start_spark
+
+    spark = start_spark("local[2]")
+    print(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())
+    run_queries(spark, url, data, directory, run)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
