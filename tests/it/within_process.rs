@@ -76,6 +76,8 @@ async fn a_reader_that_stands_still_holds_nothing_of_a_server_that_has_ended() {
     let options = ConsumerOptions { prefetch_batches: 2, ..ConsumerOptions::default() };
     let mut consumer = client.consumer("s", options).await.expect("the stream is there");
     assert_eq!(number(&next(&mut consumer).await), 0);
+    let delivered = async || client.stats(Some("s")).await.expect("answers").streams[0].delivered_batches;
+    super::server_support::until("it reads ahead", async || delivered().await >= 3).await;
     let coordinator = std::sync::Arc::downgrade(server.coordinator());
     server.shutdown(Duration::from_secs(5)).await;
     drop(server);

@@ -1,5 +1,6 @@
 //! The catalog's own tests: what is committed is found again, and nothing else.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -217,14 +218,16 @@ fn everybody_in_a_commit_that_a_full_disk_stops_is_told() {
     let disk: Arc<dyn Disk> = memory.clone();
     let catalog = Catalog::open(&disk).expect("is made");
     memory.set_room(0);
+    let met = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let commits: Vec<_> = (0..8_u64)
             .map(|id| {
-                let catalog = &catalog;
+                let (catalog, met) = (&catalog, &met);
                 scope.spawn(move || {
                     let mut refusals = 0;
                     while let Err(error) = catalog.commit(vec![Change::Stream(StreamId(id), saved("s", StreamState::Open))]) {
                         assert!(error.is_no_room(), "{error}");
+                        met.fetch_add(u64::from(refusals == 0), Ordering::Relaxed);
                         refusals += 1;
                     }
                     assert!(catalog.load().expect("is read").iter().any(|stream| stream.id.0 == id), "what is confirmed is there");
@@ -232,7 +235,9 @@ fn everybody_in_a_commit_that_a_full_disk_stops_is_told() {
                 })
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(100));
+        while met.load(Ordering::Relaxed) < 8 {
+            std::thread::yield_now();
+        }
         memory.set_room(u64::MAX);
         assert!(commits.into_iter().all(|commit| commit.join().expect("ends") > 0), "each has met the full disk");
     });

@@ -47,7 +47,7 @@ proptest! {
     ) {
         let retention = Retention { time: Duration::from_secs(seconds), bytes };
         let name = StreamName::new("s").expect("a valid name");
-        let mut keeping = Stream::new(name, StreamId(7), StreamOptions { retention, ..options.clone() }).expect("1 to 3 partitions");
+        let mut keeping = Stream::new(name, StreamId(7), StreamOptions { retention, ..options }).expect("1 to 3 partitions");
         World::drive(options, &operations, |world, step| {
             let outcome = &step.effects.outcome;
             if matches!((&step.command, outcome), (Command::Seek { .. }, Err(Error::OffsetGone { .. }))) {
