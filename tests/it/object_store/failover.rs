@@ -20,7 +20,7 @@ const CYCLES: u32 = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_confirmed_is_lost_when_coordinators_are_killed_and_others_start_on_other_machines() {
-    let cycles = std::env::var("BOWSTRING_KILL_CYCLES").map_or(CYCLES, |cycles| cycles.parse().expect("a number"));
+    let cycles = std::env::var("BOWSTRING_FAILOVER_CYCLES").map_or(CYCLES, |cycles| cycles.parse().expect("a number"));
     let objects = folder();
     let url = file_url(objects.path());
     let mut dir = folder();
@@ -35,6 +35,9 @@ async fn nothing_confirmed_is_lost_when_coordinators_are_killed_and_others_start
     let listen = coordinator.listen.clone();
     let workload = Workload::start(&coordinator.url(), ClientOptions::default()).await;
     for cycle in 0..cycles {
+        if cycle % 4 == 0 {
+            workload.goes_on().await;
+        }
         let pause = rand::rng().random_range(20..250);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         coordinator.signal("KILL");
