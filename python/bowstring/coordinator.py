@@ -32,8 +32,8 @@ class StreamCoordinator:
         data_dir: folder in which streams are durable: what is confirmed survives the process, and power loss. None
             keeps everything in memory.
         object_store: URL of the object store in which durable streams are as well: `s3://bucket/prefix`,
-            `gs://bucket/prefix`, `az://container/prefix` or `file:///folder`. What is confirmed survives the machine, and
-            this coordinator takes over from the one that had it before. Credentials come from the usual environment
+            `gs://bucket/prefix`, `az://container/prefix` or `file:///folder`. What is confirmed survives the machine,
+            and this coordinator takes over from the one that had it before. Credentials come from the usual environment
             variables (`AWS_...`, `GOOGLE_...`, `AZURE_...`). Needs a `data_dir`, which is empty or of this store.
         max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes: defaults of streams that are created
             without.
