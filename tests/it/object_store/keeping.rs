@@ -125,3 +125,23 @@ async fn a_deleted_stream_leaves_nothing() {
     assert_eq!(client.list_streams().await.expect("one").len(), 1);
     assert_eq!(read(&client, "t").await.len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_coordinator_has_left_is_removed_and_what_a_later_one_writes_is_not() {
+    let (dir, objects) = (folder(), folder());
+    let url = super::file_url(objects.path());
+    let (server, client) = start(&dir, &url).await;
+    append(&client, "s", 0..3).await;
+    server.shutdown(Duration::from_secs(5)).await;
+    let left = objects.path().join("segments/00000000000000aa/0000");
+    let name = |term: u64| left.join(format!("{:020}-{:016}-{term:020}", 0, 0));
+    std::fs::create_dir_all(&left).expect("is made");
+    for term in [1, 1_000_000] {
+        std::fs::write(name(term), "left").expect("is written");
+    }
+    drop(server);
+    let (_server, client) = start(&dir, &url).await;
+    until("it is gone", async || !name(1).exists()).await;
+    assert!(name(1_000_000).exists());
+    assert_eq!(read(&client, "s").await.len(), 3);
+}
