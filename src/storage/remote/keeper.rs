@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::committer::{Request, Shared};
+use super::objects::Objects;
 use super::saved::{Piece, encode};
 use super::state::{CATALOGS, COMMITS, SEGMENTS, catalog_name, commit_name, object_name, term_of};
 use super::{Remote, segment_file};
@@ -30,20 +31,23 @@ impl Default for KeepAfter {
 
 /// How often what nobody needs is removed.
 const REMOVE_PAUSE: Duration = Duration::from_millis(500);
+/// How often each request is tried before it waits.
+const TRIES: u32 = 8;
 /// How long it waits after a failure.
 const FAILED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Keeps until it is told to stop, or fenced.
 pub(super) async fn run(remote: Arc<Remote>, disk: Arc<dyn Disk>, after: KeepAfter) {
     let shared = remote.shared.clone();
+    let objects = shared.objects.in_background(TRIES);
     let keeping = async {
-        if let Err(error) = sweep(&shared).await {
+        if let Err(error) = sweep(&shared, &objects).await {
             tracing::warn!(%error, "what former starts have left in the object store stays until the next one");
         }
         loop {
             shared.keep.notified().await;
-            if let Err(error) = keep(&remote, &disk, after).await {
-                tracing::warn!(%error, "no snapshot of the catalog was made in the object store; it is tried again");
+            if let Err(error) = keep(&remote, &objects, &disk, after).await {
+                tracing::warn!(%error, "the object store is not tidied up; it is tried again");
                 tokio::time::sleep(FAILED_PAUSE).await;
                 shared.keep.notify_one();
             }
@@ -57,26 +61,27 @@ pub(super) async fn run(remote: Arc<Remote>, disk: Arc<dyn Disk>, after: KeepAft
     }
 }
 
-async fn keep(remote: &Remote, disk: &Arc<dyn Disk>, after: KeepAfter) -> Result<(), StorageError> {
+async fn keep(remote: &Remote, objects: &Objects, disk: &Arc<dyn Disk>, after: KeepAfter) -> Result<(), StorageError> {
     let shared = &remote.shared;
-    let (unneeded, is_due) = {
-        let mut ledger = shared.ledger.lock();
-        let is_due = ledger.commits >= after.commits || ledger.bytes >= after.bytes;
-        (std::mem::take(&mut ledger.unneeded), is_due)
+    let is_due = {
+        let ledger = shared.ledger.lock();
+        ledger.commits >= after.commits || ledger.bytes >= after.bytes
     };
-    if !unneeded.is_empty() {
-        shared.objects.remove(&unneeded).await?;
-    }
     if is_due {
-        fold(remote, disk).await?;
-        snapshot(remote).await?;
+        fold(remote, objects, disk).await?;
+        snapshot(shared, objects).await?;
     }
-    Ok(())
+    let unneeded = std::mem::take(&mut shared.ledger.lock().unneeded);
+    let removed = objects.remove(&unneeded).await;
+    if removed.is_err() {
+        shared.ledger.lock().unneeded.extend(unneeded);
+    }
+    removed
 }
 
 /// Finds what former starts have left that nothing refers to. What later ones write is theirs.
-async fn sweep(shared: &Shared) -> Result<(), StorageError> {
-    let found = shared.objects.list(SEGMENTS, None).await?;
+async fn sweep(shared: &Shared, objects: &Objects) -> Result<(), StorageError> {
+    let found = objects.list(SEGMENTS, None).await?;
     let mut ledger = shared.ledger.lock();
     let (term, needed) = (ledger.state.owner.term, ledger.state.objects().collect::<BTreeSet<_>>());
     let named = found.iter().map(|name| format!("{SEGMENTS}/{name}"));
@@ -88,7 +93,7 @@ async fn sweep(shared: &Shared) -> Result<(), StorageError> {
 }
 
 /// Makes objects of what lies in commits.
-async fn fold(remote: &Remote, disk: &Arc<dyn Disk>) -> Result<(), StorageError> {
+async fn fold(remote: &Remote, objects: &Objects, disk: &Arc<dyn Disk>) -> Result<(), StorageError> {
     let (runs, term) = {
         let ledger = remote.shared.ledger.lock();
         (ledger.state.inline_runs(), ledger.state.owner.term)
@@ -105,7 +110,7 @@ async fn fold(remote: &Remote, disk: &Arc<dyn Disk>) -> Result<(), StorageError>
             // Removed meanwhile, here; in the object store with one of the next commits.
             continue;
         };
-        remote.shared.objects.put(&object_name(segment, at, term), &bytes).await?;
+        objects.put(&object_name(segment, at, term), &bytes).await?;
         folded.push(Piece { segment, at, end, checksum: crc32fast::hash(&bytes), bytes: None });
     }
     if folded.is_empty() {
@@ -115,16 +120,18 @@ async fn fold(remote: &Remote, disk: &Arc<dyn Disk>) -> Result<(), StorageError>
 }
 
 /// Writes down what all commits add up to, and removes those that are of no more use.
-async fn snapshot(remote: &Remote) -> Result<(), StorageError> {
-    let shared = &remote.shared;
-    let (number, bytes) = {
-        let mut ledger = shared.ledger.lock();
-        (ledger.commits, ledger.bytes) = (0, 0);
-        (ledger.state.number, encode(&ledger.state.snapshot()))
+async fn snapshot(shared: &Shared, objects: &Objects) -> Result<(), StorageError> {
+    let (number, bytes, counted) = {
+        let ledger = shared.ledger.lock();
+        (ledger.state.number, encode(&ledger.state.snapshot()), (ledger.commits, ledger.bytes))
     };
-    shared.objects.put(&catalog_name(number), &bytes).await?;
-    let commits = shared.objects.list(COMMITS, None).await?;
-    let catalogs = shared.objects.list(CATALOGS, None).await?;
+    objects.put(&catalog_name(number), &bytes).await?;
+    {
+        let mut ledger = shared.ledger.lock();
+        (ledger.commits, ledger.bytes) = (ledger.commits - counted.0, ledger.bytes - counted.1);
+    }
+    let commits = objects.list(COMMITS, None).await?;
+    let catalogs = objects.list(CATALOGS, None).await?;
     let unneeded: Vec<String> = {
         let state = &shared.ledger.lock().state;
         let oldest = state.oldest_inline();
@@ -134,5 +141,5 @@ async fn snapshot(remote: &Remote) -> Result<(), StorageError> {
         commits.chain(catalogs.iter().filter(is_older).filter_map(|name| Some(catalog_name(name.parse().ok()?)))).collect()
     };
     tracing::debug!(number, removed = unneeded.len(), "a snapshot of the catalog is in the object store");
-    shared.objects.remove(&unneeded).await
+    objects.remove(&unneeded).await
 }

@@ -13,7 +13,7 @@ use super::place::Place;
 use crate::storage::StorageError;
 
 /// The first pause after a failure; it doubles up to the longest.
-const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 /// How long one try may take. The store's own limits are shorter, where it has any.
 const TRY_TIME: Duration = Duration::from_secs(60);
@@ -44,6 +44,11 @@ impl Objects {
     /// The same, giving up after so many tries.
     pub(super) fn with_tries(&self, tries: u32) -> Self {
         Self { tries: Some(tries), ..self.clone() }
+    }
+
+    /// The same for what nobody waits for: its trouble is nobody's, and it gives up after so many tries.
+    pub(super) fn in_background(&self, tries: u32) -> Self {
+        Self { tries: Some(tries), trouble: Arc::default(), ..self.clone() }
     }
 
     /// The URL, for people.

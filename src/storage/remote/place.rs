@@ -76,7 +76,11 @@ fn cloud(scheme: &ObjectStoreScheme, url: &Url) -> Option<object_store::Result<A
         Arc::new(store)
     }
     Some(match scheme {
-        ObjectStoreScheme::AmazonS3 => AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry).build().map(shared),
+        ObjectStoreScheme::AmazonS3 => {
+            // Not every server that speaks S3 knows how to remove several at once.
+            let builder = AmazonS3Builder::from_env().with_disable_bulk_delete(true);
+            builder.with_url(url.as_str()).with_retry(retry).build().map(shared)
+        }
         ObjectStoreScheme::GoogleCloudStorage => {
             GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry).build().map(shared)
         }

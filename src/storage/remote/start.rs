@@ -19,7 +19,7 @@ use crate::storage::catalog::{Catalog, Marker};
 use crate::storage::disk::Disk;
 
 /// A start gives up after so many tries of one request: about ten seconds, where the store refuses at once.
-const START_TRIES: u32 = 9;
+const START_TRIES: u32 = 10;
 /// How often it tries to take over while others do.
 const TAKEOVERS: u32 = 100;
 const TAKEOVER_PAUSE: Duration = Duration::from_millis(20);
