@@ -37,6 +37,8 @@ pub struct Receipt {
     pub rows: u64,
     /// Bytes staged.
     pub bytes: u64,
+    /// When its epoch was opened: what tells it from one of an earlier try of the same epoch, which was aborted.
+    pub opened_at: Timestamp,
 }
 
 /// One task attempt's staged data.
@@ -87,6 +89,8 @@ pub(super) struct Producer<D> {
     /// The last committed epoch; everything up to it is a replay.
     pub(super) committed: Option<Epoch>,
     pub(super) epochs: BTreeMap<Epoch, OpenEpoch<D>>,
+    /// When the newest of them was opened: no two are opened at the same time.
+    last_opened_at: Timestamp,
     /// Epochs that this run has aborted and not opened again: a task that comes late would stage what nobody
     /// ends. Bounded, the highest are kept.
     aborted: BTreeSet<Epoch>,
@@ -111,6 +115,7 @@ impl<D> Producer<D> {
             superseded: VecDeque::new(),
             committed: None,
             epochs: BTreeMap::new(),
+            last_opened_at: Timestamp::default(),
             aborted: BTreeSet::new(),
             direct: None,
             direct_next_ordinal: 0,
@@ -188,7 +193,12 @@ impl<D> Producer<D> {
             return Err(Error::TooMany { what: "open epochs of the producer", limit: EPOCHS_MAX });
         }
         self.aborted.remove(&epoch);
-        Ok(self.epochs.entry(epoch).or_insert_with(|| OpenEpoch { opened_at: now, writers: BTreeMap::new() }))
+        let next = now.max(self.last_opened_at.plus(Duration::from_micros(1)));
+        let last_opened_at = &mut self.last_opened_at;
+        Ok(self.epochs.entry(epoch).or_insert_with(|| {
+            *last_opened_at = next;
+            OpenEpoch { opened_at: next, writers: BTreeMap::new() }
+        }))
     }
 
     /// Refuses a writer's epoch that was aborted and not opened again.

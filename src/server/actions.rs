@@ -27,7 +27,10 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("plan", "what will be acked only later no longer holds back producers; body as for ack"),
     ("seek", "put a subscription's cursor on offsets; body as for ack"),
     ("open_epoch", "body: {\"stream\", \"producer\", \"run\", \"epoch\"}; answers {\"state\"}"),
-    ("commit_epoch", "body: as open_epoch and \"receipts\": [{\"stream_id\", \"task\", \"attempt\"}]; answers {\"state\"}"),
+    (
+        "commit_epoch",
+        "body: as open_epoch and \"receipts\": [{\"stream_id\", \"task\", \"attempt\", \"opened_at_micros\"?}]; answers {\"state\"}",
+    ),
     ("abort_epoch", "body: as open_epoch"),
     ("stats", "totals of one stream or all; body: empty, a name, or {\"stream\"}"),
 ];
@@ -102,6 +105,8 @@ struct ReceiptText {
     stream_id: IdText,
     task: u32,
     attempt: u64,
+    #[serde(default)]
+    opened_at_micros: u64,
 }
 
 /// A 64-bit id as text or number; 0 if it is left out.
@@ -216,7 +221,8 @@ fn move_cursors(control: &ControlService, body: Cursors, command: CursorCommand)
 fn commit(control: &ControlService, body: EpochBody) -> Result<Bytes, Error> {
     let receipt = |receipt: ReceiptText| {
         let stream_id = receipt.stream_id.value()?;
-        Ok(proto::Receipt { stream_id, epoch: body.epoch, task: receipt.task, attempt: receipt.attempt, ..proto::Receipt::default() })
+        let ReceiptText { task, attempt, opened_at_micros, .. } = receipt;
+        Ok(proto::Receipt { stream_id, epoch: body.epoch, task, attempt, opened_at_micros, ..proto::Receipt::default() })
     };
     let receipts = body.receipts.into_iter().map(receipt).collect::<Result<_, Error>>()?;
     let request = proto::CommitEpochRequest { stream: body.stream, producer: body.producer, run: body.run, epoch: body.epoch, receipts };

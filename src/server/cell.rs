@@ -1,6 +1,7 @@
 //! A stream in the server: the engine's stream behind a lock, and those who wait for it.
 
 mod appender;
+mod commit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 pub(super) use self::appender::Appender;
+pub(super) use self::commit::NamedWriter;
 use super::clock::Clock;
 use super::counters::StreamCounters;
 use super::dictionaries::DictionaryRoom;

@@ -102,7 +102,7 @@ impl ControlService {
         let cell = self.cell(&request.stream)?;
         let (producer, run) = producer(&request.producer, &request.run)?;
         let receipts = convert::receipts(&cell, request.epoch, &request.receipts)?;
-        let outcome = cell.apply(Command::CommitEpoch { producer, run, epoch: Epoch(request.epoch), receipts })?;
+        let outcome = cell.commit_epoch(producer, run, Epoch(request.epoch), &receipts)?;
         convert::epoch_response(&cell, &outcome)
     }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::cell::StreamCell;
+use super::cell::{NamedWriter, StreamCell};
 use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
     Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, Start, StreamOptions, StreamState,
-    StreamView, SubscriptionView, Task, Visibility,
+    StreamView, SubscriptionView, Task, Timestamp, Visibility,
 };
 use crate::wire::proto;
 
@@ -190,14 +190,15 @@ pub(super) fn start(start: proto::Start) -> Start {
 }
 
 /// The writers that a commit's receipts name, if they are of this stream and of the epoch.
-pub(super) fn receipts(cell: &StreamCell, epoch: u64, receipts: &[proto::Receipt]) -> Result<Vec<(Task, Attempt)>, Error> {
+pub(super) fn receipts(cell: &StreamCell, epoch: u64, receipts: &[proto::Receipt]) -> Result<Vec<NamedWriter>, Error> {
     let receipt = |receipt: &proto::Receipt| {
         cell.check_id(Some(crate::engine::StreamId(receipt.stream_id)))?;
         if receipt.epoch != epoch {
             let reason = format!("one of them is of epoch {}, but epoch {epoch} is to be committed; name its own", receipt.epoch);
             return Err(Error::InvalidArgument { field: "receipts", reason });
         }
-        Ok((Task(receipt.task), Attempt(receipt.attempt)))
+        let opened_at = (receipt.opened_at_micros > 0).then_some(Timestamp(receipt.opened_at_micros));
+        Ok(NamedWriter { task: Task(receipt.task), attempt: Attempt(receipt.attempt), opened_at })
     };
     receipts.iter().map(receipt).collect()
 }

@@ -332,7 +332,7 @@ impl Writing {
 
     fn finish(self, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error> {
         let receipt = if self.is_writer { Some(self.appender.finish_writer()?) } else { None };
-        let receipt = receipt.map(|Receipt { epoch, task, attempt, batches, rows, bytes }| crate::wire::proto::Receipt {
+        let receipt = receipt.map(|Receipt { epoch, task, attempt, batches, rows, bytes, opened_at }| crate::wire::proto::Receipt {
             stream_id: self.cell.id().0,
             epoch: epoch.0,
             task: task.0,
@@ -340,6 +340,7 @@ impl Writing {
             batches,
             rows,
             bytes,
+            opened_at_micros: opened_at.0,
         });
         progress.send_replace(Some(AppendResult { next_ordinal: self.next_ordinal, receipt, waits: self.waits }));
         Ok(())

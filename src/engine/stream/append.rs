@@ -112,7 +112,8 @@ impl<D: Clone> Stream<D> {
         self.check_appender(id, 0)?;
         let missing = Error::AppenderNotReady { appender: id, bytes: 0 };
         let kind = self.appenders.get(&id).ok_or(missing.clone())?.kind.clone();
-        let AppenderKind::Writer { epoch, task, attempt, .. } = &kind else { return Err(missing) };
+        let AppenderKind::Writer { producer, run, epoch, task, attempt } = &kind else { return Err(missing) };
+        let opened_at = self.epoch_opened_at(producer, run, *epoch).ok_or(missing.clone())?;
         let writer = self.writer(&kind).ok_or(missing)?;
         writer.finished = true;
         Ok(Outcome::Receipt(Receipt {
@@ -122,6 +123,7 @@ impl<D: Clone> Stream<D> {
             batches: writer.next_ordinal,
             rows: writer.rows,
             bytes: writer.bytes,
+            opened_at,
         }))
     }
 }

@@ -9,6 +9,13 @@ use super::Stream;
 use crate::zoo::{self, Bug};
 
 impl<D: Clone> Stream<D> {
+    /// When an epoch of a producer's run was opened, if it is open.
+    #[must_use]
+    pub fn epoch_opened_at(&self, producer: &ProducerId, run: &RunId, epoch: Epoch) -> Option<Timestamp> {
+        let state = self.producers.get(producer).filter(|state| state.run == *run)?;
+        Some(state.epochs.get(&epoch)?.opened_at)
+    }
+
     pub(super) fn open_epoch(
         &mut self,
         producer: &ProducerId,

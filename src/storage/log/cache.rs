@@ -10,7 +10,7 @@ use super::LoggedBatch;
 /// However small batches are, the newest so many bytes stay: to read each of them from the disk costs more than they take.
 const SMALL_BYTES: u64 = 64 << 20;
 
-/// The newest batches, at most so many, or [`SMALL_BYTES`] of them, and of at most so many bytes. Older ones are read from the disk
+/// The newest batches, at most so many, or 64 MiB of them, and of at most so many bytes. Older ones are read from the disk
 /// again.
 #[derive(Debug)]
 pub struct Cache {

@@ -259,6 +259,9 @@ pub struct Receipt {
     pub rows: u64,
     #[prost(uint64, tag = "7")]
     pub bytes: u64,
+    /// When its epoch was opened: a receipt of an earlier try of the same epoch, which was aborted, is refused. 0: not looked at.
+    #[prost(uint64, tag = "8")]
+    pub opened_at_micros: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EpochResponse {
