@@ -27,10 +27,19 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use config::{GlobalArgs, Settings};
 use error::{CliError, exit};
 use signals::Signals;
+
+/// A log has a file open for each of its segments, and a thousand streams are more connections than many shells allow: takes all that
+/// this process may have.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, the limit is what it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
 
 /// The bridge between Spark Structured Streaming and everything that is not Spark.
 #[derive(Debug, Parser)]

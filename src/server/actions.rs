@@ -144,13 +144,13 @@ pub(super) async fn run(control: &ControlService, action: &str, body: &[u8]) -> 
         return Ok(done());
     }
     let result = apply(control, action, body);
-    // What is acked need not be: see `is_late`.
-    if !matches!(action, "ack" | "plan" | "describe" | "stats")
-        && let Ok(stream) = name(body)
-    {
-        control.durable(&stream).await?;
-    }
-    result
+    let durable = match (action, name(body)) {
+        // What is acked need not be: see `is_late`.
+        ("ack" | "plan" | "describe" | "stats", _) | (_, Err(_)) => Ok(()),
+        ("subscribe" | "unsubscribe" | "seek", Ok(stream)) => control.durable_subscriptions(&stream).await,
+        (_, Ok(stream)) => control.durable(&stream).await,
+    };
+    result.and_then(|answer| durable.map(|()| answer))
 }
 
 fn apply(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, Error> {

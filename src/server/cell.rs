@@ -311,7 +311,10 @@ impl StreamCell {
         let now = self.clock.now();
         let mut inner = self.inner.lock();
         // One that has ended already needs no telling.
-        let _ = self.apply_locked(&mut inner, fail(), now);
+        let mut effects = std::mem::take(&mut inner.effects);
+        inner.stream.apply_into(fail(), now, &mut effects);
+        inner.wake(&effects);
+        inner.effects = effects;
         let Ok(mut empty) = Stream::new(self.name.clone(), self.id, self.options.clone()) else { return };
         let failed = empty.apply(fail(), now).outcome;
         debug_assert!(failed.is_ok(), "a new stream is open");
@@ -322,6 +325,11 @@ impl StreamCell {
         }
         drop(inner);
         drop(full);
+    }
+
+    /// Ends all waits for room: who waits looks at the log then.
+    pub(super) fn end_waits(&self) {
+        self.inner.lock().waiting.clear();
     }
 
     /// Wakes all readers, to see that the server is shutting down.

@@ -45,11 +45,16 @@ impl ControlService {
 
     /// The same for what tells of subscriptions alone.
     async fn answer_of_subscriptions<T>(&self, stream: &str, result: Result<T, Error>) -> Result<Response<T>, Status> {
-        let durable = match self.cell(stream) {
+        let durable = self.durable_subscriptions(stream).await;
+        self.answer(result.and_then(|answer| durable.map(|()| answer)))
+    }
+
+    /// Waits until what was done to a stream's subscriptions is durable.
+    pub(super) async fn durable_subscriptions(&self, stream: &str) -> Result<(), Error> {
+        match self.cell(stream) {
             Ok(cell) => cell.durable_subscriptions().await,
             Err(_) => Ok(()),
-        };
-        self.answer(result.and_then(|answer| durable.map(|()| answer)))
+        }
     }
 
     async fn answer_durably<T>(&self, stream: &str, result: Result<T, Error>) -> Result<Response<T>, Status> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::cell::StreamCell;
@@ -55,6 +55,8 @@ pub struct Coordinator {
     /// Where streams are durable; none: all are in memory.
     store: Option<Store>,
     streams: RwLock<BTreeMap<StreamName, Arc<StreamCell>>>,
+    /// Deleted, but a restart would still find them.
+    leaving: Mutex<BTreeMap<StreamName, Arc<StreamCell>>>,
     shutdown: CancellationToken,
     errors: ErrorCounters,
     connections: AtomicU64,
@@ -103,6 +105,7 @@ impl Coordinator {
             spool,
             store,
             streams: RwLock::default(),
+            leaving: Mutex::default(),
             shutdown: CancellationToken::new(),
             errors: ErrorCounters::default(),
             connections: AtomicU64::new(0),
@@ -167,6 +170,7 @@ impl Coordinator {
             drop(streams);
             return same_or_refused(cell, &options, schema, if_not_exists);
         }
+        self.check_gone(name)?;
         if streams.len() >= STREAMS_MAX {
             return Err(Error::TooManyStreams { limit: STREAMS_MAX });
         }
@@ -219,13 +223,31 @@ impl Coordinator {
     /// # Errors
     /// `stream_not_found`.
     pub fn delete(&self, name: &StreamName) -> Result<Arc<StreamCell>, Error> {
-        let cell = self.streams.write().remove(name).ok_or_else(|| Error::StreamNotFound { stream: name.clone() })?;
+        let mut streams = self.streams.write();
+        let cell = streams.remove(name).ok_or_else(|| Error::StreamNotFound { stream: name.clone() })?;
         cell.delete();
+        if cell.log().is_some() {
+            self.leaving.lock().insert(name.clone(), cell.clone());
+        }
         Ok(cell)
+    }
+
+    /// Refuses the name of a stream that is not gone for good: a restart would find two of them.
+    fn check_gone(&self, name: &StreamName) -> Result<(), Error> {
+        let mut leaving = self.leaving.lock();
+        leaving.retain(|_, cell| !cell.is_durable());
+        match leaving.get(name) {
+            Some(cell) => {
+                cell.check_log()?;
+                Err(Error::StreamLeaving { stream: name.clone() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Lets time pass in all streams: call it about once a second.
     pub fn tick(&self) {
+        self.leaving.lock().retain(|_, cell| !cell.is_durable());
         for cell in self.list() {
             let ticked = cell.apply(Command::Tick);
             debug_assert!(ticked.is_ok(), "a tick is never refused");

@@ -33,6 +33,19 @@ impl StreamCell {
         }
     }
 
+    /// Whether all that was done to it so far is as durable as it has to be.
+    pub(super) fn is_durable(&self) -> bool {
+        self.work_so_far().is_none_or(|(log, number)| log.is_done(number))
+    }
+
+    /// Refuses work that could never be durable.
+    ///
+    /// # Errors
+    /// `unavailable` if the log has failed.
+    pub(super) fn check_log(&self) -> Result<(), Error> {
+        self.log().map_or(Ok(()), |log| log.check())
+    }
+
     /// The log, and the number of the newest work in it; none for a stream that is only in memory.
     pub(super) fn work_so_far(&self) -> Option<(&LogState, u64)> {
         let log = self.log()?;
@@ -66,6 +79,6 @@ impl StreamCell {
     /// Nothing more is written or confirmed.
     pub(super) fn log_failed(&self, log: &LogState, why: StorageError) {
         log.fail(why);
-        self.wake_all();
+        self.end_waits();
     }
 }

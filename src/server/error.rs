@@ -44,6 +44,12 @@ pub enum Error {
         /// The name asked for.
         stream: StreamName,
     },
+    /// See [`Code::Unavailable`].
+    #[error("stream {stream} is being deleted, which its disk does not know yet; try again")]
+    StreamLeaving {
+        /// Its name.
+        stream: StreamName,
+    },
     /// See [`Code::StreamExists`].
     #[error("stream {stream} exists already{}; use it, delete it first, or choose another name", .difference.as_deref().map(|difference| format!(" with other options ({difference})")).unwrap_or_default())]
     StreamExists {
@@ -153,7 +159,7 @@ impl Error {
             Self::AppendTimeout { .. } => Code::Timeout,
             Self::ProducerLost { .. } => Code::ProducerLost,
             Self::ShuttingDown => Code::ShuttingDown,
-            Self::LinkEnded | Self::LogFailed { .. } => Code::Unavailable,
+            Self::LinkEnded | Self::LogFailed { .. } | Self::StreamLeaving { .. } => Code::Unavailable,
             Self::Disconnected { .. } => Code::Cancelled,
             Self::Unimplemented { .. } => Code::Unimplemented,
             Self::Task { .. } | Self::Unexpected { .. } => Code::Internal,

@@ -264,6 +264,11 @@ impl StorageError {
         Self::system(what, format!("{}/{path}", disk.place()), 0, source)
     }
 
+    /// Of a folder that could not be made durable. Not even a full disk is worth another try then.
+    pub(super) fn unsynced(disk: &dyn Disk, path: &str, source: io::Error) -> Self {
+        Self::File { what: "make durable", file: format!("{}/{path}", disk.place()), source }
+    }
+
     /// A full disk is told from a broken one: it is worth another try. `bytes` were to be written.
     pub(super) fn system(what: &'static str, file: String, bytes: u64, source: io::Error) -> Self {
         match is_no_room(&source) {

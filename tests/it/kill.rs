@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bowstring::client::{ClientOptions, ProducerOptions};
+use bowstring::engine::Offset;
 use bytes::Bytes;
 use rand::Rng;
 
@@ -68,4 +69,40 @@ async fn acks_that_a_killed_coordinator_has_forgotten_are_sent_again_by_those_wh
         until("the ack is there again", async || acked().await == round + 1).await;
     }
     println!("{forgotten} of 5 acks were forgotten, and sent again");
+    assert!(forgotten > 0, "the coordinator was killed too late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_are_durable_though_somebody_appends_without_a_pause() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data_dir = dir.path().to_str().expect("UTF-8").to_owned();
+    let serve = || Coordinator::start_with(&["--data-dir", &data_dir, "--http", "off", "--unix", "off"], &[]);
+    let coordinator = serve();
+    let client = connect(&coordinator.url()).await;
+    create(&client, "s", partitions(1)).await;
+    let mut consumer = subscribed(&client, "s", "c").await;
+    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+    let appending = tokio::spawn(async move {
+        for number in 0.. {
+            if producer.append(&numbered(number, 20), None, Bytes::new()).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut acked = 0;
+    for _ in 0..3_000 {
+        let delivered = next(&mut consumer).await;
+        acked = delivered.offset.plus(1).0;
+        consumer.ack(delivered.partition, Offset(acked)).expect("an offset");
+    }
+    soon(consumer.flush_acks()).await.expect("acked");
+    drop(consumer);
+    // Longer than they may linger.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    coordinator.signal("KILL");
+    drop(coordinator);
+    appending.abort();
+    let coordinator = serve();
+    let found = connect(&coordinator.url()).await.describe_stream("s").await.expect("is there");
+    assert_eq!(found.subscriptions[0].partitions[0].acked, acked);
 }

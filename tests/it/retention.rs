@@ -88,3 +88,25 @@ async fn what_is_retained_gives_way_to_what_is_new() {
     }
     assert_eq!(replay(&client, "again").await, (32..40).collect::<Vec<_>>(), "as much as memory takes");
 }
+
+/// Otherwise a log that is full of what stays would take nothing more after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_retained_gives_way_after_a_restart_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = || ServerConfig { data_dir: Some(dir.path().to_owned()), ..ServerConfig::default() };
+    let server = server_with(config()).await;
+    let client = connect(&server.url()).await;
+    let options = StreamOptions { max_disk_bytes: Some(10_000), retain_ms: Some(3_600_000), ..StreamOptions::default() };
+    create(&client, "s", options).await;
+    for round in 0..5 {
+        append(&client, 8 * round..8 * (round + 1)).await;
+        work(&client, 8).await;
+    }
+    assert!(start_of(&client).await > 0, "the log is full");
+    server.shutdown(Duration::from_secs(5)).await;
+    drop(server);
+    let server = server_with(config()).await;
+    let client = connect(&server.url()).await;
+    append(&client, 40..48).await;
+    work(&client, 8).await;
+}

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(super) use end::{EndArgs, run as run_end};
 
@@ -103,7 +102,7 @@ pub(super) struct BenchArgs {
 /// Measures what `args` say; `program` is this command as it was called, which the ends are started with.
 pub(super) async fn run(args: BenchArgs, program: OsString, signals: &mut Signals) -> Result<(), CliError> {
     let cases = case::cases(&args)?;
-    allow_connections();
+    super::allow_files();
     let open = async {
         match &args.url {
             Some(url) => Target::running(url, args.http.clone()).await,
@@ -141,13 +140,6 @@ async fn measure(rounds: &Rounds, cases: Vec<Case>, count: u32) -> Result<Vec<Me
         }
     }
     Ok(measured)
-}
-
-/// A thousand streams are more connections than many shells allow; the children inherit what is set here.
-fn allow_connections() {
-    let limit = getrlimit(Resource::Nofile);
-    // Where it is refused, as many streams as the limit allows can still be measured.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -154,8 +154,12 @@ impl<D: Clone> Stream<D> {
         let Some((_, index)) = fronts.min() else { return false };
         self.drop_oldest_of(index, effects);
         let start = self.partitions[index].start();
-        for subscription in self.subscriptions.values_mut() {
-            subscription.cursors[index].skip_to(start);
+        for (name, subscription) in &mut self.subscriptions {
+            let cursor = &mut subscription.cursors[index];
+            if cursor.acked < start && self.is_durable {
+                effects.touched.push(Part::Subscription(name.clone()));
+            }
+            cursor.skip_to(start);
         }
         true
     }

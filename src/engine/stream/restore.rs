@@ -28,6 +28,10 @@ impl<D: Clone> Stream<D> {
         stream.restore_partitions(partitions);
         stream.subscriptions =
             subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription))).collect();
+        for (index, partition) in stream.partitions.iter_mut().enumerate() {
+            let acked = stream.subscriptions.values().map(|subscription| subscription.cursors[index].acked);
+            partition.acked = acked.min().unwrap_or(partition.start());
+        }
         stream.producers = producers.into_iter().map(|(name, producer)| (name, Producer::restore(producer, now))).collect();
         Ok(stream)
     }

@@ -41,7 +41,10 @@ impl Appender {
         let waited = Blocked { cell: &self.cell, since: self.cell.now() };
         let place = granted.await;
         drop(waited);
-        // The sender is dropped unsent only when this appender's own guard closes it.
+        if let (Err(_), Some(log)) = (&place, &self.cell.log) {
+            log.check()?;
+        }
+        // The sender is dropped unsent only when the log has failed, or this appender's own guard closes it.
         Ok(place.map_err(|_| Error::Engine(EngineError::AppenderNotReady { appender: self.id, bytes }))??)
     }
 

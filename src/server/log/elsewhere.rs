@@ -67,7 +67,7 @@ pub(super) async fn relieved(
     dead: &[(PartitionId, u64)],
     stopping: &CancellationToken,
 ) -> Result<(), StorageError> {
-    let (changes, removed) = (relief::changes(work), relief::removable(work, dead).to_vec());
+    let (changes, removed) = (relief::changes(&files.catalog, work)?, relief::removable(work, dead).to_vec());
     if changes.is_empty() && removed.is_empty() {
         return Ok(());
     }

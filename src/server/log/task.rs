@@ -59,13 +59,15 @@ impl LogTask {
                     return ending.expected();
                 }
             };
-            let with_late = is_last || late_at.is_some_and(|at| at <= Instant::now());
-            if with_late {
-                late_at = None;
-            }
-            // Before the stream's state is looked at: see `dead_segments`.
-            let mut dead = files.log.dead_segments();
-            while let Some(work) = cell.take_work(with_late) {
+            // There may be more for as long as somebody appends: what is late has its turn all the same.
+            loop {
+                let with_late = is_last || late_at.is_some_and(|at| at <= Instant::now());
+                if with_late {
+                    late_at = None;
+                }
+                // Before the stream's state is looked at: see `dead_segments`.
+                let dead = files.log.dead_segments();
+                let Some(work) = cell.take_work(with_late) else { break };
                 let is_deleted = work.is_deleted;
                 match perform(&cell, &state, files, work, dead, &stopping).await {
                     Ok(returned) => files = returned,
@@ -78,7 +80,9 @@ impl LogTask {
                 if is_deleted {
                     return ending.expected();
                 }
-                dead = files.log.dead_segments();
+                if late_at.is_none() && cell.has_late_work() {
+                    late_at = Some(Instant::now() + LATE_LINGER);
+                }
             }
             if is_last {
                 let (files, sealed) = files.run(|files| files.log.seal()).await;

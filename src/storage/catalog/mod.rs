@@ -167,6 +167,16 @@ impl Catalog {
         replaced.map_err(|failure| error(&self.place, failure))
     }
 
+    /// What is known of a producer, if anything.
+    ///
+    /// # Errors
+    /// [`StorageError::NoRoom`], [`StorageError::Catalog`].
+    pub fn producer(&self, stream: StreamId, name: &ProducerId) -> Result<Option<ProducerSnapshot>, StorageError> {
+        let mut writer = self.writer.lock();
+        let found = self.opened(&mut writer).and_then(|opened| opened.read(|reading| tables::producer(reading, stream, name)));
+        found.map_err(|failure| error(&self.place, failure))
+    }
+
     /// Commits changes, in order; durable on return. Calls that come while one is under way share the next commit. Blocks.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use redb::{Error, ReadTransaction, ReadableTable, TableDefinition, WriteTransact
 
 use super::saved::Saved;
 use super::{Change, Extent, FoundStream, Marker};
-use crate::engine::{Offset, PartitionId, ProducerId, StreamId, SubscriptionName};
+use crate::engine::{Offset, PartitionId, ProducerId, ProducerSnapshot, StreamId, SubscriptionName};
 
 /// Of the data directory as a whole. 1: the first.
 pub(super) const FORMAT: u32 = 1;
@@ -150,6 +150,11 @@ pub(super) fn load(reading: &ReadTransaction) -> Result<Vec<FoundStream>, Error>
         found.push(stream);
     }
     Ok(found)
+}
+
+pub(super) fn producer(reading: &ReadTransaction, stream: StreamId, name: &ProducerId) -> Result<Option<ProducerSnapshot>, Error> {
+    let found = reading.open_table(PRODUCERS)?.get((stream.0, name.as_str()))?;
+    found.map(|value| read(value.value())).transpose()
 }
 
 fn read<T: Saved>(value: &[u8]) -> Result<T, Error> {

@@ -29,7 +29,12 @@ impl Folder {
     /// The system's, if it cannot be made.
     pub fn open(root: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
-        Ok(Self { root: root.canonicalize()? })
+        let root = root.canonicalize()?;
+        // Its own name, too. Where that is somebody else's folder it may not be possible, and is not ours to do.
+        if let Some(Ok(parent)) = root.parent().map(File::open) {
+            let _ = parent.sync_all();
+        }
+        Ok(Self { root })
     }
 
     /// Keeps other processes from using it until what this gives is dropped; none if one uses it.

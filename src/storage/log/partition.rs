@@ -171,8 +171,7 @@ impl PartitionLog {
 
 /// Makes a folder durable, with those above it.
 fn make_folder(disk: &dyn Disk, folder: &str) -> Result<(), StorageError> {
-    let error = |source| StorageError::file("make", disk, folder, source);
-    disk.make_dir(folder).map_err(error)?;
+    disk.make_dir(folder).map_err(|source| StorageError::file("make", disk, folder, source))?;
     let above = folder.char_indices().filter(|(_, character)| *character == '/').map(|(end, _)| &folder[..end]);
-    [""].into_iter().chain(above).try_for_each(|folder| disk.sync_dir(folder)).map_err(error)
+    [""].into_iter().chain(above).try_for_each(|above| disk.sync_dir(above)).map_err(|source| StorageError::unsynced(disk, folder, source))
 }

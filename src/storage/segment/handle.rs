@@ -62,7 +62,8 @@ impl Handle {
     }
 
     pub(super) fn sync(&self) -> Result<(), StorageError> {
-        self.file.sync().map_err(|source| StorageError::system("make durable", self.name.clone(), 0, source))
+        // Not even a full disk is worth another try: the system may have dropped what was written.
+        self.file.sync().map_err(|source| StorageError::File { what: "make durable", file: self.name.clone(), source })
     }
 
     pub(super) fn damaged(&self, what: String, at: u64, why: String) -> StorageError {

@@ -43,7 +43,7 @@ mod damage_tests;
 #[cfg(all(test, feature = "client"))]
 mod index_tests;
 #[cfg(all(test, feature = "client"))]
-pub(super) mod testing;
+pub(crate) mod testing;
 #[cfg(all(test, feature = "client"))]
 mod tests;
 

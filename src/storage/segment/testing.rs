@@ -227,7 +227,7 @@ pub(super) fn rows(numbers: &[i64], words: &[&str]) -> RecordBatch {
 }
 
 /// Only ints: no dictionaries.
-pub(in crate::storage) fn ints(numbers: &[i64]) -> RecordBatch {
+pub(crate) fn ints(numbers: &[i64]) -> RecordBatch {
     RecordBatch::try_from_iter([("number", Arc::new(Int64Array::from(numbers.to_vec())) as ArrayRef)]).expect("fits")
 }
 
@@ -243,7 +243,7 @@ pub(super) fn word_batches() -> Vec<RecordBatch> {
 }
 
 /// The schema message and the batches as one producer sends them.
-pub(in crate::storage) fn encode(batches: &[RecordBatch], handling: DictionaryHandling) -> (Bytes, Vec<EncodedBatch>) {
+pub(crate) fn encode(batches: &[RecordBatch], handling: DictionaryHandling) -> (Bytes, Vec<EncodedBatch>) {
     let options = IpcWriteOptions::try_new(8, false, arrow_ipc::MetadataVersion::V5).expect("valid").with_dictionary_handling(handling);
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batches[0].schema(), options).expect("valid");
     batches.iter().for_each(|batch| writer.write(batch).expect("fits"));

@@ -119,7 +119,7 @@ impl SegmentWriter {
         index.push_durable(message.end());
         index.flush()?;
         if !zoo::has(Bug::NameNotSynced) {
-            disk.sync_dir(folder).map_err(|source| StorageError::file("make durable", disk, folder, source))?;
+            disk.sync_dir(folder).map_err(|source| StorageError::unsynced(disk, folder, source))?;
         }
         let segment = Segment { handle, head, schema: Some((message, schema.clone())), dictionaries: Dictionaries::default() };
         let end = message.end();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bowstring::client::{Client, ClientOptions, ConsumerOptions, ProducerOptions, ProducerRun, WriterId, WriterOptions};
 use bowstring::engine::{Attempt, Code, Epoch, EpochState, Start, Task};
-use bowstring::wire::proto::Receipt;
+use bowstring::wire::proto::{CreateStreamRequest, Receipt, StreamOptions};
 use bytes::Bytes;
 use rand::Rng;
 
@@ -18,6 +18,17 @@ use crate::workload::Workload;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_stops_its_log_and_no_other_until_the_next_start() {
+    sync_fails("EIO", "Input/output error").await;
+}
+
+/// Some file systems find out only then that they have no room: what was written is as lost, and room that comes back does not
+/// bring it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_fails_for_want_of_room_is_no_better() {
+    sync_fails("ENOSPC", "No space left on device").await;
+}
+
+async fn sync_fails(errno: &str, says: &str) {
     if !strace::is_there() {
         return;
     }
@@ -32,7 +43,7 @@ async fn a_failed_sync_stops_its_log_and_no_other_until_the_next_start() {
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
     let mut follower = client.consumer("s", ConsumerOptions::default()).await.expect("is there");
     let segment = segment_of(&client, dir.path(), "s", 0).await;
-    let strace = Strace::attach(&coordinator, &[&segment], "fdatasync:error=EIO");
+    let strace = Strace::attach(&coordinator, &[&segment], &format!("fdatasync:error={errno}"));
     for number in 20..25 {
         producer.append(&numbered(number, 10), None, Bytes::new()).await.expect("room in the window");
     }
@@ -41,7 +52,7 @@ async fn a_failed_sync_stops_its_log_and_no_other_until_the_next_start() {
     // A sync would succeed now. It is not tried: the system may have dropped what it could not write.
     let error = append_one(&in_haste, "s", 100).await.expect_err("nothing is confirmed");
     assert_eq!(error.code(), Code::Unavailable);
-    for words in ["the stream's log has failed", "until the coordinator is started again", "cannot make durable", "Input/output error"] {
+    for words in ["the stream's log has failed", "until the coordinator is started again", "cannot make durable", says] {
         assert!(error.to_string().contains(words), "{error}");
     }
     assert_eq!(in_haste.subscribe("s", "late", Start::Earliest).await.expect_err("is not confirmed").code(), Code::Unavailable);
@@ -74,6 +85,32 @@ async fn a_failed_sync_stops_its_log_and_no_other_until_the_next_start() {
     assert_eq!(numbers, (0..25).collect::<Vec<_>>());
     assert!(audit("s").await.iter().filter(|number| **number == 100).count() <= 1);
     assert!(!is_stalled(&coordinator, "s"));
+}
+
+/// A producer that waits for room when it happens would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_room_is_told_that_the_log_has_failed_and_its_name_stays_taken() {
+    if !strace::is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let coordinator = serve(dir.path(), None);
+    let (client, in_haste) = (connect(&coordinator.url()).await, impatient(&coordinator).await);
+    create(&client, "s", StreamOptions { max_buffered_bytes: Some(200_000), ..partitions(1) }).await;
+    append(&client, "s", 0..1).await;
+    let segment = segment_of(&client, dir.path(), "s", 0).await;
+    let _strace = Strace::attach(&coordinator, &[&segment], "fdatasync:error=EIO:delay_enter=1000000");
+    let mut producer = in_haste.producer("s", ProducerOptions::default()).expect("a producer");
+    for number in 1..4 {
+        // Of 160 KB each: one is on its way to the disk, the next one waits.
+        soon(producer.append(&numbered(number, 20_000), None, Bytes::new())).await.expect("room in the window");
+    }
+    let error = soon(producer.flush()).await.expect_err("is told");
+    assert!(error.code() == Code::Unavailable && error.to_string().contains("log has failed"), "{error}");
+    // The next start finds the stream: it would find two.
+    assert!(in_haste.delete_stream("s").await.is_err());
+    let again = CreateStreamRequest { stream: "s".to_owned(), ..CreateStreamRequest::default() };
+    assert_eq!(in_haste.create_stream(again).await.expect_err("is not gone").code(), Code::Unavailable);
 }
 
 fn run() -> ProducerRun {
