@@ -31,6 +31,10 @@ class StreamCoordinator:
         advertise_host: host that `url` names, where `listen` is not what others can reach.
         data_dir: folder in which streams are durable: what is confirmed survives the process, and power loss. None
             keeps everything in memory.
+        object_store: URL of the object store in which durable streams are as well: `s3://bucket/prefix`,
+            `gs://bucket/prefix`, `az://container/prefix` or `file:///folder`. What is confirmed survives the machine,
+            and this coordinator takes over from the one that had it before. Credentials come from the usual environment
+            variables (`AWS_...`, `GOOGLE_...`, `AZURE_...`). Needs a `data_dir`, which is empty or of this store.
         max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes: defaults of streams that are created
             without.
         spool_dir: folder for what does not fit in memory; the system's folder for temporary files by default.
@@ -54,6 +58,7 @@ class StreamCoordinator:
         max_spool_bytes: int | None = None,
         max_disk_bytes: int | None = None,
         data_dir: str | None = None,
+        object_store: str | None = None,
         spool_dir: str | None = None,
         default_partitions: int = 1,
         append_timeout: float | None = None,
@@ -70,6 +75,7 @@ class StreamCoordinator:
                 "max_spool_bytes": max_spool_bytes,
                 "max_disk_bytes": max_disk_bytes,
                 "data_dir": data_dir,
+                "object_store": object_store,
                 "spool_dir": spool_dir,
                 "default_partitions": default_partitions,
                 "append_timeout": append_timeout,

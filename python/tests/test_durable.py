@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
+import polars
 import pyarrow as pa
 import pyarrow.ipc
 import pytest
@@ -56,17 +58,35 @@ def test_a_killed_coordinator_has_lost_nothing_that_it_confirmed(serve: Callable
     assert client.describe_stream("s")["options"]["max_disk_bytes"] == 64 * 1024**3
 
 
-def test_pyarrow_opens_a_segment_while_it_is_written_and_after(tmp_path: Path) -> None:
+def with_pyarrow(path: Path) -> list[int]:
+    with pa.OSFile(str(path)) as file:
+        table = pyarrow.ipc.open_stream(file).read_all()
+    table.validate(full=True)
+    return table["id"].to_pylist()
+
+
+def with_polars(path: Path) -> list[int]:
+    return polars.read_ipc_stream(path)["id"].to_list()
+
+
+def with_duckdb(path: Path) -> list[int]:
+    with pa.OSFile(str(path)) as file, duckdb.connect() as database:
+        segment = pyarrow.ipc.open_stream(file)
+        database.register("segment", segment)
+        return [row[0] for row in database.execute("select id from segment").fetchall()]
+
+
+@pytest.mark.parametrize("ids_in", [with_pyarrow, with_polars, with_duckdb])
+def test_other_readers_open_a_segment_while_it_is_written_and_after(
+    tmp_path: Path, ids_in: Callable[[Path], list[int]]
+) -> None:
     data_dir = tmp_path / "data"
 
-    def segment() -> pa.Table:
+    def segment() -> Path:
         (path,) = data_dir.glob("streams/*/*/*.arrows")
-        with pa.OSFile(str(path)) as file:
-            return pyarrow.ipc.open_stream(file).read_all()
+        return path
 
     with bowstring.StreamCoordinator(data_dir=str(data_dir)) as coordinator:
         fill(coordinator.client(), 3)
-        assert segment()["id"].to_pylist() == list(range(30))
-    sealed = segment()
-    sealed.validate(full=True)
-    assert sealed["id"].to_pylist() == list(range(30))
+        assert ids_in(segment()) == list(range(30))
+    assert ids_in(segment()) == list(range(30))

@@ -110,6 +110,10 @@ pub(super) struct ServeSettings {
     #[arg(long, value_name = "DIR", env = "BOWSTRING_DATA_DIR", help_heading = "Server")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data_dir: Option<PathBuf>,
+    /// Object store of durable streams, with --data-dir: s3://bucket/prefix, gs://.., az://.. or file:///folder; what is confirmed survives the machine [default: none]
+    #[arg(long, value_name = "URL", env = "BOWSTRING_OBJECT_STORE", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) object_store: Option<String>,
     /// Folder of the spool's temporary files [default: the system's]
     #[arg(long, value_name = "DIR", env = "BOWSTRING_SPOOL_DIR", help_heading = "Server")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -83,6 +83,8 @@ async fn config(settings: ServeSettings) -> Result<ServerConfig, CliError> {
         max_spool_bytes: settings.max_spool_bytes.map_or(defaults.max_spool_bytes, |size| size.0),
         max_disk_bytes: settings.max_disk_bytes.map_or(defaults.max_disk_bytes, |size| size.0),
         data_dir: settings.data_dir,
+        object_store: settings.object_store,
+        object_store_snapshot_commits: defaults.object_store_snapshot_commits,
         spool_dir: settings.spool_dir,
         spool_reserve_bytes: settings.spool_reserve_bytes.map_or(defaults.spool_reserve_bytes, |size| size.0),
         default_partitions: settings.default_partitions.unwrap_or(defaults.default_partitions),

@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::coordinator::CoordinatorOptions;
+use super::store::ObjectStoreOptions;
 use crate::engine::{Limits, StreamOptions};
 use crate::storage::SpoolOptions;
+use crate::storage::remote::KeepAfter;
 
 /// Largest message that gRPC's four-byte length leaves room for on all clients.
 const MESSAGE_BYTES_LIMIT: u64 = 1 << 30;
@@ -38,6 +40,14 @@ pub struct ServerConfig {
     pub max_disk_bytes: u64,
     /// Folder of durable streams; none: all are in memory, and nothing survives the coordinator.
     pub data_dir: Option<PathBuf>,
+    /// URL of the object store that durable streams are in as well, with a `data_dir`: `s3://bucket/prefix`, `gs://bucket/prefix`,
+    /// `az://container/prefix`, `file:///folder`. What is confirmed then survives the loss of the machine, and this coordinator takes
+    /// over from the one that had it before. None: the disk alone.
+    pub object_store: Option<String>,
+    /// A snapshot of the object store's catalog is made after so many commits. Default 500.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub object_store_snapshot_commits: u64,
     /// Folder for spooled batches; none: the system's folder for temporary files.
     pub spool_dir: Option<PathBuf>,
     /// Bytes of the disk that batches never use, spooled or in a log. Default 1 GiB.
@@ -69,6 +79,8 @@ impl Default for ServerConfig {
             max_spool_bytes: limits.max_spool_bytes,
             max_disk_bytes: limits.max_disk_bytes,
             data_dir: None,
+            object_store: None,
+            object_store_snapshot_commits: KeepAfter::default().commits,
             spool_dir: None,
             spool_reserve_bytes: SpoolOptions::default().reserve_bytes,
             default_partitions: 1,
@@ -163,6 +175,11 @@ impl ServerConfig {
             message_bytes_max: self.message_bytes_max,
             append_timeout: self.append_timeout_ms.map(Duration::from_millis),
         }
+    }
+
+    pub(super) fn object_store_options(&self) -> Option<ObjectStoreOptions> {
+        let keep_after = KeepAfter { commits: self.object_store_snapshot_commits, ..KeepAfter::default() };
+        self.object_store.clone().map(|url| ObjectStoreOptions { url, keep_after })
     }
 
     pub(super) fn spool_options(&self) -> SpoolOptions {

@@ -84,6 +84,7 @@ impl Coordinator {
     /// [`StoreError`].
     pub fn with_store(options: CoordinatorOptions, spool: Spool, clock: Arc<dyn Clock>, store: Store) -> Result<Arc<Self>, StoreError> {
         let found = store.load(&clock)?;
+        store.settle()?;
         let coordinator = Arc::new(Self::of(options, spool, clock, Some(store)));
         let mut streams = coordinator.streams.write();
         for (cell, log) in found {
@@ -118,6 +119,15 @@ impl Coordinator {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// Where its streams are, in a word.
+    pub(super) fn storage(&self) -> &'static str {
+        match &self.store {
+            None => "memory",
+            Some(store) if store.remote().is_none() => "disk",
+            Some(_) => "object_store",
+        }
     }
 
     /// Its store, if its streams are durable.

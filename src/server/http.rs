@@ -36,7 +36,7 @@ async fn show_metrics(State(coordinator): State<Arc<Coordinator>>) -> Response {
 
 /// The process is alive; says in which mode, and which streams' logs do not go on, and why.
 async fn health(State(coordinator): State<Arc<Coordinator>>) -> Json<serde_json::Value> {
-    let storage = if coordinator.is_durable() { "disk" } else { "memory" };
+    let storage = coordinator.storage();
     let why = |cell: &Arc<StreamCell>| Some((cell.name().to_string(), cell.log()?.waits_for()?.to_string().into()));
     let stalled: serde_json::Map<_, serde_json::Value> = coordinator.list().iter().filter_map(why).collect();
     let status = if stalled.is_empty() { "ok" } else { "stalled" };
@@ -45,7 +45,9 @@ async fn health(State(coordinator): State<Arc<Coordinator>>) -> Json<serde_json:
 
 /// New work is welcome.
 async fn ready(State(coordinator): State<Arc<Coordinator>>) -> (StatusCode, Json<serde_json::Value>) {
+    let fenced = coordinator.store().and_then(|store| store.remote()?.fenced_by());
     match coordinator.check_running() {
+        Ok(()) if fenced.is_some() => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "fenced" }))),
         Ok(()) => (StatusCode::OK, Json(json!({ "status": "ready" }))),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": error.code().as_str() }))),
     }

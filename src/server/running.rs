@@ -72,6 +72,9 @@ pub enum StartError {
     /// The folder for spooled batches cannot be made.
     #[error("cannot use the spool folder: {0}; choose another spool_dir")]
     Spool(#[source] std::io::Error),
+    /// There is an object store and no data directory.
+    #[error("object_store needs a data_dir: what is not in the object store yet is there, and readers read from it; name an empty folder")]
+    NoDataDir,
     /// The data directory cannot be used.
     #[error("cannot use the data directory {}: {source}", path.display())]
     Data {
@@ -151,9 +154,10 @@ impl Server {
             late_tasks.push(tokio::spawn(shared::serve(listener, links, server_id.as_u128(), config.connections_max, until)));
         }
         let unix_shown = unix_path.as_deref().map(|path| tracing::field::display(path.display()));
-        let (storage, what) = match &config.data_dir {
-            None => ("memory".to_owned(), "nothing survives it"),
-            Some(path) => (path.display().to_string(), "what it confirms survives it"),
+        let (storage, what) = match (&config.data_dir, coordinator.store().and_then(Store::remote)) {
+            (None, _) => ("memory".to_owned(), "nothing survives it"),
+            (Some(path), None) => (path.display().to_string(), "what it confirms survives it"),
+            (Some(_), Some(remote)) => (remote.place().to_owned(), "what it confirms survives its machine"),
         };
         tracing::info!(%listen, unix = unix_shown, storage, "the coordinator is ready; {what}");
         Ok(Self {
@@ -258,9 +262,15 @@ async fn end(tasks: Vec<JoinHandle<()>>, grace: Duration) -> bool {
 /// The coordinator, with the streams that it has on disk.
 async fn open(config: &ServerConfig, spool: Spool) -> Result<Arc<Coordinator>, StartError> {
     let options = config.coordinator_options();
-    let Some(path) = &config.data_dir else { return Ok(Coordinator::new(options, spool)) };
+    let Some(path) = &config.data_dir else {
+        return match &config.object_store {
+            Some(_) => Err(StartError::NoDataDir),
+            None => Ok(Coordinator::new(options, spool)),
+        };
+    };
     let failed = |source| StartError::Data { path: path.clone(), source };
-    let store = Store::open(path, config.spool_reserve_bytes).await.map_err(failed)?;
+    let object_store = config.object_store_options();
+    let store = Store::open(path, config.spool_reserve_bytes, object_store.as_ref()).await.map_err(failed)?;
     let opened = tokio::task::spawn_blocking(move || Coordinator::with_store(options, spool, Arc::new(SystemClock::default()), store));
     opened.await.map_err(|error| failed(std::io::Error::other(error).into()))?.map_err(failed)
 }

@@ -14,9 +14,11 @@ use super::clock::Clock;
 use super::error::Error;
 use super::log::{Files, LogTask};
 use crate::engine::{PartitionSnapshot, StreamSnapshot};
-use crate::storage::catalog::Catalog;
+use crate::shared::random;
+use crate::storage::catalog::{Catalog, Marker};
 use crate::storage::disk::{Disk, Folder};
 use crate::storage::log::{LoggedBatch, RecoveredStream, StreamLog, check_has_catalog, recover_stream, remove_unknown};
+use crate::storage::remote::{KeepAfter, Remote, Starter};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::schema::StreamSchema;
 
@@ -35,10 +37,23 @@ pub struct Store {
     is_real: bool,
     /// None: the log's own.
     segment_bytes_cut: Option<u64>,
+    /// Where everything is as well, if anywhere.
+    remote: Option<Arc<Remote>>,
     stopping: CancellationToken,
     tasks: TaskTracker,
+    /// The tasks of the object store, which end after those of the logs.
+    remote_tasks: TaskTracker,
     /// Held for as long as anything is written.
     _lock: Option<File>,
+}
+
+/// The object store that streams are in as well.
+#[derive(Debug, Clone)]
+pub struct ObjectStoreOptions {
+    /// Where it is.
+    pub url: String,
+    /// When commits are summed up.
+    pub keep_after: KeepAfter,
 }
 
 /// Why a data directory cannot be used.
@@ -64,11 +79,11 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// The data directory at a path, made if it is not there.
+    /// The data directory at a path, made if it is not there. With an object store it takes that over, and has what is there.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open(path: &Path, reserve_bytes: u64) -> Result<Self, StoreError> {
+    pub async fn open(path: &Path, reserve_bytes: u64, object_store: Option<&ObjectStoreOptions>) -> Result<Self, StoreError> {
         let folder = Folder::open(path)?;
         let started = tokio::time::Instant::now();
         let lock = loop {
@@ -79,7 +94,26 @@ impl Store {
             }
         };
         let opened = tokio::task::spawn_blocking(move || Self::on(Arc::new(folder), reserve_bytes, true)).await;
-        Ok(Self { _lock: Some(lock), ..opened.map_err(std::io::Error::other)?? })
+        let store = Self { _lock: Some(lock), ..opened.map_err(std::io::Error::other)?? };
+        match object_store {
+            Some(options) => store.taking_over(options).await,
+            None => store.alone(),
+        }
+    }
+
+    /// Without an object store. A data directory that has one may be old, and what it takes alone would be lost.
+    fn alone(self) -> Result<Self, StoreError> {
+        match self.catalog.marker()? {
+            Some(Marker { place, .. }) => Err(StorageError::NeedsObjectStore { folder: self.disk.place(), place }.into()),
+            None => Ok(self),
+        }
+    }
+
+    async fn taking_over(self, ObjectStoreOptions { url, keep_after }: &ObjectStoreOptions) -> Result<Self, StoreError> {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let starter = Starter { id: random::uuid().simple().to_string(), host };
+        let started = Remote::start(url, &self.disk, &self.catalog, (starter, *keep_after), &self.remote_tasks).await?;
+        Ok(Self { remote: Some(started.remote), ..self })
     }
 
     /// One on any disk. Where its calls do not really block, they are made where they are needed.
@@ -95,8 +129,10 @@ impl Store {
             reserve_bytes,
             is_real,
             segment_bytes_cut: None,
+            remote: None,
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            remote_tasks: TaskTracker::new(),
             _lock: None,
         })
     }
@@ -133,7 +169,20 @@ impl Store {
                 let cell = StreamCell::restored(name.clone(), id, stored(snapshot), schema, clock.clone()).map_err(error)?;
                 Ok((Arc::new(cell), log))
             })
-            .collect()
+            .collect::<Result<_, StoreError>>()
+    }
+
+    /// Tells the object store what of it the logs have dropped because nobody could know of it. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Fenced`] among others.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        self.remote.iter().try_for_each(|remote| remote.settle(&*self.disk)).map_err(StoreError::from)
+    }
+
+    /// The object store, if there is one.
+    pub(super) fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.as_ref()
     }
 
     /// The log of a new stream.
@@ -145,20 +194,29 @@ impl Store {
     pub(super) fn start(&self, cell: &Arc<StreamCell>, mut log: StreamLog) {
         let Some(state) = cell.log().cloned() else { return };
         self.segment_bytes_cut.into_iter().for_each(|bytes| log.cut_segments_at(bytes));
-        let files = Files { log, catalog: self.catalog.clone(), is_real: self.is_real };
+        if let Some(remote) = &self.remote {
+            log.keep_unstored();
+            state.go_on_with(remote.clone());
+        }
+        let files = Files { log, catalog: self.catalog.clone(), remote: self.remote.clone(), is_real: self.is_real };
         self.tasks.spawn(LogTask { cell: cell.clone(), state, files, stopping: self.stopping.clone() }.run());
     }
 
     /// Writes what is there, and ends: whoever waits for more is told.
     pub(super) async fn close(&self) {
-        self.stop();
+        self.stopping.cancel();
+        self.tasks.close();
         self.tasks.wait().await;
+        self.stop();
+        self.remote_tasks.wait().await;
     }
 
     /// The same, without waiting for it.
     pub(super) fn stop(&self) {
         self.stopping.cancel();
         self.tasks.close();
+        self.remote.iter().for_each(|remote| remote.stop());
+        self.remote_tasks.close();
     }
 }
 

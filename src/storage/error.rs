@@ -113,6 +113,78 @@ pub enum StorageError {
         /// What the store says.
         reason: String,
     },
+    /// The object store does not answer, or refuses. It is tried again.
+    #[error(
+        "cannot {what} {object}: {reason}; check the network, the object store and its credentials: what was confirmed is there, and all else waits"
+    )]
+    ObjectStore {
+        /// What was tried.
+        what: &'static str,
+        /// The object.
+        object: String,
+        /// What the store says.
+        reason: String,
+    },
+    /// Another coordinator owns the streams.
+    #[error(
+        "coordinator {owner} has taken over {place} with commit {commit}, so this one confirms nothing any more: what it confirmed is there; stop this one, and let clients connect to the other"
+    )]
+    Fenced {
+        /// Which start of a coordinator.
+        owner: String,
+        /// Its first commit that this one has met.
+        commit: u64,
+        /// Of the object store.
+        place: String,
+    },
+    /// The URL of an object store cannot be used.
+    #[error(
+        "object_store {url} cannot be used: {why}; write s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder"
+    )]
+    ObjectStoreUrl {
+        /// The URL, without secrets.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// The data directory has what the object store has not.
+    #[error(
+        "the data directory {folder} cannot be used with object_store {place}: {why}, and using it would lose them; choose an empty data_dir, or the object_store that it belongs to"
+    )]
+    NotInObjectStore {
+        /// The data directory.
+        folder: String,
+        /// The object store.
+        place: String,
+        /// What it has.
+        why: String,
+    },
+    /// The data directory is that of an object store.
+    #[error(
+        "the data directory {folder} belongs to object_store {place}, where another coordinator may go on with its streams; start with that object_store, or choose another data_dir"
+    )]
+    NeedsObjectStore {
+        /// The data directory.
+        folder: String,
+        /// The object store.
+        place: String,
+    },
+    /// The object store lets everybody write everything.
+    #[error(
+        "object_store {place} ignores the condition of a conditional put (If-None-Match: *), so that two coordinators could write it at once; use one that knows it"
+    )]
+    NoConditionalPut {
+        /// Of the object store.
+        place: String,
+    },
+    /// An object is not what was written.
+    #[error("the object {object} cannot be used: {why}; restore it from a version or a copy if there is one")]
+    DamagedObject {
+        /// The object.
+        object: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// There are streams, and no catalog, or an empty one.
     #[error(
         "there are streams in {dir} but no catalog.redb that knows them: restore it from a copy, or move the folder streams away to start without them"
@@ -172,6 +244,13 @@ impl StorageError {
             | Self::NewerFormat { .. }
             | Self::DamagedSegment { .. }
             | Self::Catalog { .. }
+            | Self::ObjectStore { .. }
+            | Self::Fenced { .. }
+            | Self::ObjectStoreUrl { .. }
+            | Self::NotInObjectStore { .. }
+            | Self::NeedsObjectStore { .. }
+            | Self::NoConditionalPut { .. }
+            | Self::DamagedObject { .. }
             | Self::CatalogGone { .. }
             | Self::Lost { .. }
             | Self::Missing { .. }

@@ -1,9 +1,10 @@
-//! Where batches live: in memory, spooled to a temporary file, or in the log of a durable stream.
+//! Where batches live: in memory, spooled to a temporary file, or in the log of a durable stream, on the disk and in an object store.
 
 pub mod catalog;
 pub mod disk;
 mod error;
 pub mod log;
+pub mod remote;
 pub mod segment;
 mod spool;
 

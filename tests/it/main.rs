@@ -26,6 +26,7 @@ mod hostile_limits;
 mod http;
 mod kill;
 mod memory;
+mod object_store;
 mod put_messages;
 mod regressions;
 mod retention;

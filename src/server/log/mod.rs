@@ -4,12 +4,13 @@
 //! order in which it happened. The log's task takes all of it together, writes it, makes it durable, and then says so: only
 //! then is it visible, and only then are calls answered that told of it or could have seen it.
 
+mod elsewhere;
 mod pending;
 mod relief;
 mod task;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -20,6 +21,7 @@ pub(super) use task::{Files, LogTask};
 use super::error::Error;
 use crate::storage::StorageError;
 use crate::storage::log::Cache;
+use crate::storage::remote::Remote;
 
 /// What a stream's calls share with its log's task.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct LogState {
     pub(super) work: Notify,
     pub(super) cache: Cache,
     progress: Mutex<Progress>,
+    /// Where all of it has to be as well, if anywhere.
+    remote: OnceLock<Arc<Remote>>,
     /// Wakes those who wait for progress in the order in which they came, unlike a watch channel.
     progressed: Notify,
 }
@@ -47,7 +51,7 @@ pub(super) struct Progress {
 
 impl LogState {
     pub(super) fn new(cache: Cache) -> Self {
-        Self { work: Notify::new(), cache, progress: Mutex::default(), progressed: Notify::new() }
+        Self { work: Notify::new(), cache, progress: Mutex::default(), remote: OnceLock::new(), progressed: Notify::new() }
     }
 
     /// Refuses what could never be written.
@@ -66,7 +70,13 @@ impl LogState {
     /// Why the log does not go on at the moment, if it does not.
     pub(super) fn waits_for(&self) -> Option<Arc<StorageError>> {
         let progress = self.progress.lock();
-        progress.failed.clone().or_else(|| progress.waiting.clone())
+        let why = progress.failed.clone().or_else(|| progress.waiting.clone());
+        why.or_else(|| self.remote.get()?.trouble())
+    }
+
+    /// Work is done when that has it, too.
+    pub(super) fn go_on_with(&self, remote: Arc<Remote>) {
+        drop(self.remote.set(remote));
     }
 
     /// Waits until all work up to this number is done.

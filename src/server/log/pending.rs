@@ -39,12 +39,14 @@ pub(in crate::server) struct Work {
     /// Each partition's end.
     pub(super) ends: Vec<(PartitionId, Offset)>,
     pub(super) is_deleted: bool,
+    /// The object store has all of it.
+    pub(super) is_stored: bool,
 }
 
 impl Work {
     /// Adds what has come since.
     pub(super) fn join(&mut self, later: Self) {
-        let Self { number, schema, appended, changes, has_late, shown, ends, is_deleted } = later;
+        let Self { number, schema, appended, changes, has_late, shown, ends, is_deleted, is_stored: _ } = later;
         if is_deleted {
             self.appended.clear();
             self.shown.clear();
@@ -57,6 +59,7 @@ impl Work {
         self.has_late |= has_late;
         self.shown.extend(shown);
         self.is_deleted |= is_deleted;
+        self.is_stored = false;
     }
 }
 
@@ -153,6 +156,7 @@ impl Pending {
             shown,
             ends,
             is_deleted: self.is_deleted,
+            is_stored: false,
         }
     }
 }

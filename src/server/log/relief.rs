@@ -14,7 +14,21 @@ use crate::storage::log::{Appended, StreamLog};
 /// # Errors
 /// [`StorageError`]; [`StorageError::NoRoom`] may be tried again.
 pub(super) fn relieve(log: &mut StreamLog, catalog: &Catalog, work: &mut Work, dead: &[(PartitionId, u64)]) -> Result<(), StorageError> {
-    let is_free = |change: &Change| matches!(change, Change::Partition(..) | Change::Subscription(..));
+    let changes = changes(catalog, work)?;
+    if !changes.is_empty() {
+        catalog.commit(changes)?;
+    }
+    work.changes.retain(|change| !is_free(change));
+    for (partition, segment) in removable(work, dead) {
+        if let Err(error) = log.remove_segment(*partition, *segment) {
+            tracing::warn!(%error, "a segment that nobody needs is left");
+        }
+    }
+    Ok(())
+}
+
+/// What does not follow from the batches that could not be written. Blocks.
+pub(super) fn changes(catalog: &Catalog, work: &Work) -> Result<Vec<Change>, StorageError> {
     // An epoch whose batches are still to be written, or to be made durable, is not to pass for committed.
     let has_epochs = !work.shown.is_empty() || work.appended.iter().any(|appended| appended.facts.epoch.is_some());
     let mut changes: Vec<_> = work.changes.iter().filter(|change| is_free(change)).cloned().collect();
@@ -26,17 +40,16 @@ pub(super) fn relieve(log: &mut StreamLog, catalog: &Catalog, work: &mut Work, d
         }
         changes.push(Change::Producer(*stream, name.clone(), saved));
     }
-    if !changes.is_empty() {
-        catalog.commit(changes)?;
-    }
-    work.changes.retain(|change| !is_free(change));
-    // What a segment says of its producers has to be known to the catalog before it goes.
-    for (partition, segment) in dead.iter().filter(|_| work.has_late) {
-        if let Err(error) = log.remove_segment(*partition, *segment) {
-            tracing::warn!(%error, "a segment that nobody needs is left");
-        }
-    }
-    Ok(())
+    Ok(changes)
+}
+
+/// The segments that nobody needs by that: what a segment says of its producers has to be known to the catalog before it goes.
+pub(super) fn removable<'a>(work: &Work, dead: &'a [(PartitionId, u64)]) -> &'a [(PartitionId, u64)] {
+    if work.has_late { dead } else { &[] }
+}
+
+fn is_free(change: &Change) -> bool {
+    matches!(change, Change::Partition(..) | Change::Subscription(..))
 }
 
 /// What a producer has appended, but for what is still to be written: what is behind that, in other partitions, is stored ahead.

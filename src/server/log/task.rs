@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::elsewhere;
 use super::pending::Work;
 use super::relief::relieve;
 use super::write::{Step, step};
@@ -14,6 +15,7 @@ use crate::server::log::LogState;
 use crate::storage::StorageError;
 use crate::storage::catalog::Catalog;
 use crate::storage::log::StreamLog;
+use crate::storage::remote::Remote;
 
 /// How long the catalog may not know what it may learn later.
 const LATE_LINGER: Duration = Duration::from_millis(100);
@@ -34,6 +36,8 @@ pub(in crate::server) struct LogTask {
 pub(in crate::server) struct Files {
     pub(in crate::server) log: StreamLog,
     pub(in crate::server) catalog: Arc<Catalog>,
+    /// Where all of it has to be as well, if anywhere.
+    pub(in crate::server) remote: Option<Arc<Remote>>,
     /// Whether they block for real: then they have a thread.
     pub(in crate::server) is_real: bool,
 }
@@ -50,6 +54,10 @@ impl LogTask {
                 () = stopping.cancelled() => true,
                 () = state.work.notified() => false,
                 () = reached(late_at) => false,
+                fenced = fenced(files.remote.as_deref()) => {
+                    cell.log_failed(&state, fenced);
+                    return ending.expected();
+                }
             };
             // There may be more for as long as somebody appends: what is late has its turn all the same.
             loop {
@@ -77,11 +85,16 @@ impl LogTask {
                 }
             }
             if is_last {
-                files.run(|files| files.log.seal()).await.1.unwrap_or_else(|error| tracing::warn!(%error, "a segment is not sealed"));
+                let (files, sealed) = files.run(|files| files.log.seal()).await;
+                let sealed = match (sealed, &files.remote) {
+                    (Ok(()), Some(remote)) => elsewhere::sealed(&files, remote).await,
+                    (sealed, _) => sealed,
+                };
+                sealed.unwrap_or_else(|error| tracing::warn!(%error, "a segment is not sealed"));
                 return ending.expected();
             }
             if late_at.is_none() && cell.has_late_work() {
-                late_at = Some(Instant::now() + LATE_LINGER);
+                late_at = Some(Instant::now() + files.remote.as_ref().map_or(LATE_LINGER, |_| elsewhere::LATE_LINGER));
             }
         }
     }
@@ -115,6 +128,13 @@ async fn reached(at: Option<Instant>) {
     }
 }
 
+async fn fenced(remote: Option<&Remote>) -> StorageError {
+    match remote {
+        Some(remote) => remote.fenced().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Does all of the work, step by step; tries again where the disk is full.
 async fn perform(
     cell: &StreamCell,
@@ -126,14 +146,20 @@ async fn perform(
 ) -> Result<Files, StorageError> {
     loop {
         let last = dead.clone();
-        let (returned, (rest, step, result)) = files
-            .run(move |files| {
-                let (step, result) = step(&mut files.log, &files.catalog, &mut work, &last);
-                (work, step, result)
-            })
-            .await;
-        (files, work) = (returned, rest);
-        let Step { appended, durable, is_finished } = step;
+        let done;
+        (files, done) = match files.remote.clone() {
+            None => {
+                let local = move |files: &mut Files| {
+                    let (step, result) = step(&mut files.log, &files.catalog, &mut work, &last);
+                    (work, step, result)
+                };
+                files.run(local).await
+            }
+            Some(remote) => elsewhere::step(files, &remote, work, last, stopping).await,
+        };
+        let (rest, step, result) = done;
+        work = rest;
+        let Step { appended, durable, is_finished, .. } = step;
         cell.settle(state, appended, durable);
         match result {
             Ok(()) if is_finished => {
@@ -156,6 +182,9 @@ async fn perform(
                     work.join(later);
                 }
                 let dead = dead.clone();
+                if let Some(remote) = files.remote.clone() {
+                    elsewhere::relieved(&mut files, &remote, &work, &dead, stopping).await?;
+                }
                 let (returned, (rest, result)) = files
                     .run(move |files| {
                         let result = relieve(&mut files.log, &files.catalog, &mut work, &dead);
@@ -176,7 +205,7 @@ async fn perform(
 
 impl Files {
     /// Does something that blocks.
-    async fn run<T: Send + 'static>(mut self, work: impl FnOnce(&mut Self) -> T + Send + 'static) -> (Self, T) {
+    pub(super) async fn run<T: Send + 'static>(mut self, work: impl FnOnce(&mut Self) -> T + Send + 'static) -> (Self, T) {
         if !self.is_real {
             let result = work(&mut self);
             return (self, result);

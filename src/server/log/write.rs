@@ -22,6 +22,8 @@ pub(super) struct Step {
     pub(super) appended: Vec<Appended>,
     /// Durable, and visible as far as offsets before this.
     pub(super) durable: BTreeMap<PartitionId, Offset>,
+    /// No batch of the work is left to write.
+    pub(super) is_written: bool,
     /// Nothing of the work is left.
     pub(super) is_finished: bool,
 }
@@ -36,21 +38,36 @@ pub(super) fn step(
     work: &mut Work,
     dead: &[(PartitionId, u64)],
 ) -> (Step, Result<(), StorageError>) {
+    let (mut step, mut done) = written(log, work);
+    if done.is_ok() && step.is_written {
+        done = finish(log, catalog, work, dead, &mut step);
+    }
+    (step, done)
+}
+
+/// The first half of a step: batches are in their segments, and durable as far as that is needed.
+pub(super) fn written(log: &mut StreamLog, work: &mut Work) -> (Step, Result<(), StorageError>) {
     let mut step = Step::default();
-    let mut written = write(log, work, &mut step);
+    let written = write(log, work, &mut step);
     let synced = step.durable.keys().try_for_each(|partition| log.sync(*partition));
     if synced.is_err() {
         step.durable.clear();
         return (step, synced);
     }
-    if written.is_ok() && work.appended.is_empty() {
-        written = finish(log, catalog, work, dead);
-        if written.is_ok() {
-            step.durable = work.ends.iter().copied().collect();
-            step.is_finished = true;
-        }
+    if written.is_err() || !work.appended.is_empty() {
+        return (step, written);
     }
-    (step, written)
+    let shown = work.shown.iter().filter(|_| !zoo::has(Bug::CatalogFirst));
+    let synced = shown.map(|shown| shown.partition).try_for_each(|partition| log.sync(partition));
+    step.is_written = synced.is_ok();
+    (step, synced)
+}
+
+/// What the catalog has to know of the work. All of its batches are written.
+pub(super) fn changes(log: &StreamLog, work: &Work) -> Vec<Change> {
+    let id = log.id();
+    let extents = work.shown.iter().map(|shown| Change::Extent(id, shown.partition, shown.first, extent_of(&shown.batches)));
+    work.changes.iter().cloned().chain(extents).collect()
 }
 
 /// Writes batches. Of those with offsets of their own, what comes before a commit's becomes visible in this step.
@@ -86,14 +103,15 @@ fn write(log: &mut StreamLog, work: &mut Work, step: &mut Step) -> Result<(), St
     Ok(())
 }
 
-/// All batches are written: makes the commits durable, and what else has changed.
-fn finish(log: &mut StreamLog, catalog: &Catalog, work: &mut Work, dead: &[(PartitionId, u64)]) -> Result<(), StorageError> {
-    for shown in work.shown.iter().filter(|_| !zoo::has(Bug::CatalogFirst)) {
-        log.sync(shown.partition)?;
-    }
-    let id = log.id();
-    let mut changes = work.changes.clone();
-    changes.extend(work.shown.iter().map(|shown| Change::Extent(id, shown.partition, shown.first, extent_of(&shown.batches))));
+/// The second half: the catalog knows all of it, and what nobody needs is gone.
+pub(super) fn finish(
+    log: &mut StreamLog,
+    catalog: &Catalog,
+    work: &Work,
+    dead: &[(PartitionId, u64)],
+    step: &mut Step,
+) -> Result<(), StorageError> {
+    let changes = changes(log, work);
     if !changes.is_empty() {
         catalog.commit(changes)?;
     }
@@ -109,5 +127,7 @@ fn finish(log: &mut StreamLog, catalog: &Catalog, work: &mut Work, dead: &[(Part
             }
         }
     }
+    step.durable = work.ends.iter().copied().collect();
+    step.is_finished = true;
     Ok(())
 }

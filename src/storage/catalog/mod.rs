@@ -1,6 +1,7 @@
 //! The catalog: the small state of durable streams, in an embedded ACID store (redb) on the same disk as their logs.
 
 mod backend;
+mod image;
 mod opened;
 mod saved;
 mod tables;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use image::{Image, SavedChange, Unreadable};
 pub use saved::{Extent, Run, SavedStream};
 
 use self::opened::{Failure, Opened};
@@ -73,6 +75,17 @@ pub struct FoundStream {
     pub producers: Vec<(ProducerId, ProducerSnapshot)>,
 }
 
+/// That all of a data directory is in an object store as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marker {
+    /// What tells that store from others.
+    pub store: String,
+    /// The start of a coordinator that has written what is here.
+    pub owner: String,
+    /// Where the store is, for people.
+    pub place: String,
+}
+
 /// The open catalog.
 #[derive(Debug)]
 pub struct Catalog {
@@ -127,6 +140,31 @@ impl Catalog {
         let mut writer = self.writer.lock();
         let load = self.opened(&mut writer).and_then(|opened| opened.read(tables::load));
         load.map_err(|failure| error(&self.place, failure))
+    }
+
+    /// Which object store has all of it, if one has.
+    ///
+    /// # Errors
+    /// [`StorageError::NoRoom`], [`StorageError::Catalog`].
+    pub fn marker(&self) -> Result<Option<Marker>, StorageError> {
+        let mut writer = self.writer.lock();
+        let marker = self.opened(&mut writer).and_then(|opened| opened.read(tables::marker));
+        marker.map_err(|failure| error(&self.place, failure))
+    }
+
+    /// From now on it has this and nothing else, all of which is in an object store. Durable on return; blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::NoRoom`], [`StorageError::Catalog`].
+    pub fn replace(&self, changes: &[Change], marker: &Marker) -> Result<(), StorageError> {
+        let mut writer = self.writer.lock();
+        let replace = |writing: &redb::WriteTransaction| {
+            tables::clear(writing)?;
+            tables::apply(writing, changes)?;
+            tables::mark(writing, marker)
+        };
+        let replaced = self.opened(&mut writer).and_then(|opened| opened.transaction(replace));
+        replaced.map_err(|failure| error(&self.place, failure))
     }
 
     /// What is known of a producer, if anything.

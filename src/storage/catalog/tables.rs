@@ -3,7 +3,7 @@
 use redb::{Error, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::saved::Saved;
-use super::{Change, Extent, FoundStream};
+use super::{Change, Extent, FoundStream, Marker};
 use crate::engine::{Offset, PartitionId, ProducerId, ProducerSnapshot, StreamId, SubscriptionName};
 
 /// Of the data directory as a whole. 1: the first.
@@ -15,6 +15,9 @@ const PARTITIONS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("par
 const EXTENTS: TableDefinition<(u64, u32, u64), &[u8]> = TableDefinition::new("extents");
 const SUBSCRIPTIONS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("subscriptions");
 const PRODUCERS: TableDefinition<(u64, &str), &[u8]> = TableDefinition::new("producers");
+
+/// Which object store has all of it, if one has.
+const MARKER: TableDefinition<&str, &str> = TableDefinition::new("object store");
 
 /// The key of the format's version.
 const VERSION: &str = "format";
@@ -33,7 +36,33 @@ pub(super) fn check_format(writing: &WriteTransaction) -> Result<Option<u32>, Er
     writing.open_table(EXTENTS)?;
     writing.open_table(SUBSCRIPTIONS)?;
     writing.open_table(PRODUCERS)?;
+    writing.open_table(MARKER)?;
     Ok(None)
+}
+
+/// Removes all streams.
+pub(super) fn clear(writing: &WriteTransaction) -> Result<(), Error> {
+    writing.delete_table(STREAMS)?;
+    writing.delete_table(PARTITIONS)?;
+    writing.delete_table(EXTENTS)?;
+    writing.delete_table(SUBSCRIPTIONS)?;
+    writing.delete_table(PRODUCERS)?;
+    Ok(())
+}
+
+pub(super) fn mark(writing: &WriteTransaction, Marker { store, owner, place }: &Marker) -> Result<(), Error> {
+    let mut marker = writing.open_table(MARKER)?;
+    for (key, value) in [("store", store), ("owner", owner), ("place", place)] {
+        marker.insert(key, value.as_str())?;
+    }
+    Ok(())
+}
+
+pub(super) fn marker(reading: &ReadTransaction) -> Result<Option<Marker>, Error> {
+    let marker = reading.open_table(MARKER)?;
+    let text = |key| Ok::<_, Error>(marker.get(key)?.map(|value| value.value().to_owned()));
+    let (store, owner, place) = (text("store")?, text("owner")?, text("place")?);
+    Ok(store.zip(owner).zip(place).map(|((store, owner), place)| Marker { store, owner, place }))
 }
 
 pub(super) fn apply(writing: &WriteTransaction, changes: &[Change]) -> Result<(), Error> {

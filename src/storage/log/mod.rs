@@ -20,7 +20,7 @@ use self::partition::PartitionLog;
 use super::StorageError;
 use super::catalog::Extent;
 use super::disk::Disk;
-use super::segment::EntryFacts;
+use super::segment::{EntryFacts, Segment};
 use crate::engine::{Offset, PartitionId, StreamId, StreamName};
 
 /// Where the streams' folders are.
@@ -35,6 +35,19 @@ pub struct Appended {
     pub facts: EntryFacts,
     /// The batch.
     pub batch: Arc<LoggedBatch>,
+}
+
+/// What was written to a segment and is not in the object store yet.
+#[derive(Debug)]
+pub struct Unstored {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The segment.
+    pub segment: Arc<Segment>,
+    /// From this byte on.
+    pub at: u64,
+    /// Up to this one.
+    pub end: u64,
 }
 
 /// The logs of a stream's partitions. Whoever has it is the only one who writes them.
@@ -59,6 +72,22 @@ impl StreamLog {
     /// A segment of so many bytes is followed by another, instead of one of 64 MiB.
     pub fn cut_segments_at(&mut self, bytes: u64) {
         self.partitions.iter_mut().for_each(|partition| partition.segment_bytes_cut = bytes);
+    }
+
+    /// Keeps in mind what is not in the object store.
+    pub fn keep_unstored(&mut self) {
+        self.partitions.iter_mut().for_each(PartitionLog::keep_unstored);
+    }
+
+    /// What was written and is not in the object store, durable here or not.
+    #[must_use]
+    pub fn unstored(&self) -> Vec<Unstored> {
+        self.partitions.iter().flat_map(PartitionLog::unstored).collect()
+    }
+
+    /// All that was written is in the object store.
+    pub fn stored(&mut self) {
+        self.partitions.iter_mut().for_each(PartitionLog::stored);
     }
 
     /// Whose it is.
@@ -180,6 +209,6 @@ fn stream_folder(id: StreamId) -> String {
     format!("{STREAMS}/{:016x}", id.0)
 }
 
-fn partition_folder(id: StreamId, partition: PartitionId) -> String {
+pub(super) fn partition_folder(id: StreamId, partition: PartitionId) -> String {
     format!("{}/{:04}", stream_folder(id), partition.0)
 }

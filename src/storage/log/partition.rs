@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Appended;
+use super::{Appended, Unstored};
 use crate::engine::{PartitionId, StreamId, StreamName};
 use crate::storage::StorageError;
 use crate::storage::disk::Disk;
@@ -32,6 +32,17 @@ pub(super) struct PartitionLog {
     pub(super) segment_bytes_cut: u64,
     /// The folder is there, and durable.
     has_folder: bool,
+    /// What the object store lacks, if there is one.
+    unstored: Option<Lack>,
+}
+
+/// What the object store lacks of a partition's segments.
+#[derive(Debug, Default)]
+struct Lack {
+    /// Of those that were sealed since: from where on, and up to where.
+    sealed: Vec<(Arc<Segment>, u64, u64)>,
+    /// Of the newest: from where on.
+    newest_from: u64,
 }
 
 impl PartitionLog {
@@ -44,6 +55,27 @@ impl PartitionLog {
             next_segment: 0,
             segment_bytes_cut: SEGMENT_BYTES_CUT,
             has_folder: false,
+            unstored: None,
+        }
+    }
+
+    pub(super) fn keep_unstored(&mut self) {
+        self.unstored = Some(Lack::default());
+    }
+
+    pub(super) fn unstored(&self) -> impl Iterator<Item = Unstored> {
+        let partition = self.number;
+        let lack = self.unstored.iter();
+        let sealed = lack.clone().flat_map(|lack| &lack.sealed).map(|(segment, at, end)| (segment, *at, *end));
+        let newest = lack.zip(&self.newest).map(|(lack, newest)| (newest.segment(), lack.newest_from, newest.end()));
+        let all = sealed.chain(newest).filter(|(_, at, end)| at < end);
+        all.map(move |(segment, at, end)| Unstored { partition, segment: segment.clone(), at, end })
+    }
+
+    pub(super) fn stored(&mut self) {
+        if let Some(lack) = &mut self.unstored {
+            lack.sealed.clear();
+            lack.newest_from = self.newest.as_ref().map_or(0, SegmentWriter::end);
         }
     }
 
@@ -97,8 +129,11 @@ impl PartitionLog {
     pub(super) fn seal(&mut self) -> Result<(), StorageError> {
         let Some(newest) = &mut self.newest else { return Ok(()) };
         newest.seal()?;
-        let segment = newest.segment().clone();
+        let (segment, end) = (newest.segment().clone(), newest.end());
         self.newest = None;
+        if let Some(lack) = &mut self.unstored {
+            lack.sealed.push((segment.clone(), std::mem::take(&mut lack.newest_from), end));
+        }
         self.sealed.insert(segment.head().number, segment);
         if let Some((_, old)) = self.sealed.iter().rev().nth(SEGMENTS_IN_PAGE_CACHE) {
             old.let_go();
@@ -111,6 +146,8 @@ impl PartitionLog {
         if let Some(newest) = self.newest.take_if(|newest| newest.has_batches() && Arc::strong_count(newest.segment()) == 1) {
             let segment = newest.segment().clone();
             self.sealed.insert(segment.head().number, segment);
+            // What the object store lacks of it nobody needs.
+            self.unstored.iter_mut().for_each(|lack| lack.newest_from = 0);
         }
     }
 

@@ -60,6 +60,16 @@ impl Segment {
         Ok(EncodedBatch { message, dictionaries, user: batch.user, rows: entry.rows })
     }
 
+    /// The file's bytes between two places. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::File`].
+    pub fn raw(&self, at: u64, end: u64) -> Result<Bytes, StorageError> {
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX)];
+        self.handle.read_at(&mut bytes, at)?;
+        Ok(bytes.into())
+    }
+
     /// All messages that are known, in the order of the file, `entries` being the batches.
     pub(super) fn lines(&self, entries: &[Entry]) -> Vec<Line> {
         let schema = self.schema.as_ref().map(|(message, _)| Line::Schema { message: *message, head: self.head.clone() });
