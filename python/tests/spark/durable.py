@@ -44,8 +44,12 @@ class Durable:
         self.start()
 
     def wait_for_commits(self, epochs: int, stream: str = "s") -> None:
-        """Until so many epochs are committed, whoever has heard of it."""
+        """Until so many epochs are committed, durably, whoever has heard of it."""
         wait_until(lambda: self.client.describe_stream(stream)["epochs_committed"] >= epochs, 120)
+        # A description tells of what is on its way to the disk, too; the answer to who subscribes comes
+        # behind all of it.
+        self.client.subscribe(stream, "probe", "latest")
+        self.client.unsubscribe(stream, "probe")
 
 
 class Reader(Thread):
