@@ -20,6 +20,8 @@ pub enum Bug {
     HighestOrdinalCounts,
     /// A message that is whole in length is taken for what was written.
     ChecksumIgnored,
+    /// What an index says is there is taken for there, however its own lines look.
+    IndexTrusted,
     /// A run that was taken over may go on.
     FenceIgnored,
     /// A commit shows all attempts that have ended well, not only those that it names.
@@ -45,6 +47,7 @@ impl Bug {
         Self::SentAgainStoredAgain,
         Self::HighestOrdinalCounts,
         Self::ChecksumIgnored,
+        Self::IndexTrusted,
         Self::FenceIgnored,
         Self::AllAttemptsCount,
         Self::CommitForgotten,

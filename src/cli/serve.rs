@@ -47,7 +47,13 @@ pub(super) async fn run(args: &ServeArgs, settings: &Settings, signals: &mut Sig
     let grace = settings.shutdown_grace.map_or(SHUTDOWN_GRACE_DEFAULT, |grace| grace.0);
     let config = config(settings).await?;
     super::allow_files();
-    let server = Server::start(config).await?;
+    let server = tokio::select! {
+        server = Server::start(config) => server?,
+        signal = signals.next() => {
+            tracing::info!(signal, "ended while it was starting");
+            return Ok(());
+        }
+    };
     let http = server.http_addr().map_or(Value::Null, |address| address.to_string().into());
     let unix = server.unix_path().map_or(Value::Null, |path| path.to_string_lossy().into());
     print_lines([format!("{{\"listen\": \"{}\", \"http\": {http}, \"unix\": {unix}}}", server.listen_addr())])?;

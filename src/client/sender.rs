@@ -118,7 +118,11 @@ impl Sender {
     fn descriptor(&self, lender: Option<&Lender>) -> Result<Vec<u8>, Error> {
         let mut command = self.command.clone();
         command.link = lender.map(Lender::number);
-        command.stream_id = self.window.with(|window| window.stream_id).map(|id| id.0);
+        self.window.with(|window| {
+            window.connections += 1;
+            command.connection = Some(window.connections);
+            command.stream_id = window.stream_id.map(|id| id.0);
+        });
         let command = serde_json::to_vec(&command).map_err(|error| Error::protocol(error.to_string()))?;
         Ok(FlightDescriptor::new_cmd(command).encode_to_vec())
     }

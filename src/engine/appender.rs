@@ -53,6 +53,23 @@ impl AppenderKind {
     }
 }
 
+/// Which of its connections a client speaks on, to tell the late ones: a connection that the client has given up may be
+/// taken after the one that followed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// The sender: drawn by the client for each producer or writer that it makes.
+    pub sender: u64,
+    /// Rises with each of the sender's connections.
+    pub number: u64,
+}
+
+impl Connection {
+    /// Whether its sender has made `newest` after it. Two senders have no order: the one that comes last wins.
+    pub(super) fn is_late(self, newest: Self) -> bool {
+        newest.sender == self.sender && newest.number > self.number
+    }
+}
+
 /// Where an appender is between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {

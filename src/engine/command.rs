@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppenderId, AppenderKind, Attempt, Epoch, EpochState, Error, Offset, PartitionId, Place, ProducerId, Receipt, RunId, SubscriptionName,
-    Task,
+    AppenderId, AppenderKind, Attempt, Connection, Epoch, EpochState, Error, Offset, PartitionId, Place, ProducerId, Receipt, RunId,
+    SubscriptionName, Task,
 };
 
 /// Where a new subscription starts.
@@ -27,10 +27,12 @@ pub enum Command<D> {
         schema: Arc<[u8]>,
     },
     /// Opens an appender. An open one of the same kind is superseded: a reconnect wins over the old
-    /// connection, which is refused from now on. Answer: [`Outcome::Opened`].
+    /// connection, which is refused from now on, and when it comes late, too. Answer: [`Outcome::Opened`].
     OpenAppender {
         /// What it appends to.
         kind: AppenderKind,
+        /// Which of its connections the client opens it on; without it the last one that comes wins.
+        connection: Option<Connection>,
     },
     /// Asks for room for the next batch. Answer: [`Outcome::Reserved`] or [`Outcome::Waiting`]; in the
     /// latter case [`Effects::granted`] or [`Effects::refused`] of a later command names the appender.

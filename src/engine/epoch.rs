@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::batch::StagedBatch;
 use super::limits::{EPOCHS_MAX, SUPERSEDED_RUNS_MAX};
 use super::snapshot::ProducerSnapshot;
-use super::{AppenderId, AppenderKind, Attempt, Epoch, Error, ProducerId, RunId, Task, Timestamp};
+use super::{AppenderId, AppenderKind, Attempt, Connection, Epoch, Error, ProducerId, RunId, Task, Timestamp};
 use crate::zoo::{self, Bug};
 
 /// Where an epoch stands.
@@ -46,6 +46,7 @@ pub struct Receipt {
 pub(super) struct Writer<D> {
     /// The appender that feeds it; older ones are refused.
     pub(super) appender: AppenderId,
+    pub(super) connection: Option<Connection>,
     pub(super) next_ordinal: u64,
     pub(super) staged: Vec<StagedBatch<D>>,
     pub(super) rows: u64,
@@ -55,8 +56,8 @@ pub(super) struct Writer<D> {
 }
 
 impl<D> Writer<D> {
-    pub(super) fn new(appender: AppenderId) -> Self {
-        Self { appender, next_ordinal: 0, staged: Vec::new(), rows: 0, bytes: 0, finished: false }
+    pub(super) fn new(appender: AppenderId, connection: Option<Connection>) -> Self {
+        Self { appender, connection, next_ordinal: 0, staged: Vec::new(), rows: 0, bytes: 0, finished: false }
     }
 
     /// Counts a batch for the receipt.
@@ -94,8 +95,11 @@ pub(super) struct Producer<D> {
     /// Epochs that this run has aborted and not opened again: a task that comes late would stage what nobody
     /// ends. Bounded, the highest are kept.
     aborted: BTreeSet<Epoch>,
-    /// The direct appender's connection and what it appends next.
+    /// The direct appender, while it is open.
     pub(super) direct: Option<AppenderId>,
+    /// The newest connection of this run that a direct appender was opened on.
+    pub(super) direct_connection: Option<Connection>,
+    /// What it appends next.
     pub(super) direct_next_ordinal: u64,
     /// Ordinals beyond that whose batches are stored already: a crash has kept them, in one partition, and not what came
     /// before them in another.
@@ -118,6 +122,7 @@ impl<D> Producer<D> {
             last_opened_at: Timestamp::default(),
             aborted: BTreeSet::new(),
             direct: None,
+            direct_connection: None,
             direct_next_ordinal: 0,
             direct_stored_ahead: BTreeSet::new(),
             lease: None,
@@ -155,6 +160,7 @@ impl<D> Producer<D> {
         }
         self.superseded.push_back(std::mem::replace(&mut self.run, run.clone()));
         self.aborted.clear();
+        self.direct_connection = None;
         self.direct_next_ordinal = 0;
         self.direct_stored_ahead.clear();
         self.lease = None;

@@ -226,6 +226,16 @@ pub enum Error {
         /// The older appender.
         appender: AppenderId,
     },
+    /// An older connection of the same appender, taken after a newer one.
+    #[error("connection {number} of producer {producer} comes late: connection {newest} has taken over; go on with that one")]
+    ConnectionSuperseded {
+        /// The producer.
+        producer: ProducerId,
+        /// The older connection's number.
+        number: u64,
+        /// The newer one's.
+        newest: u64,
+    },
     /// See [`Code::EpochCommitted`].
     #[error("epoch {epoch} of producer {producer} is committed already (last committed: {committed}); nothing has to be sent again")]
     EpochCommitted {
@@ -350,7 +360,7 @@ impl Error {
             Error::BatchTooLarge { .. } => Code::BatchTooLarge,
             Error::BufferFull { .. } => Code::BufferFull,
             Error::SpoolFull { .. } | Error::DiskFull { .. } => Code::SpoolFull,
-            Error::Fenced { .. } | Error::AppenderSuperseded { .. } => Code::Fenced,
+            Error::Fenced { .. } | Error::AppenderSuperseded { .. } | Error::ConnectionSuperseded { .. } => Code::Fenced,
             Error::EpochCommitted { .. } => Code::EpochCommitted,
             Error::EpochNotOpen { .. } => Code::EpochNotOpen,
             Error::ReceiptUnknown { .. } => Code::ReceiptUnknown,

@@ -21,7 +21,7 @@ mod stream;
 mod subscription;
 mod view;
 
-pub use appender::AppenderKind;
+pub use appender::{AppenderKind, Connection};
 pub use batch::{Batch, BatchFacts};
 pub use budget::Place;
 pub use command::{Command, Effects, Outcome, Part, Start};

@@ -37,7 +37,7 @@ pub struct EpochTotals {
 }
 
 /// A partition's batches.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionSnapshot<D> {
     /// The earliest offset that is kept.
     pub start: Offset,

@@ -135,7 +135,7 @@ impl<D: Clone> Stream<D> {
     fn dispatch(&mut self, command: Command<D>, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
         match command {
             Command::SetSchema { schema } => self.set_schema(schema, effects),
-            Command::OpenAppender { kind } => self.open_appender(kind, now, effects),
+            Command::OpenAppender { kind, connection } => self.open_appender(kind, connection, now, effects),
             Command::Reserve { appender, bytes } => self.reserve(appender, bytes, now, effects),
             Command::Append { appender, ordinal, partition, rows, bytes, data } => {
                 self.append(appender, ordinal, partition, (rows, bytes, data), now, effects)

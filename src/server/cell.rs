@@ -18,8 +18,8 @@ use super::dictionaries::DictionaryRoom;
 use super::error::Error;
 use super::log::{LogState, Pending, is_late};
 use crate::engine::{
-    AppenderId, AppenderKind, Batch, Command, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place, ProducerId, Stream,
-    StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
+    AppenderId, AppenderKind, Batch, Command, Connection, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place, ProducerId,
+    Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
 };
 use crate::storage::StoredBatch;
 use crate::storage::log::Cache;
@@ -282,8 +282,8 @@ impl StreamCell {
     }
 
     /// Opens an appender; it closes when the guard is dropped.
-    pub(super) fn open_appender(self: &Arc<Self>, kind: AppenderKind) -> Result<(Appender, u64), Error> {
-        match self.apply(Command::OpenAppender { kind: kind.clone() })? {
+    pub(super) fn open_appender(self: &Arc<Self>, kind: AppenderKind, connection: Option<Connection>) -> Result<(Appender, u64), Error> {
+        match self.apply(Command::OpenAppender { kind: kind.clone(), connection })? {
             Outcome::Opened { appender, next_ordinal } => {
                 self.counters.appender_opened();
                 Ok((Appender { cell: self.clone(), id: appender, kind }, next_ordinal))

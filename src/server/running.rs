@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::Stream;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -44,6 +44,8 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
 /// What requests under way at the HTTP port, and links, get to end, once all else has.
 const LATE_GRACE: Duration = Duration::from_secs(1);
+/// Connections that may wait to be accepted, as `TcpListener::bind` has it.
+const BACKLOG: u32 = 1024;
 /// How often time passes in the streams.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -118,8 +120,11 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         config.validate()?;
         let spool = Spool::new(config.spool_options()).map_err(StartError::Spool)?;
+        // The addresses first: who cannot serve must not take streams over from somebody who does. Nobody is let in before they are there.
+        let (tcp, listen) = bind(config.listen)?;
+        let http = config.http.map(bind).transpose()?;
         let coordinator = open(&config, spool).await?;
-        let (tcp, listen) = bind(config.listen).await?;
+        let tcp = listen_on(tcp, listen)?;
         let server_id = random::uuid();
         let unix =
             unix::bind(&config.unix, &server_id.simple().to_string()).await.map_err(|(path, source)| StartError::Unix { path, source })?;
@@ -131,10 +136,7 @@ impl Server {
         };
         let (links, links_file) = links.unzip();
         let links_path = links_file.as_ref().map(|file| file.path().to_path_buf());
-        let http = match config.http {
-            Some(address) => Some(bind(address).await?),
-            None => None,
-        };
+        let http = http.map(|(socket, address)| Ok::<_, StartError>((listen_on(socket, address)?, address))).transpose()?;
         let control = ControlService::new(coordinator.clone(), describe(server_id, listen, unix_path.as_deref(), links_path.as_deref()));
         let (routes, health) = services(&coordinator, control).await;
         let service = LocalService::new(routes.clone());
@@ -275,11 +277,22 @@ async fn open(config: &ServerConfig, spool: Spool) -> Result<Arc<Coordinator>, S
     opened.await.map_err(|error| failed(std::io::Error::other(error).into()))?.map_err(failed)
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Bind { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// An address of its own, on which nobody can connect yet.
+fn bind(address: SocketAddr) -> Result<(TcpSocket, SocketAddr), StartError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As `TcpListener::bind` does: the connections of one that has just ended are no reason to wait.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let bound = socket.local_addr()?;
+        Ok((socket, bound))
+    };
+    bound().map_err(|source| StartError::Bind { address, source })
+}
+
+fn listen_on(socket: TcpSocket, address: SocketAddr) -> Result<TcpListener, StartError> {
+    socket.listen(BACKLOG).map_err(|source| StartError::Bind { address, source })
 }
 
 /// Listens for links beside the Unix socket. Without them everything goes, by that socket.

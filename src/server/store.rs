@@ -39,12 +39,14 @@ pub struct Store {
     segment_bytes_cut: Option<u64>,
     /// Where everything is as well, if anywhere.
     remote: Option<Arc<Remote>>,
+    /// When it is tidied up.
+    keep_after: KeepAfter,
     stopping: CancellationToken,
     tasks: TaskTracker,
     /// The tasks of the object store, which end after those of the logs.
     remote_tasks: TaskTracker,
     /// Held for as long as anything is written.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 /// The object store that streams are in as well.
@@ -94,7 +96,8 @@ impl Store {
             }
         };
         let opened = tokio::task::spawn_blocking(move || Self::on(Arc::new(folder), reserve_bytes, true)).await;
-        let store = Self { _lock: Some(lock), ..opened.map_err(std::io::Error::other)?? };
+        let mut store = opened.map_err(std::io::Error::other)??;
+        store.lock = Some(lock);
         match object_store {
             Some(options) => store.taking_over(options).await,
             None => store.alone(),
@@ -109,11 +112,12 @@ impl Store {
         }
     }
 
-    async fn taking_over(self, ObjectStoreOptions { url, keep_after }: &ObjectStoreOptions) -> Result<Self, StoreError> {
+    async fn taking_over(mut self, ObjectStoreOptions { url, keep_after }: &ObjectStoreOptions) -> Result<Self, StoreError> {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let starter = Starter { id: random::uuid().simple().to_string(), host };
-        let started = Remote::start(url, &self.disk, &self.catalog, (starter, *keep_after), &self.remote_tasks).await?;
-        Ok(Self { remote: Some(started.remote), ..self })
+        let started = Remote::start(url, &self.disk, &self.catalog, starter, &self.remote_tasks).await?;
+        (self.remote, self.keep_after) = (Some(started.remote), *keep_after);
+        Ok(self)
     }
 
     /// One on any disk. Where its calls do not really block, they are made where they are needed.
@@ -130,18 +134,20 @@ impl Store {
             is_real,
             segment_bytes_cut: None,
             remote: None,
+            keep_after: KeepAfter::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             remote_tasks: TaskTracker::new(),
-            _lock: None,
+            lock: None,
         })
     }
 
     /// Begins a new segment after so many bytes: small ones show in little time what large ones do in days.
     #[doc(hidden)]
     #[must_use]
-    pub fn cut_segments_at(self, bytes: u64) -> Self {
-        Self { segment_bytes_cut: Some(bytes), ..self }
+    pub fn cut_segments_at(mut self, bytes: u64) -> Self {
+        self.segment_bytes_cut = Some(bytes);
+        self
     }
 
     /// Whether the disk's calls block.
@@ -177,7 +183,10 @@ impl Store {
     /// # Errors
     /// [`StorageError::Fenced`] among others.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
-        self.remote.iter().try_for_each(|remote| remote.settle(&*self.disk)).map_err(StoreError::from)
+        let Some(remote) = &self.remote else { return Ok(()) };
+        remote.settle(&*self.disk)?;
+        remote.keep(&self.disk, self.keep_after, &self.remote_tasks);
+        Ok(())
     }
 
     /// The object store, if there is one.
@@ -217,6 +226,14 @@ impl Store {
         self.tasks.close();
         self.remote.iter().for_each(|remote| remote.stop());
         self.remote_tasks.close();
+    }
+}
+
+impl Drop for Store {
+    /// What a start has begun that has failed later must not go on.
+    fn drop(&mut self) {
+        self.stop();
+        self.lock.take();
     }
 }
 

@@ -144,7 +144,7 @@ impl Writing {
         let kind = target.kind().cloned().map_or_else(anonymous, Ok)?;
         let is_writer = kind.epoch().is_some();
         let ids = cell.accept_schema(&producer_schema)?;
-        let (appender, next_ordinal) = cell.open_appender(kind)?;
+        let (appender, next_ordinal) = cell.open_appender(kind, target.connection())?;
         Ok(Self {
             appender,
             is_writer,

@@ -25,6 +25,12 @@ pub fn uuid() -> Uuid {
     })
 }
 
+/// A number that most likely nobody else draws.
+#[must_use]
+pub fn number() -> u64 {
+    with(|random| random.next_u64())
+}
+
 /// A part of a whole: from a half up to all of it.
 #[must_use]
 pub fn half_to_whole() -> f64 {

@@ -3,7 +3,7 @@
 //! A file has no name: it is gone when the last batch in it is dropped, also after `kill -9`.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::StorageError;
-use super::disk::is_no_room;
+use super::disk::{DiskFile, is_no_room};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::{Body, Message};
@@ -21,9 +21,6 @@ use crate::wire::ipc::{Body, Message};
 /// with is freed, though the writer still holds its newest file. At most that much per writer is kept longer
 /// than needed.
 const FILE_BYTES_CUT: u64 = 64 << 20;
-
-/// Pieces of a batch in one system call; Linux takes up to 1,024.
-const PIECES_AT_ONCE: usize = 256;
 
 /// Where the spool is, and what it leaves free.
 #[derive(Debug, Clone)]
@@ -129,7 +126,7 @@ impl SpoolFile {
             .map(AsRef::as_ref)
             .filter(|piece| !piece.is_empty())
             .collect();
-        write_pieces(&file, &pieces, at).map_err(|error| self.spool.write_error(bytes, error))?;
+        DiskFile::write_at(&*file, &pieces, at).map_err(|error| self.spool.write_error(bytes, error))?;
         if let Some(open) = open.as_mut() {
             open.end = at + bytes;
         }
@@ -157,26 +154,6 @@ impl SpoolFile {
         let file = tempfile::tempfile_in(&self.spool.dir).map_err(|error| self.spool.error("open a file of", error))?;
         Ok(open.insert(OpenFile { file: Arc::new(file), end: 0 }).clone())
     }
-}
-
-/// Writes pieces one behind the other, many at a time: a body may have come in thousands.
-fn write_pieces(file: &File, pieces: &[&[u8]], at: u64) -> io::Result<()> {
-    let mut at = at;
-    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-    let mut left = slices.as_mut_slice();
-    while !left.is_empty() {
-        let now = left.len().min(PIECES_AT_ONCE);
-        match rustix::io::pwritev(file, &left[..now], at) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                at += written as u64;
-                IoSlice::advance_slices(&mut left, written);
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// A batch in a spool file.

@@ -12,7 +12,9 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
-use crate::engine::{AppenderKind, Attempt, Epoch, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task};
+use crate::engine::{
+    AppenderKind, Attempt, Connection, Epoch, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task,
+};
 
 /// The JSON command of a `DoPut`'s descriptor.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,12 @@ pub struct PutCommand {
     /// The writer's attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
+    /// Who sends, drawn by the client for each producer or writer that it makes; with `connection`.
+    #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
+    pub sender: Option<u64>,
+    /// Rises with each of the sender's connections: one that is opened after a newer one is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<u64>,
     /// How long an append waits for room, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub append_timeout_ms: Option<u64>,
@@ -99,6 +107,8 @@ pub enum PutTarget {
         partition: Option<PartitionId>,
         /// Who appends; without it a client that is forgotten when it closes.
         kind: Option<AppenderKind>,
+        /// Which of its connections this is, if the client says so.
+        connection: Option<Connection>,
         /// How long an append waits for room.
         append_timeout: Option<Duration>,
         /// The stream's id, if the client insists on it.
@@ -131,6 +141,7 @@ impl PutTarget {
             stream: StreamName::new(&command.stream)?,
             partition: command.partition.map(PartitionId),
             kind: appender_kind(command)?,
+            connection: connection(command)?,
             append_timeout: command.append_timeout_ms.map(Duration::from_millis),
             stream_id: command.stream_id.map(StreamId),
             link: command.link,
@@ -159,6 +170,15 @@ impl PutTarget {
         match self {
             Self::Path { .. } => None,
             Self::Command { kind, .. } => kind.as_ref(),
+        }
+    }
+
+    /// Which of the client's connections this is, if it said so.
+    #[must_use]
+    pub fn connection(&self) -> Option<Connection> {
+        match self {
+            Self::Path { .. } => None,
+            Self::Command { connection, .. } => *connection,
         }
     }
 
@@ -225,6 +245,17 @@ fn appender_kind(command: &PutCommand) -> Result<Option<AppenderKind>, WireError
             Ok(Some(AppenderKind::Writer { producer, run, epoch: Epoch(epoch), task: Task(task), attempt: Attempt(attempt) }))
         }
         _ => Err(invalid("a writer needs producer, run, epoch, task and attempt; give all five, or no epoch, task and attempt")),
+    }
+}
+
+fn connection(command: &PutCommand) -> Result<Option<Connection>, WireError> {
+    match (command.sender, command.connection, &command.producer) {
+        (None, None, _) => Ok(None),
+        (Some(sender), Some(number), Some(_)) => Ok(Some(Connection { sender, number })),
+        _ => Err(WireError::Invalid {
+            what: "command",
+            reason: "sender and connection go together, and with a producer; give all or neither".to_owned(),
+        }),
     }
 }
 

@@ -30,7 +30,7 @@ impl Flow {
         let mut stream = Stream::new(StreamName::new("s").expect("a name"), StreamId(1), limits).expect("few partitions");
         let producer = ProducerId::new("p").expect("a name");
         let now = Timestamp(1);
-        let opened = stream.apply(Command::OpenAppender { kind: AppenderKind::Anonymous { producer } }, now).outcome;
+        let opened = stream.apply(Command::OpenAppender { kind: AppenderKind::Anonymous { producer }, connection: None }, now).outcome;
         let Ok(Outcome::Opened { appender, .. }) = opened else { panic!("{opened:?}") };
         let subscriptions = ["a", "b"].map(|name| SubscriptionName::new(name).expect("a name"));
         for subscription in &subscriptions {

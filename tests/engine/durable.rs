@@ -183,7 +183,7 @@ proptest! {
         }
         // Every ordinal and run goes on where it was.
         for view in &expected.producers {
-            let open = Command::OpenAppender { kind: direct(view.producer.as_str(), view.run.as_str()) };
+            let open = Command::OpenAppender { kind: direct(view.producer.as_str(), view.run.as_str()), connection: None };
             let (before, after) = (durable.stream.apply(open.clone(), world.now), again.apply(open, world.now));
             match (before.outcome, after.outcome) {
                 (Ok(Outcome::Opened { next_ordinal: before, .. }), Ok(Outcome::Opened { next_ordinal: after, .. })) => prop_assert_eq!(before, after),
@@ -203,7 +203,7 @@ fn options_of(max_buffered_bytes: u64, max_disk_bytes: u64) -> StreamOptions {
 /// A stream of 10 bytes in memory and so many on disk, with appender 0 of producer p.
 fn opened(max_disk_bytes: u64) -> Durable {
     let mut durable = Durable::new(options_of(10, max_disk_bytes));
-    let opened = durable.apply(Command::OpenAppender { kind: direct("p", "r") }, Timestamp(0));
+    let opened = durable.apply(Command::OpenAppender { kind: direct("p", "r"), connection: None }, Timestamp(0));
     assert_eq!(opened.outcome, Ok(Outcome::Opened { appender: AppenderId(0), next_ordinal: 0 }));
     durable
 }
@@ -225,7 +225,7 @@ fn an_ordinal_that_a_crash_has_kept_beyond_a_lost_one_is_stored_once() {
     let mut found = snapshot(&durable.stream, (&[], &[]));
     found.producers = vec![(ProducerId::new("p").expect("a name"), producer)];
     durable.stream = Stream::restore(durable.stream.name().clone(), durable.stream.id(), found, Timestamp(0)).expect("is the same");
-    let opened = durable.apply(Command::OpenAppender { kind: direct("p", "r") }, Timestamp(0));
+    let opened = durable.apply(Command::OpenAppender { kind: direct("p", "r"), connection: None }, Timestamp(0));
     assert_eq!(opened.outcome, Ok(Outcome::Opened { appender: AppenderId(0), next_ordinal: 1 }));
     for (ordinal, is_again) in [(1, false), (2, true), (3, true), (4, false)] {
         reserve(&mut durable, 0, 1).expect("room");
@@ -255,7 +255,7 @@ fn a_full_log_waits_for_consumers_but_an_open_epoch_never_for_itself() {
     assert_eq!(reserve(&mut durable, 0, 1), Ok(Outcome::Waiting), "somebody may ack");
 
     let mut durable = Durable::new(options_of(10, 10));
-    let opened = durable.apply(Command::OpenAppender { kind: writer(0, 0, 0) }, Timestamp(0));
+    let opened = durable.apply(Command::OpenAppender { kind: writer(0, 0, 0), connection: None }, Timestamp(0));
     assert!(opened.outcome.is_ok());
     assert_eq!(reserve(&mut durable, 0, 10), Ok(Outcome::Reserved { place: Place::Log }));
     assert!(append(&mut durable, 0, 0, 10).outcome.is_ok());
@@ -269,7 +269,7 @@ fn a_full_log_waits_for_consumers_but_an_open_epoch_never_for_itself() {
 fn what_changes_is_named_and_what_only_is_in_memory_is_not() {
     let mut durable = Durable::new(StreamOptions::default());
     let mut touched = |command| durable.apply(command, Timestamp(0)).touched;
-    let open = |of| Command::OpenAppender { kind: direct("p", of) };
+    let open = |of| Command::OpenAppender { kind: direct("p", of), connection: None };
     assert_eq!(touched(open("r")), [Part::Producer(producer("p"))]);
     assert_eq!(touched(open("r")), [], "the same run");
     assert_eq!(touched(open("newer")), [Part::Producer(producer("p"))]);
@@ -307,7 +307,7 @@ fn batches_that_a_restart_finds_keep_their_turns() {
     };
     let name = StreamName::new("s").expect("a valid name");
     let mut stream = Stream::restore(name, StreamId(1), snapshot, Timestamp(5)).expect("two partitions");
-    let opened = stream.apply(Command::OpenAppender { kind: direct("q", "r") }, Timestamp(5));
+    let opened = stream.apply(Command::OpenAppender { kind: direct("q", "r"), connection: None }, Timestamp(5));
     assert!(opened.outcome.is_ok());
     let reserved = stream.apply(Command::Reserve { appender: AppenderId(0), bytes: 2 }, Timestamp(5));
     assert_eq!((reserved.outcome, reserved.dropped_batches), (Ok(Outcome::Reserved { place: Place::Log }), 2));

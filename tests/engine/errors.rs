@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bowstring::engine::{
-    AppenderId, Command, Epoch, Error, Offset, PartitionId, Start, Stream, StreamId, StreamName, StreamOptions, Timestamp,
+    AppenderId, Command, Connection, Epoch, Error, Offset, PartitionId, Start, Stream, StreamId, StreamName, StreamOptions, Timestamp,
 };
 
 use crate::story::{Story, direct, producer, reject, run, subscription, writer};
@@ -40,8 +40,9 @@ every_error! {
     BufferFull: buffer_full();
     SpoolFull: spool_full();
     DiskFull: disk_full();
-    Fenced: after(Command::OpenAppender { kind: direct("p", "newer") }, Command::Tick, reserve());
-    AppenderSuperseded: after(Command::OpenAppender { kind: direct("p", "r") }, Command::Tick, reserve());
+    Fenced: after(Command::OpenAppender { kind: direct("p", "newer"), connection: None }, Command::Tick, reserve());
+    AppenderSuperseded: after(Command::OpenAppender { kind: direct("p", "r"), connection: None }, Command::Tick, reserve());
+    ConnectionSuperseded: connection_superseded();
     EpochCommitted: after(open_writer(), commit(Vec::new()), open_writer());
     EpochNotOpen: after(open_writer(), abort(), Command::Reserve { appender: AppenderId(1), bytes: 1 });
     ReceiptUnknown: after(open_writer(), Command::Tick, commit(vec![0]));
@@ -85,7 +86,7 @@ fn reserve() -> Command<u64> {
 }
 
 fn open_writer() -> Command<u64> {
-    Command::OpenAppender { kind: writer(0, 0, 0) }
+    Command::OpenAppender { kind: writer(0, 0, 0), connection: None }
 }
 
 fn commit(tasks: Vec<u32>) -> Command<u64> {
@@ -114,7 +115,7 @@ fn disk_full() -> Error {
     let mut options = StreamOptions::default();
     options.limits.max_disk_bytes = 10;
     let mut stream = Stream::<u64>::durable(name(), StreamId(0), options).expect("one partition");
-    assert!(stream.apply(Command::OpenAppender { kind: direct("p", "r") }, Timestamp(0)).outcome.is_ok());
+    assert!(stream.apply(Command::OpenAppender { kind: direct("p", "r"), connection: None }, Timestamp(0)).outcome.is_ok());
     stream.apply(Command::Reserve { appender: AppenderId(0), bytes: 11 }, Timestamp(0)).outcome.expect_err("it can never fit")
 }
 
@@ -149,6 +150,11 @@ fn offset_gone() -> Error {
     assert!(story.ask(ack(1)).is_ok());
     assert!(story.world.stream.read(PartitionId(0), Offset(0), 1, 1).is_err());
     refused(&mut story, Command::Seek { subscription: subscription("s"), offsets: vec![(PartitionId(0), Offset(0))] })
+}
+
+fn connection_superseded() -> Error {
+    let open = |number| Command::OpenAppender { kind: direct("p", "r"), connection: Some(Connection { sender: 7, number }) };
+    after(open(2), Command::Tick, open(1))
 }
 
 /// A producer whose last epoch was aborted is forgotten when 16,384 others come; its writer's appender is not.

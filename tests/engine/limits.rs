@@ -167,8 +167,8 @@ fn a_producer_holds_1024_open_epochs() {
     let open = |number: u32| Command::OpenEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(u64::from(number)) };
     fill(&mut stream, 1024, open);
     assert!(apply(&mut stream, open(7)).outcome.is_ok(), "one that is open is no new one");
-    assert!(apply(&mut stream, Command::OpenAppender { kind: writer(7, 0, 0) }).outcome.is_ok());
-    assert_eq!(too_many(&apply(&mut stream, Command::OpenAppender { kind: writer(1024, 0, 0) })), Some(1024));
+    assert!(apply(&mut stream, Command::OpenAppender { kind: writer(7, 0, 0), connection: None }).outcome.is_ok());
+    assert_eq!(too_many(&apply(&mut stream, Command::OpenAppender { kind: writer(1024, 0, 0), connection: None })), Some(1024));
     let commit = Command::CommitEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(1023), receipts: Vec::new() };
     assert!(apply(&mut stream, commit).outcome.is_ok());
     assert!(apply(&mut stream, open(1024)).outcome.is_ok(), "the commit made room");
@@ -184,24 +184,24 @@ fn a_stream_remembers_16384_producers_and_forgets_idle_ones_first() {
     let another = Command::OpenEpoch { producer: producer("another"), run: run("r"), epoch: Epoch(0) };
     assert!(apply(&mut stream, another.clone()).outcome.is_ok(), "one that holds nothing is forgotten for it");
     assert!(apply(&mut stream, another).outcome.is_ok());
-    let nameless = Command::OpenAppender { kind: anonymous("a") };
+    let nameless = Command::OpenAppender { kind: anonymous("a"), connection: None };
     assert!(apply(&mut stream, nameless).outcome.is_ok(), "clients without a name are not remembered, so there is room");
 }
 
 #[test]
 fn a_stream_holds_65536_appenders_open() {
     let mut stream = stream();
-    fill(&mut stream, 65_536, |number| Command::OpenAppender { kind: anonymous(&format!("appender {number}")) });
+    fill(&mut stream, 65_536, |number| Command::OpenAppender { kind: anonymous(&format!("appender {number}")), connection: None });
     let closed = Command::CloseAppender { appender: bowstring::engine::AppenderId(0) };
     assert!(apply(&mut stream, closed).outcome.is_ok());
-    assert!(apply(&mut stream, Command::OpenAppender { kind: direct("p", "r") }).outcome.is_ok());
+    assert!(apply(&mut stream, Command::OpenAppender { kind: direct("p", "r"), connection: None }).outcome.is_ok());
 }
 
 #[test]
 fn a_stream_keeps_65536_writers_of_open_epochs_closed_ones_too() {
     let mut stream = stream();
     let mut open = |number: u32| {
-        let opened = apply(&mut stream, Command::OpenAppender { kind: writer(0, number, 0) });
+        let opened = apply(&mut stream, Command::OpenAppender { kind: writer(0, number, 0), connection: None });
         if let Ok(Outcome::Opened { appender, .. }) = opened.outcome {
             assert!(apply(&mut stream, Command::CloseAppender { appender }).outcome.is_ok());
         }
@@ -212,7 +212,7 @@ fn a_stream_keeps_65536_writers_of_open_epochs_closed_ones_too() {
     assert!(open(7).outcome.is_ok(), "one that is known may resume");
     let abort = Command::AbortEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(0) };
     assert!(apply(&mut stream, abort).outcome.is_ok());
-    assert!(apply(&mut stream, Command::OpenAppender { kind: writer(1, 65_536, 0) }).outcome.is_ok());
+    assert!(apply(&mut stream, Command::OpenAppender { kind: writer(1, 65_536, 0), connection: None }).outcome.is_ok());
 }
 
 /// The first `limit` are taken, the next is not.

@@ -196,7 +196,7 @@ impl Model {
 /// The producer and run that a command names.
 pub(crate) fn named_run(command: &Command<u64>) -> Option<(&ProducerId, &RunId)> {
     match command {
-        Command::OpenAppender { kind: AppenderKind::Direct { producer, run } | AppenderKind::Writer { producer, run, .. } }
+        Command::OpenAppender { kind: AppenderKind::Direct { producer, run } | AppenderKind::Writer { producer, run, .. }, .. }
         | Command::OpenEpoch { producer, run, .. }
         | Command::CommitEpoch { producer, run, .. }
         | Command::AbortEpoch { producer, run, .. }

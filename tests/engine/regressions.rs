@@ -1,7 +1,8 @@
 //! Bugs that were found once, each as the shortest story that shows it.
 
 use bowstring::engine::{
-    AppenderId, Code, Command, Epoch, EpochState, Error, FullPolicy, Outcome, PartitionId, Place, Start, StreamOptions, Visibility,
+    AppenderId, Code, Command, Connection, Epoch, EpochState, Error, FullPolicy, Outcome, PartitionId, Place, Start, StreamOptions,
+    Visibility,
 };
 
 use crate::story::{
@@ -57,6 +58,21 @@ fn a_superseded_appender_is_fenced_and_not_asked_to_open_again() {
 }
 
 #[test]
+fn a_connection_that_was_given_up_does_not_push_out_the_one_that_followed_it() {
+    for kind in [direct("p", "r"), writer(0, 0, 0)] {
+        let mut story = Story::new(4, 10, 10);
+        let mut open =
+            |sender, number| story.ask(Command::OpenAppender { kind: kind.clone(), connection: Some(Connection { sender, number }) });
+        assert!(open(7, 2).is_ok());
+        let late = Error::ConnectionSuperseded { producer: producer("p"), number: 1, newest: 2 };
+        assert_eq!(open(7, 1), Err(late), "its client has gone on with the other one");
+        assert!(open(7, 3).is_ok());
+        assert!(open(8, 1).is_ok(), "a new sender is another object, and the last one wins");
+        assert!(open(8, 2).is_ok());
+    }
+}
+
+#[test]
 fn an_appender_of_an_aborted_epoch_does_not_feed_its_successor() {
     let mut story = Story::new(4, 10, 10);
     let zombie = story.open(writer(0, 0, 0));
@@ -77,7 +93,7 @@ fn a_writer_that_comes_after_the_abort_is_refused() {
         }
         let aborted = story.ask(Command::AbortEpoch { producer: producer("p"), run: run("r"), epoch: Epoch(0) });
         assert_eq!(aborted, Ok(Outcome::Epoch(EpochState::Aborted)));
-        let late = story.ask(Command::OpenAppender { kind: writer(0, 0, 0) });
+        let late = story.ask(Command::OpenAppender { kind: writer(0, 0, 0), connection: None });
         let refused = Error::EpochNotOpen { producer: producer("p"), epoch: Epoch(0) };
         assert_eq!(late, Err(refused), "nobody would end what it stages");
         story.open(writer(1, 0, 0));
@@ -92,7 +108,7 @@ fn an_appender_that_has_closed_is_not_told_of_its_successor() {
     let closed = story.open(writer(0, 0, 0));
     story.put(closed, 0, 1);
     assert_eq!(story.ask(Command::CloseAppender { appender: closed }), Ok(Outcome::Done));
-    let opened = story.effects(Command::OpenAppender { kind: writer(0, 0, 0) });
+    let opened = story.effects(Command::OpenAppender { kind: writer(0, 0, 0), connection: None });
     assert_eq!(opened.outcome, Ok(Outcome::Opened { appender: AppenderId(1), next_ordinal: 1 }));
     assert_eq!(opened.refused, []);
 }
@@ -249,12 +265,12 @@ fn a_long_line_ends_quickly_one_by_one_and_at_once() {
         Ok(Outcome::Opened { appender, .. }) => appender,
         other => panic!("not opened: {other:?}"),
     };
-    let full = open(apply(Command::OpenAppender { kind: anonymous("a") }));
+    let full = open(apply(Command::OpenAppender { kind: anonymous("a"), connection: None }));
     assert!(apply(Command::Reserve { appender: full, bytes: 1 }).outcome.is_ok());
     assert!(apply(Command::Append { appender: full, ordinal: 0, partition: PartitionId(0), rows: 1, bytes: 1, data: 0 }).outcome.is_ok());
     let mut waiting = Vec::new();
     for task in 0..MANY {
-        let appender = open(apply(Command::OpenAppender { kind: writer(0, task, 0) }));
+        let appender = open(apply(Command::OpenAppender { kind: writer(0, task, 0), connection: None }));
         assert_eq!(apply(Command::Reserve { appender, bytes: 1 }).outcome, Ok(Outcome::Waiting));
         waiting.push(appender);
     }

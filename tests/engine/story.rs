@@ -36,7 +36,7 @@ impl Story {
     }
 
     pub(crate) fn open(&mut self, kind: AppenderKind) -> AppenderId {
-        match self.ask(Command::OpenAppender { kind }) {
+        match self.ask(Command::OpenAppender { kind, connection: None }) {
             Ok(Outcome::Opened { appender, .. }) => appender,
             other => panic!("not opened: {other:?}"),
         }

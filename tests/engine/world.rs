@@ -137,16 +137,16 @@ impl World {
             Operation::OpenAnonymous => {
                 self.next_anonymous += 1;
                 let producer = ProducerId::new(&format!("anonymous-{}", self.next_anonymous)).expect("a valid name");
-                Command::OpenAppender { kind: AppenderKind::Anonymous { producer } }
+                Command::OpenAppender { kind: AppenderKind::Anonymous { producer }, connection: None }
             }
             Operation::OpenDirect { producer, run } => {
                 let run = self.resolve_run(*producer, *run);
-                Command::OpenAppender { kind: AppenderKind::Direct { producer: producer_id(*producer), run } }
+                Command::OpenAppender { kind: AppenderKind::Direct { producer: producer_id(*producer), run }, connection: None }
             }
             Operation::OpenWriter { producer, run, epoch, task, attempt } => {
                 let (run, epoch) = (self.resolve_run(*producer, *run), self.epoch(*producer, *epoch));
                 let (producer, task, attempt) = (producer_id(*producer), Task(*task), Attempt(*attempt));
-                Command::OpenAppender { kind: AppenderKind::Writer { producer, run, epoch, task, attempt } }
+                Command::OpenAppender { kind: AppenderKind::Writer { producer, run, epoch, task, attempt }, connection: None }
             }
             Operation::Reserve { appender, bytes } => {
                 let appender = self.appender(*appender, |model, id| model.doing(id) == Doing::Nothing)?;

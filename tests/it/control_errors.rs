@@ -119,6 +119,14 @@ async fn of_appends(channel: &Channel) -> Vec<String> {
     gap[1].app_metadata = AppendMetadata { partition: Some(0), ordinal: 7, ..AppendMetadata::default() }.to_bytes();
     codes.push(refused(send(channel, gap).await));
     codes.push(refused(put(channel, command(json!({"stream": "direct", "link": 1})), vec![numbers(0..1)]).await));
+    let on = |number: u64| {
+        let connection = json!({"stream": "direct", "producer": "p", "run": "new", "sender": "18446744073709551615", "connection": number});
+        put(channel, command(connection), vec![numbers(0..1)])
+    };
+    on(2).await.expect("opens");
+    codes.push(refused(on(1).await));
+    let half = json!({"stream": "direct", "producer": "p", "run": "new", "sender": 7});
+    codes.push(refused(put(channel, command(half), vec![numbers(0..1)]).await));
     assert_eq!(
         codes,
         [
@@ -133,7 +141,9 @@ async fn of_appends(channel: &Channel) -> Vec<String> {
             "stream_completed",
             "fenced",
             "ordinal_gap",
-            "unavailable"
+            "unavailable",
+            "fenced",
+            "invalid_argument"
         ]
     );
     codes

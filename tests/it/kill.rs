@@ -10,8 +10,8 @@ use bowstring::engine::Offset;
 use bytes::Bytes;
 use rand::Rng;
 
-use super::cli::coordinator::Coordinator;
 use super::client_support::{connect, create, next, numbered, partitions, soon, subscribed};
+use super::faults::{killed_and_started, serve};
 use super::server_support::until;
 use super::workload::{Done, Workload};
 
@@ -21,18 +21,12 @@ const CYCLES: u32 = 20;
 async fn nothing_confirmed_is_lost_and_nothing_is_there_twice_whenever_the_coordinator_is_killed() {
     let cycles = std::env::var("BOWSTRING_KILL_CYCLES").map_or(CYCLES, |cycles| cycles.parse().expect("a number"));
     let dir = tempfile::tempdir().expect("a folder");
-    let data_dir = dir.path().to_str().expect("UTF-8").to_owned();
-    let serve =
-        |listen: &str| Coordinator::start_with(&["--data-dir", &data_dir, "--listen", listen, "--http", "off", "--unix", "off"], &[]);
-    let mut coordinator = serve("127.0.0.1:0");
-    let listen = coordinator.listen.clone();
+    let mut coordinator = serve(dir.path(), None);
     let workload = Workload::start(&coordinator.url(), ClientOptions::default()).await;
     for _ in 0..cycles {
         let pause = rand::rng().random_range(20..250);
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        coordinator.signal("KILL");
-        drop(coordinator);
-        coordinator = serve(&listen);
+        coordinator = killed_and_started(coordinator, dir.path());
     }
     let Done { appended, epochs, delivered } = workload.finish().await;
     println!("{cycles} times killed: {appended} batches and {epochs} epochs confirmed, {delivered} batches there");
@@ -42,11 +36,7 @@ async fn nothing_confirmed_is_lost_and_nothing_is_there_twice_whenever_the_coord
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_that_a_killed_coordinator_has_forgotten_are_sent_again_by_those_who_live_on() {
     let dir = tempfile::tempdir().expect("a folder");
-    let data_dir = dir.path().to_str().expect("UTF-8").to_owned();
-    let serve =
-        |listen: &str| Coordinator::start_with(&["--data-dir", &data_dir, "--listen", listen, "--http", "off", "--unix", "off"], &[]);
-    let mut coordinator = serve("127.0.0.1:0");
-    let listen = coordinator.listen.clone();
+    let mut coordinator = serve(dir.path(), None);
     let client = connect(&coordinator.url()).await;
     create(&client, "s", partitions(1)).await;
     let mut consumer = subscribed(&client, "s", "c").await;
@@ -58,9 +48,7 @@ async fn acks_that_a_killed_coordinator_has_forgotten_are_sent_again_by_those_wh
         let delivered = next(&mut consumer).await;
         consumer.ack(delivered.partition, delivered.offset.plus(1)).expect("an offset");
         soon(consumer.flush_acks()).await.expect("acked");
-        coordinator.signal("KILL");
-        drop(coordinator);
-        coordinator = serve(&listen);
+        coordinator = killed_and_started(coordinator, dir.path());
         let acked = async || {
             let description = client.describe_stream("s").await.expect("is there");
             description.subscriptions[0].partitions[0].acked
@@ -75,9 +63,7 @@ async fn acks_that_a_killed_coordinator_has_forgotten_are_sent_again_by_those_wh
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_are_durable_though_somebody_appends_without_a_pause() {
     let dir = tempfile::tempdir().expect("a folder");
-    let data_dir = dir.path().to_str().expect("UTF-8").to_owned();
-    let serve = || Coordinator::start_with(&["--data-dir", &data_dir, "--http", "off", "--unix", "off"], &[]);
-    let coordinator = serve();
+    let coordinator = serve(dir.path(), None);
     let client = connect(&coordinator.url()).await;
     create(&client, "s", partitions(1)).await;
     let mut consumer = subscribed(&client, "s", "c").await;
@@ -99,10 +85,8 @@ async fn acks_are_durable_though_somebody_appends_without_a_pause() {
     drop(consumer);
     // Longer than they may linger.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    coordinator.signal("KILL");
-    drop(coordinator);
+    let coordinator = killed_and_started(coordinator, dir.path());
     appending.abort();
-    let coordinator = serve();
     let found = connect(&coordinator.url()).await.describe_stream("s").await.expect("is there");
     assert_eq!(found.subscriptions[0].partitions[0].acked, acked);
 }

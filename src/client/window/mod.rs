@@ -92,6 +92,8 @@ pub(super) struct Window {
     in_doubt: bool,
     /// Known once the coordinator has opened the appender.
     pub(super) stream_id: Option<StreamId>,
+    /// Connections begun: each has a higher number than those before it.
+    pub(super) connections: u64,
     /// Number of partitions; known like `stream_id`.
     pub(super) partitions: Option<u32>,
     /// Batches that the coordinator has confirmed, in order from the first.
@@ -118,6 +120,7 @@ impl Window {
             renumber: false,
             in_doubt: false,
             stream_id: None,
+            connections: 0,
             partitions: None,
             stored: 0,
             moves_bytes: true,

@@ -3,11 +3,29 @@
 use super::super::appender::{Appender, Progress};
 use super::super::epoch::{Producer, Writer};
 use super::super::limits::{APPENDERS_MAX, PRODUCERS_MAX, WRITERS_MAX};
-use super::super::{AppenderId, AppenderKind, Attempt, Effects, Epoch, Error, Outcome, Part, ProducerId, RunId, Task, Timestamp};
+use super::super::{
+    AppenderId, AppenderKind, Attempt, Connection, Effects, Epoch, Error, Outcome, Part, ProducerId, RunId, Task, Timestamp,
+};
 use super::Stream;
 
+/// Refuses a connection whose client has given it up for a newer one.
+fn check_not_late(producer: &ProducerId, connection: Option<Connection>, newest: Option<Connection>) -> Result<(), Error> {
+    match (connection, newest) {
+        (Some(late), Some(newest)) if late.is_late(newest) => {
+            Err(Error::ConnectionSuperseded { producer: producer.clone(), number: late.number, newest: newest.number })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl<D: Clone> Stream<D> {
-    pub(super) fn open_appender(&mut self, kind: AppenderKind, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
+    pub(super) fn open_appender(
+        &mut self,
+        kind: AppenderKind,
+        connection: Option<Connection>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
         self.check_open()?;
         if self.appenders.len() >= APPENDERS_MAX {
             return Err(Error::TooMany { what: "appenders", limit: APPENDERS_MAX });
@@ -17,11 +35,13 @@ impl<D: Clone> Stream<D> {
             AppenderKind::Anonymous { .. } => (0, None),
             AppenderKind::Direct { producer, run } => {
                 let state = self.enter_producer(producer, run, now, effects)?;
+                check_not_late(producer, connection, state.direct_connection)?;
+                state.direct_connection = connection;
                 (state.direct_next_ordinal, state.direct.replace(id))
             }
             AppenderKind::Writer { producer, run, epoch, task, attempt } => {
                 self.enter_producer(producer, run, now, effects)?;
-                self.open_writer(producer, *epoch, (*task, *attempt), id, now)?
+                self.open_writer(producer, *epoch, (*task, *attempt), (id, connection), now)?
             }
         };
         self.next_appender += 1;
@@ -37,7 +57,7 @@ impl<D: Clone> Stream<D> {
         producer: &ProducerId,
         epoch: Epoch,
         key: (Task, Attempt),
-        id: AppenderId,
+        (id, connection): (AppenderId, Option<Connection>),
         now: Timestamp,
     ) -> Result<(u64, Option<AppenderId>), Error> {
         let state = self.producers.get_mut(producer).ok_or_else(|| Error::ProducerUnknown { producer: producer.clone() })?;
@@ -45,13 +65,15 @@ impl<D: Clone> Stream<D> {
         state.check_unaborted(producer, epoch)?;
         let writers = &mut state.open_epoch(epoch, now)?.writers;
         if let Some(writer) = writers.get_mut(&key) {
+            check_not_late(producer, connection, writer.connection)?;
+            writer.connection = connection;
             return Ok((writer.next_ordinal, Some(std::mem::replace(&mut writer.appender, id))));
         }
         if self.writers >= WRITERS_MAX {
             return Err(Error::TooMany { what: "writers in open epochs", limit: WRITERS_MAX });
         }
         self.writers += 1;
-        writers.insert(key, Writer::new(id));
+        writers.insert(key, Writer::new(id, connection));
         Ok((0, None))
     }
 

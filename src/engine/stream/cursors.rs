@@ -103,16 +103,19 @@ impl<D: Clone> Stream<D> {
     /// Takes note of what every subscription has acked of these partitions, and drops what need not stay. A stream without
     /// subscriptions keeps everything that the last ones had not acked.
     fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, now: Timestamp, effects: &mut Effects) {
+        let is_kept = self.options.retention != Retention::default();
         for index in partitions {
             let acked = self.subscriptions.values().map(|subscription| subscription.cursors[index].acked);
             let low = if zoo::has(Bug::OneAckDropsForAll) { acked.max() } else { acked.min() };
             let Some(low) = low else { break };
             self.partitions[index].acked = low;
-            while self.options.retention == Retention::default() && self.partitions[index].oldest_acked().is_some() {
+            while !is_kept && self.partitions[index].oldest_acked().is_some() {
                 self.drop_oldest_of(index, effects);
             }
         }
-        self.drop_retained(now, effects);
+        if is_kept {
+            self.drop_retained(now, effects);
+        }
     }
 
     /// Drops what has stayed beyond its acks for long enough.

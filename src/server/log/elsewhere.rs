@@ -11,6 +11,7 @@ use super::task::Files;
 use super::write::{Step, changes, finish, written};
 use crate::engine::PartitionId;
 use crate::storage::StorageError;
+use crate::storage::catalog::Change;
 use crate::storage::remote::{Remote, Storing};
 
 /// How long the catalog may not know what it may learn later: each time costs a request.
@@ -46,7 +47,14 @@ pub(super) async fn step(
             step.durable.clear();
             return (files, (work, step, Err(error)));
         }
-        work.is_stored = step.is_written;
+        if step.is_written {
+            work.is_stored = true;
+            let committed = work.changes.iter().filter_map(|change| match change {
+                Change::Producer(_, name, Some(saved)) => Some((name.clone(), saved.committed)),
+                _ => None,
+            });
+            work.committed_elsewhere.extend(committed.collect::<Vec<_>>());
+        }
     }
     if step.is_written {
         (files, (work, step, result)) = files
@@ -61,18 +69,35 @@ pub(super) async fn step(
 
 /// The half of [`relieve`](super::relief::relieve) that comes before it.
 pub(super) async fn relieved(
-    files: &mut Files,
+    files: Files,
     remote: &Arc<Remote>,
-    work: &Work,
+    work: Work,
     dead: &[(PartitionId, u64)],
     stopping: &CancellationToken,
-) -> Result<(), StorageError> {
-    let (changes, removed) = (relief::changes(&files.catalog, work)?, relief::removable(work, dead).to_vec());
+) -> (Files, (Work, Result<(), StorageError>)) {
+    let removed = relief::removable(&work, dead).to_vec();
+    // What it has as a whole is not to be taken back in part.
+    let is_stored = work.is_stored;
+    let (mut files, (mut work, producers)) = files
+        .run(move |files| {
+            let producers = if is_stored { Ok(Vec::new()) } else { relief::producers(&files.catalog, &work, &work.committed_elsewhere) };
+            (work, producers)
+        })
+        .await;
+    let producers = match producers {
+        Ok(producers) => producers,
+        Err(error) => return (files, (work, Err(error))),
+    };
+    let changes = if is_stored { Vec::new() } else { relief::news(&work, &producers, &work.said_elsewhere) };
     if changes.is_empty() && removed.is_empty() {
-        return Ok(());
+        return (files, (work, Ok(())));
     }
     let unstored = files.log.unstored();
-    store(files, remote, Storing { unstored, changes, removed }, stopping).await
+    let result = store(&mut files, remote, Storing { unstored, changes, removed }, stopping).await;
+    if result.is_ok() && !is_stored {
+        work.said_elsewhere = producers;
+    }
+    (files, (work, result))
 }
 
 async fn store(files: &mut Files, remote: &Arc<Remote>, storing: Storing, stopping: &CancellationToken) -> Result<(), StorageError> {
@@ -91,7 +116,7 @@ fn storing(files: &Files, work: &Work, step: &Step, dead: &[(PartitionId, u64)])
     // A full disk may have kept the catalog from learning what the store has.
     let is_last = step.is_written && !work.is_stored;
     let changes = if is_last { changes(&files.log, work) } else { Vec::new() };
-    let removed = if is_last && work.has_late { dead.to_vec() } else { Vec::new() };
+    let removed = if step.is_written && work.has_late { dead.to_vec() } else { Vec::new() };
     let bytes: u64 = unstored.iter().map(|part| part.end - part.at).sum();
     let is_awaited = !step.durable.is_empty() || !changes.is_empty() || !removed.is_empty();
     (is_awaited || bytes >= EARLY_BYTES).then_some(Storing { unstored, changes, removed })

@@ -1,14 +1,15 @@
 //! What a stream's log has still to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 
 use bytes::Bytes;
 
-use crate::engine::{Command, Effects, Offset, Part, PartitionId, ProducerId, Stream};
+use crate::engine::{Command, Effects, Epoch, Offset, Part, PartitionId, ProducerId, Stream};
 use crate::storage::StoredBatch;
 use crate::storage::catalog::{Change, SavedStream};
 use crate::storage::log::{Appended, Shown};
+use crate::storage::segment::EntryFacts;
 
 /// Work of a stream's log that nobody has taken yet. Lies under the stream's lock.
 #[derive(Debug)]
@@ -39,14 +40,21 @@ pub(in crate::server) struct Work {
     /// Each partition's end.
     pub(super) ends: Vec<(PartitionId, Offset)>,
     pub(super) is_deleted: bool,
+    /// Written behind a commit that the catalog does not know yet: a restart would forget both.
+    pub(super) hidden: Vec<EntryFacts>,
     /// The object store has all of it.
     pub(super) is_stored: bool,
+    /// Of producers, the last epoch that the object store has with its batches, though the catalog may not know it yet.
+    pub(super) committed_elsewhere: BTreeMap<ProducerId, Option<Epoch>>,
+    /// Of producers, what was said while the log waits for room: to the catalog, and to the object store.
+    pub(super) said: Vec<Change>,
+    pub(super) said_elsewhere: Vec<Change>,
 }
 
 impl Work {
     /// Adds what has come since.
     pub(super) fn join(&mut self, later: Self) {
-        let Self { number, schema, appended, changes, has_late, shown, ends, is_deleted, is_stored: _ } = later;
+        let Self { number, schema, appended, changes, has_late, shown, ends, is_deleted, .. } = later;
         if is_deleted {
             self.appended.clear();
             self.shown.clear();
@@ -156,7 +164,11 @@ impl Pending {
             shown,
             ends,
             is_deleted: self.is_deleted,
+            hidden: Vec::new(),
             is_stored: false,
+            committed_elsewhere: BTreeMap::new(),
+            said: Vec::new(),
+            said_elsewhere: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::elsewhere;
 use super::pending::Work;
 use super::relief::relieve;
 use super::write::{Step, step};
+use crate::engine::PartitionId;
 use crate::server::cell::StreamCell;
 use crate::server::log::LogState;
 use crate::storage::StorageError;
@@ -47,6 +48,7 @@ impl LogTask {
     pub(in crate::server) async fn run(self) {
         let Self { cell, state, mut files, stopping } = self;
         let ending = Ending { cell: &cell, state: &state, is_expected: false };
+        let linger = files.remote.as_ref().map_or(LATE_LINGER, |_| elsewhere::LATE_LINGER);
         let mut late_at: Option<Instant> = None;
         loop {
             let is_last = tokio::select! {
@@ -61,6 +63,9 @@ impl LogTask {
             };
             // There may be more for as long as somebody appends: what is late has its turn all the same.
             loop {
+                if late_at.is_none() && cell.has_late_work() {
+                    late_at = Some(Instant::now() + linger);
+                }
                 let with_late = is_last || late_at.is_some_and(|at| at <= Instant::now());
                 if with_late {
                     late_at = None;
@@ -80,9 +85,6 @@ impl LogTask {
                 if is_deleted {
                     return ending.expected();
                 }
-                if late_at.is_none() && cell.has_late_work() {
-                    late_at = Some(Instant::now() + LATE_LINGER);
-                }
             }
             if is_last {
                 let (files, sealed) = files.run(|files| files.log.seal()).await;
@@ -92,9 +94,6 @@ impl LogTask {
                 };
                 sealed.unwrap_or_else(|error| tracing::warn!(%error, "a segment is not sealed"));
                 return ending.expected();
-            }
-            if late_at.is_none() && cell.has_late_work() {
-                late_at = Some(Instant::now() + files.remote.as_ref().map_or(LATE_LINGER, |_| elsewhere::LATE_LINGER));
             }
         }
     }
@@ -141,7 +140,7 @@ async fn perform(
     state: &LogState,
     mut files: Files,
     mut work: Work,
-    mut dead: Vec<(crate::engine::PartitionId, u64)>,
+    mut dead: Vec<(PartitionId, u64)>,
     stopping: &CancellationToken,
 ) -> Result<Files, StorageError> {
     loop {
@@ -182,16 +181,18 @@ async fn perform(
                     work.join(later);
                 }
                 let dead = dead.clone();
+                let mut result = Ok(());
                 if let Some(remote) = files.remote.clone() {
-                    elsewhere::relieved(&mut files, &remote, &work, &dead, stopping).await?;
+                    (files, (work, result)) = elsewhere::relieved(files, &remote, work, &dead, stopping).await;
                 }
-                let (returned, (rest, result)) = files
-                    .run(move |files| {
-                        let result = relieve(&mut files.log, &files.catalog, &mut work, &dead);
-                        (work, result)
-                    })
-                    .await;
-                (files, work) = (returned, rest);
+                if result.is_ok() {
+                    (files, (work, result)) = files
+                        .run(move |files| {
+                            let result = relieve(&mut files.log, &files.catalog, &mut work, &dead);
+                            (work, result)
+                        })
+                        .await;
+                }
                 match result {
                     Ok(()) => state.relieve(work.number),
                     Err(error) if error.is_no_room() => {}

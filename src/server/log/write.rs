@@ -96,11 +96,22 @@ fn write(log: &mut StreamLog, work: &mut Work, step: &mut Step) -> Result<(), St
                 let commit = work.shown.iter().filter(|shown| shown.partition == partition).map(|shown| shown.first).min();
                 let visible = commit.map_or(offset.plus(1), |first| first.min(offset.plus(1)));
                 step.durable.insert(partition, visible);
+                let is_hidden = |appended: &&Appended| appended.facts.offset.is_some_and(|offset| offset >= visible);
+                work.hidden.extend(appended.iter().filter(is_hidden).map(|appended| appended.facts.clone()));
             }
             step.appended.extend(appended);
         }
     }
     Ok(())
+}
+
+/// Removes segments that nobody needs. One that cannot be removed is tried again with the next ones.
+pub(super) fn remove(log: &mut StreamLog, dead: &[(PartitionId, u64)]) {
+    for (partition, segment) in dead {
+        if let Err(error) = log.remove_segment(*partition, *segment) {
+            tracing::warn!(%error, "a segment that nobody needs is left");
+        }
+    }
 }
 
 /// The second half: the catalog knows all of it, and what nobody needs is gone.
@@ -121,11 +132,7 @@ pub(super) fn finish(
             tracing::warn!(%error, "files of a deleted stream are left");
         }
     } else if work.has_late {
-        for (partition, segment) in dead {
-            if let Err(error) = log.remove_segment(*partition, *segment) {
-                tracing::warn!(%error, "a segment that nobody needs is left");
-            }
-        }
+        remove(log, dead);
     }
     step.durable = work.ends.iter().copied().collect();
     step.is_finished = true;

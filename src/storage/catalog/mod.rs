@@ -28,7 +28,7 @@ pub(super) const FILE: &str = "catalog.redb";
 const NEW_FILE: &str = "catalog.redb.new";
 
 /// One change of a stream's small state. Those that are committed together are all there after a crash, or none.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// Options, schema, state and totals.
     Stream(StreamId, SavedStream),

@@ -11,7 +11,7 @@ use crate::engine::{
 };
 
 /// A stream but for its partitions, subscriptions and producers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedStream {
     /// Its name.
     pub name: StreamName,

@@ -6,6 +6,8 @@ mod partition;
 mod recovery;
 #[cfg(all(test, feature = "client"))]
 mod tests;
+#[cfg(all(test, feature = "client"))]
+mod unsettled_tests;
 
 use std::io;
 use std::sync::Arc;

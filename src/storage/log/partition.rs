@@ -79,10 +79,10 @@ impl PartitionLog {
         }
     }
 
-    /// Goes on behind what a restart has found: with a segment of its own.
-    pub(super) fn resume(&mut self, found: Vec<Arc<Segment>>) {
+    /// Goes on behind what a restart has found and, of those that are missing, behind the one `named` last: with a segment of its own.
+    pub(super) fn resume(&mut self, found: Vec<Arc<Segment>>, named: Option<u64>) {
         self.has_folder = !found.is_empty();
-        self.next_segment = found.iter().map(|segment| segment.head().number + 1).max().unwrap_or_default();
+        self.next_segment = found.iter().map(|segment| segment.head().number).chain(named).max().map_or(0, |last| last + 1);
         self.sealed = found.into_iter().map(|segment| (segment.head().number, segment)).collect();
     }
 

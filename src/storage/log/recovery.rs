@@ -54,11 +54,13 @@ pub fn recover_stream(disk: &Arc<dyn Disk>, reserve_bytes: u64, found: FoundStre
         for (_, first, extent) in of(partition) {
             offsets.add_extent(&segments, *first, extent.places(), start);
         }
-        offsets.cut_unsettled(&mut segments, start)?;
+        offsets.cut_unsettled(&mut segments, start, &producers)?;
         segments.iter().for_each(|segment| ordinals.add(&producers, segment));
         partitions.push(PartitionSnapshot { start, rows_before, bytes_before, batches: offsets.from(start) });
         damage.extend(offsets.damage.into_iter().map(|what| format!("stream {}, partition {partition}: {what}", saved.name)));
-        log.partitions[partition.index()].resume(segments.into_iter().map(|found| found.segment).collect());
+        // What the catalog knows of a segment that is missing must not be found in a new one.
+        let named = of(partition).flat_map(|(.., extent)| extent.places()).map(|(segment, _)| segment).max();
+        log.partitions[partition.index()].resume(segments.into_iter().map(|found| found.segment).collect(), named);
     }
     ordinals.count(&mut producers);
     let snapshot = StreamSnapshot {
@@ -231,28 +233,45 @@ impl Offsets {
     }
 
     /// Cuts off what was written behind a commit that the catalog has not learnt of: none of both was ever visible or confirmed,
-    /// and the commit's offsets would be missing for ever. A gap that damage has left stays.
-    fn cut_unsettled(&mut self, segments: &mut [Recovered], start: Offset) -> Result<(), StorageError> {
-        let mut expected = start;
-        let gap = self.batches.range(start..).find_map(|(offset, _)| {
-            let is_gap = *offset != expected;
-            expected = offset.plus(1);
-            is_gap.then_some(*offset)
-        });
-        let Some(behind) = gap else { return Ok(()) };
-        let is_behind = |entry: &&Entry| entry.facts.offset.is_some_and(|offset| offset >= behind);
-        let direct: usize = segments.iter().map(|segment| segment.entries.iter().filter(is_behind).count()).sum();
-        let has_damage = segments.iter().any(|segment| !segment.damage.is_empty());
-        if has_damage || direct != self.batches.range(behind..).count() {
-            return Ok(());
-        }
+    /// and the commit's offsets would be missing for ever.
+    fn cut_unsettled(
+        &mut self,
+        segments: &mut [Recovered],
+        start: Offset,
+        producers: &BTreeMap<ProducerId, ProducerSnapshot>,
+    ) -> Result<(), StorageError> {
+        let Some(behind) = self.unsettled(segments, start, producers) else { return Ok(()) };
         for segment in segments {
-            if let Some(first) = segment.entries.iter().find(is_behind).map(|entry| entry.message.start) {
+            if let Some(first) = segment.entries.iter().find(|entry| is_from(entry, behind)).map(|entry| entry.message.start) {
                 segment.cut(first)?;
             }
         }
         drop(self.batches.split_off(&behind));
         Ok(())
+    }
+
+    /// The first offset behind a commit that the catalog has not learnt of. None if there is none, or if it may be that damage has
+    /// left the gap: a segment is missing, or parts of one of which nobody knows what they were, or too little was written before
+    /// that waits for its commit.
+    fn unsettled(&self, segments: &[Recovered], start: Offset, producers: &BTreeMap<ProducerId, ProducerSnapshot>) -> Option<Offset> {
+        let there: Vec<Offset> = self.batches.range(start..).map(|(offset, _)| *offset).collect();
+        let (gap, behind) = (start.0..).map(Offset).zip(there.iter().copied()).find(|(expected, offset)| expected != offset)?;
+        let missing = there.last()?.plus(1).since(start) - there.len() as u64;
+        let first_behind = segments.iter().position(|segment| segment.entries.iter().any(|entry| is_from(entry, behind)))?;
+        let last_before = self.batches.range(..gap).next_back().and_then(|(_, (_, batch))| Some(batch.place()?.0)).unwrap_or_default();
+        let numbers = segments[..=first_behind].iter().map(|segment| segment.segment.head().number);
+        let around: Vec<u64> = numbers.filter(|number| *number >= last_before).collect();
+        let is_whole = around.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        let is_known = segments.iter().flat_map(|segment| &segment.damage).all(Damage::is_known);
+        let is_uncommitted = |entry: &&Entry| {
+            let committed = producers.get(&entry.facts.producer).and_then(|producer| producer.committed);
+            entry.facts.offset.is_none() && entry.facts.epoch > committed
+        };
+        let entries = || segments.iter().flat_map(|segment| &segment.entries);
+        let uncommitted = entries().take_while(|entry| !is_from(entry, behind)).filter(is_uncommitted).count() as u64;
+        let direct = entries().filter(|entry| is_from(entry, behind)).count();
+        let is_all_direct = direct == self.batches.range(behind..).count();
+        (is_whole && is_known && missing <= uncommitted && is_all_direct).then_some(behind)
     }
 
     fn add(&mut self, offset: Offset, segment: &Arc<Segment>, entry: &Entry) {
@@ -278,6 +297,11 @@ impl Offsets {
         };
         offsets.map(batch).collect()
     }
+}
+
+/// Whether a batch had its offset when it was written, and that is this one or a later one.
+fn is_from(entry: &Entry, first: Offset) -> bool {
+    entry.facts.offset.is_some_and(|offset| offset >= first)
 }
 
 fn damaged(damage: &Damage, entry: &Entry) -> StorageError {

@@ -122,7 +122,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut asks: mpsc::Receiver<Ask>) {
             biased;
             () = shared.stopping.cancelled() => return,
             ask = asks.recv() => ask,
-            () = tokio::time::sleep(LOOK_PAUSE) => {
+            () = tokio::time::sleep(LOOK_PAUSE), if !shared.fenced.is_cancelled() => {
                 look(&shared).await;
                 continue;
             }

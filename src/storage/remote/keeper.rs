@@ -1,15 +1,17 @@
 //! The keeper: makes commits superfluous, so that there are never many of them, and removes what nobody needs.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::committer::{Request, Shared};
+use super::load::part_of_commit;
 use super::objects::Objects;
-use super::saved::{Piece, encode};
-use super::state::{CATALOGS, COMMITS, SEGMENTS, catalog_name, commit_name, object_name, term_of};
+use super::saved::{Piece, SegmentName, encode};
+use super::state::{CATALOGS, COMMITS, SEGMENTS, Stretch, catalog_name, commit_name, object_name, term_of};
 use super::{Remote, segment_file};
 use crate::storage::StorageError;
 use crate::storage::disk::Disk;
@@ -71,11 +73,9 @@ async fn keep(remote: &Remote, objects: &Objects, disk: &Arc<dyn Disk>, after: K
         fold(remote, objects, disk).await?;
         snapshot(shared, objects).await?;
     }
-    let unneeded = std::mem::take(&mut shared.ledger.lock().unneeded);
-    let removed = objects.remove(&unneeded).await;
-    if removed.is_err() {
-        shared.ledger.lock().unneeded.extend(unneeded);
-    }
+    let mut unneeded = std::mem::take(&mut shared.ledger.lock().unneeded);
+    let removed = objects.remove(&mut unneeded).await;
+    shared.ledger.lock().unneeded.extend(unneeded);
     removed
 }
 
@@ -99,18 +99,21 @@ async fn fold(remote: &Remote, objects: &Objects, disk: &Arc<dyn Disk>) -> Resul
         (ledger.state.inline_runs(), ledger.state.owner.term)
     };
     let mut folded = Vec::with_capacity(runs.len());
-    for (segment, at, end) in runs {
-        let (file, disk) = (segment_file(segment), disk.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; usize::try_from(end - at).unwrap_or(usize::MAX)];
-            disk.open(&file)?.read_at(&mut bytes, at)?;
-            std::io::Result::Ok(Bytes::from(bytes))
-        });
-        let Ok(Ok(bytes)) = reading.await else {
-            // Removed meanwhile, here; in the object store with one of the next commits.
-            continue;
+    for (segment, run) in runs {
+        let bytes = match bytes_of(remote, objects, disk, segment, &run).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => continue,
+            Err(error) => {
+                // Its commits stay; all others need not.
+                tracing::warn!(%error, "a part of a segment is left in its commits");
+                continue;
+            }
         };
-        objects.put(&object_name(segment, at, term), &bytes).await?;
+        let at = run.first().map_or(0, |stretch| stretch.at);
+        let (name, end) = (object_name(segment, at, term), at + bytes.len() as u64);
+        // It was one of that name, and is one again.
+        remote.shared.ledger.lock().unneeded.retain(|unneeded| *unneeded != name);
+        objects.put(&name, &bytes).await?;
         folded.push(Piece { segment, at, end, checksum: crc32fast::hash(&bytes), bytes: None });
     }
     if folded.is_empty() {
@@ -119,20 +122,62 @@ async fn fold(remote: &Remote, objects: &Objects, disk: &Arc<dyn Disk>) -> Resul
     remote.ask(Request { folded, ..Request::default() }).await
 }
 
+/// What lies in commits, from the disk; where that has something else, from the commits. None: the segment is gone meanwhile.
+async fn bytes_of(
+    remote: &Remote,
+    objects: &Objects,
+    disk: &Arc<dyn Disk>,
+    segment: SegmentName,
+    run: &[Stretch],
+) -> Result<Option<Bytes>, StorageError> {
+    let reading = {
+        let (run, disk) = (run.to_vec(), disk.clone());
+        tokio::task::spawn_blocking(move || read_local(&*disk, segment, &run)).await
+    };
+    if let Ok(Ok(Some(bytes))) = reading {
+        return Ok(Some(bytes));
+    }
+    let is_there = || remote.shared.ledger.lock().state.len_of(&segment).is_some();
+    let mut bytes = BytesMut::new();
+    for stretch in run {
+        if !is_there() {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&part_of_commit(objects, segment, stretch).await?);
+    }
+    tracing::warn!(file = segment_file(segment), "the disk has other bytes than the object store; the latter count");
+    Ok(Some(bytes.freeze()))
+}
+
+/// A run of stretches, as the disk has it; none if that is not what was stored.
+pub(super) fn read_local(disk: &dyn Disk, segment: SegmentName, run: &[Stretch]) -> io::Result<Option<Bytes>> {
+    let file = disk.open(&segment_file(segment))?;
+    let mut all = BytesMut::new();
+    for stretch in run {
+        let mut bytes = vec![0; usize::try_from(stretch.end - stretch.at).unwrap_or(usize::MAX)];
+        file.read_at(&mut bytes, stretch.at)?;
+        if !stretch.is_as_stored(&bytes) {
+            return Ok(None);
+        }
+        all.extend_from_slice(&bytes);
+    }
+    Ok(Some(all.freeze()))
+}
+
 /// Writes down what all commits add up to, and removes those that are of no more use.
 async fn snapshot(shared: &Shared, objects: &Objects) -> Result<(), StorageError> {
-    let (number, bytes, counted) = {
+    let (number, snapshot, counted) = {
         let ledger = shared.ledger.lock();
-        (ledger.state.number, encode(&ledger.state.snapshot()), (ledger.commits, ledger.bytes))
+        (ledger.state.number, ledger.state.snapshot(), (ledger.commits, ledger.bytes))
     };
-    objects.put(&catalog_name(number), &bytes).await?;
+    objects.put(&catalog_name(number), &encode(&snapshot)).await?;
     {
         let mut ledger = shared.ledger.lock();
         (ledger.commits, ledger.bytes) = (ledger.commits - counted.0, ledger.bytes - counted.1);
     }
     let commits = objects.list(COMMITS, None).await?;
     let catalogs = objects.list(CATALOGS, None).await?;
-    let unneeded: Vec<String> = {
+    let mut unneeded: Vec<String> = {
         let state = &shared.ledger.lock().state;
         let oldest = state.oldest_inline();
         let is_old = |name: &String| name.parse().is_ok_and(|found| !state.needs_commit(found, oldest, number));
@@ -141,5 +186,5 @@ async fn snapshot(shared: &Shared, objects: &Objects) -> Result<(), StorageError
         commits.chain(catalogs.iter().filter(is_older).filter_map(|name| Some(catalog_name(name.parse().ok()?)))).collect()
     };
     tracing::debug!(number, removed = unneeded.len(), "a snapshot of the catalog is in the object store");
-    objects.remove(&unneeded).await
+    objects.remove(&mut unneeded).await
 }

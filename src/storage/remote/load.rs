@@ -8,8 +8,8 @@ use prost::Message;
 
 use super::committer::Ledger;
 use super::objects::Objects;
-use super::saved::{Commit, Snapshot, Unusable, decode};
-use super::state::{CATALOGS, COMMITS, State, catalog_name, commit_name};
+use super::saved::{Commit, SegmentName, Snapshot, Unusable, decode};
+use super::state::{CATALOGS, COMMITS, Lies, State, Stretch, catalog_name, commit_name, object_name};
 use crate::storage::StorageError;
 
 /// Objects that are read at once.
@@ -31,11 +31,17 @@ pub(super) async fn load(objects: &Objects) -> Result<Ledger, StorageError> {
     Err(damaged(objects, &missing, "it is missing, and the catalogs and commits around it are there"))
 }
 
+/// The number of the newest snapshot; 0 if there is none.
+pub(super) async fn newest_snapshot(objects: &Objects) -> Result<u64, StorageError> {
+    let catalogs = objects.list(CATALOGS, None).await?;
+    Ok(catalogs.iter().filter_map(|name| name.parse().ok()).max().unwrap_or_default())
+}
+
 /// The inner error names an object that is not there.
 async fn try_load(objects: &Objects) -> Result<Result<Ledger, String>, StorageError> {
     let mut ledger = Ledger { state: State::default(), unneeded: Vec::new(), commits: 0, bytes: 0 };
-    let catalogs = objects.list(CATALOGS, None).await?;
-    if let Some(number) = catalogs.iter().filter_map(|name| name.parse::<u64>().ok()).max() {
+    let number = newest_snapshot(objects).await?;
+    if number > 0 {
         let name = catalog_name(number);
         let Some(bytes) = objects.get(&name).await? else { return Ok(Err(name)) };
         ledger.state = State::restored(read::<Snapshot>(objects, &name, bytes, |snapshot| snapshot.format)?);
@@ -63,6 +69,17 @@ async fn try_load(objects: &Objects) -> Result<Result<Ledger, String>, StorageEr
     // What former owners have not removed is found by its name.
     ledger.unneeded.clear();
     Ok(Ok(ledger))
+}
+
+/// A part of a segment that lies in a commit.
+pub(super) async fn part_of_commit(objects: &Objects, segment: SegmentName, stretch: &Stretch) -> Result<Bytes, StorageError> {
+    let Lies::Commit(number) = stretch.lies else {
+        return Err(damaged(objects, &object_name(segment, stretch.at, 0), "it is no commit"));
+    };
+    let name = commit_name(number);
+    let bytes = objects.get(&name).await?.ok_or_else(|| damaged(objects, &name, "it is missing, and a part of a segment is in it"))?;
+    let commit = read::<Commit>(objects, &name, bytes, |commit| commit.format)?;
+    commit.part(segment, stretch).ok_or_else(|| damaged(objects, &name, "it lacks a part of a segment"))
 }
 
 /// An object as what it is.

@@ -25,10 +25,12 @@ mod state;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 pub use keeper::KeepAfter;
 pub use place::keep_in_memory;
@@ -48,6 +50,10 @@ use crate::engine::{PartitionId, StreamId};
 const OBJECT_BYTES: u64 = 16 << 20;
 /// What is not longer travels in the commit: one request instead of two, one after the other.
 const INLINE_BYTES: u64 = 1 << 20;
+/// So much of it in one request, or a little more.
+const INLINE_BYTES_TOGETHER: u64 = 8 << 20;
+/// How long a start waits for its settling.
+const SETTLE_TIME: Duration = Duration::from_secs(60);
 /// Objects with parts of segments that are on their way at once, of one stream and of all: one alone does not fill the wire.
 const UPLOADS_PER_STREAM: usize = 4;
 const UPLOADS: usize = 8;
@@ -90,9 +96,13 @@ impl Remote {
             ..Request::default()
         };
         let mut pieces = Vec::new();
+        let mut inline = 0;
         for part in unstored {
             let segment = name(part.partition, part.segment.head().number);
-            let is_inline = part.end - part.at <= INLINE_BYTES;
+            let is_inline = part.end - part.at <= INLINE_BYTES && inline < INLINE_BYTES_TOGETHER;
+            if is_inline {
+                inline += part.end - part.at;
+            }
             let mut at = part.at;
             while at < part.end {
                 let end = part.end.min(at + OBJECT_BYTES);
@@ -148,6 +158,11 @@ impl Remote {
         self.shared.objects.shown()
     }
 
+    /// Tidies up from now on, until it is stopped. What a start has found is settled before.
+    pub fn keep(self: &Arc<Self>, disk: &Arc<dyn Disk>, after: KeepAfter, tasks: &TaskTracker) {
+        tasks.spawn(keeper::run(self.clone(), disk.clone(), after));
+    }
+
     /// Commits nothing more.
     pub fn stop(&self) {
         self.shared.stopping.cancel();
@@ -156,7 +171,7 @@ impl Remote {
     /// Tells the store what a start has found to be no part of any stream: segments that are shorter on the disk now, or gone. Blocks.
     ///
     /// # Errors
-    /// [`StorageError::Fenced`], [`StorageError::File`].
+    /// [`StorageError::Fenced`], [`StorageError::File`]; [`StorageError::ObjectStore`] if there is no answer in a minute.
     pub fn settle(&self, disk: &dyn Disk) -> Result<(), StorageError> {
         let mut request = Request::default();
         let known: Vec<_> = {
@@ -177,9 +192,11 @@ impl Remote {
         if request.cuts.is_empty() && request.removed.is_empty() {
             return Ok(());
         }
-        let (answer, answered) = oneshot::channel();
-        self.asks.blocking_send(Ask { request, answer }).map_err(|_| self.stopped())?;
-        Ok(answered.blocking_recv().map_err(|_| self.stopped())??)
+        let settled = async { tokio::time::timeout(SETTLE_TIME, self.ask(request)).await };
+        tokio::runtime::Handle::current().block_on(settled).unwrap_or_else(|_| {
+            let reason = format!("no answer within {} s", SETTLE_TIME.as_secs());
+            Err(StorageError::ObjectStore { what: "commit to", object: self.place().to_owned(), reason })
+        })
     }
 
     async fn upload(&self, segment: SegmentName, at: u64, bytes: &Bytes) -> Result<(), StorageError> {

@@ -15,6 +15,8 @@ use crate::storage::StorageError;
 /// The first pause after a failure; it doubles up to the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+/// Objects that are removed in one try: some stores take them one by one.
+const REMOVED_TOGETHER: usize = 500;
 /// How long one try may take. The store's own limits are shorter, where it has any.
 const TRY_TIME: Duration = Duration::from_secs(60);
 
@@ -115,8 +117,17 @@ impl Objects {
         .await
     }
 
-    /// Removes objects. Those that are not there are gone.
-    pub(super) async fn remove(&self, names: &[String]) -> Result<(), StorageError> {
+    /// Removes objects, some at a time, and takes their names off the list then. Those that are not there are gone.
+    pub(super) async fn remove(&self, names: &mut Vec<String>) -> Result<(), StorageError> {
+        while !names.is_empty() {
+            let some = names.len().saturating_sub(REMOVED_TOGETHER);
+            self.remove_some(&names[some..]).await?;
+            names.truncate(some);
+        }
+        Ok(())
+    }
+
+    async fn remove_some(&self, names: &[String]) -> Result<(), StorageError> {
         let Some(first) = names.first() else { return Ok(()) };
         self.again("remove", first, |store, _| {
             let paths: Vec<_> = names.iter().map(|name| Ok(self.path(name))).collect();

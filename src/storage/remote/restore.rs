@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::committer::Ledger;
+use super::keeper::read_local;
 use super::load::{READS, damaged, read};
 use super::objects::Objects;
 use super::saved::{Commit, SegmentName};
@@ -79,12 +80,20 @@ fn prepare(disk: &dyn Disk, state: &State, is_known: bool) -> Result<BTreeSet<Se
         }
     }
     let mut missing = BTreeSet::new();
+    let is_newest = |segment: &SegmentName| {
+        let next = SegmentName { number: segment.number + 1, ..*segment };
+        state.segments_from(&next).next().is_none_or(|(found, _)| (found.stream, found.partition) != (segment.stream, segment.partition))
+    };
+    // The disk may have lost the end of what was written last, or be unable to read it.
+    let is_as_stored = |segment: SegmentName| {
+        !is_newest(&segment) || read_local(disk, segment, state.stretches(&segment)).is_ok_and(|found| found.is_some())
+    };
     for (segment, _) in state.segments() {
         let file = segment_file(segment);
         let wanted = state.len_of(&segment).unwrap_or_default();
         match disk.open(&file).and_then(|opened| Ok((opened.len()?, opened))) {
-            Ok((len, _)) if len == wanted => {}
-            Ok((len, opened)) if len > wanted => {
+            Ok((len, _)) if len == wanted && is_as_stored(segment) => {}
+            Ok((len, opened)) if len > wanted && is_as_stored(segment) => {
                 // What is behind was never confirmed. The index knows it, so it goes first.
                 remove_index(disk, segment)?;
                 opened.set_len(wanted).and_then(|()| opened.sync()).map_err(|source| error("cut", &file, source))?;
@@ -148,31 +157,15 @@ fn reads(state: &State, missing: &BTreeSet<SegmentName>) -> Vec<Read> {
 async fn fetch(objects: &Objects, disk: Arc<dyn Disk>, Read { object, parts }: Read) -> Result<(), StorageError> {
     let lost = |why| damaged(objects, &object, why);
     let bytes = objects.get(&object).await?.ok_or_else(|| lost("it is missing, and a part of a segment is in it"))?;
-    let found: Vec<(SegmentName, Stretch, Bytes)> = if parts.iter().any(|(_, stretch)| matches!(stretch.lies, Lies::Commit(_))) {
+    let found: Option<Vec<(SegmentName, u64, Bytes)>> = if parts.iter().any(|(_, stretch)| matches!(stretch.lies, Lies::Commit(_))) {
         let commit = read::<Commit>(objects, &object, bytes, |commit| commit.format)?;
-        let of = |(segment, stretch): (SegmentName, Stretch)| {
-            let piece = commit.pieces.iter().find(|piece| piece.segment == segment && piece.at == stretch.at);
-            Some((segment, stretch, piece?.bytes.clone()?))
-        };
-        parts.into_iter().map(of).collect::<Option<_>>().ok_or_else(|| lost("it lacks a part of a segment"))?
+        parts.iter().map(|(segment, stretch)| Some((*segment, stretch.at, commit.part(*segment, stretch)?))).collect()
     } else {
-        parts.into_iter().map(|(segment, stretch)| (segment, stretch, bytes.clone())).collect()
+        parts.iter().map(|(segment, stretch)| Some((*segment, stretch.at, stretch.of(&bytes)?))).collect()
     };
-    let mut checked = Vec::with_capacity(found.len());
-    for (segment, stretch, bytes) in found {
-        let len = usize::try_from(stretch.end - stretch.at).unwrap_or(usize::MAX);
-        // A fold that was tried again, or a part of which was cut, may have left a longer object.
-        if bytes.len() < len {
-            return Err(lost("it is too short"));
-        }
-        let bytes = bytes.slice(..len);
-        if stretch.checksum.is_some_and(|checksum| checksum != crc32fast::hash(&bytes)) {
-            return Err(lost("its checksum is another"));
-        }
-        checked.push((segment, stretch.at, bytes));
-    }
+    let found = found.ok_or_else(|| lost("a part of a segment in it is missing, too short, or has another checksum"))?;
     blocking(move || {
-        checked.into_iter().try_for_each(|(segment, at, bytes)| {
+        found.into_iter().try_for_each(|(segment, at, bytes)| {
             let file = segment_file(segment);
             let written = disk.open(&file).and_then(|opened| opened.write_at(&[&bytes], at));
             written.map_err(|source| StorageError::file("write to", &*disk, &file, source))
@@ -198,6 +191,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StorageErr
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(StorageError::ObjectStore { what: "restore from", object: String::new(), reason: error.to_string() }),
+        // The runtime ends, and everything with it.
+        Err(_) => std::future::pending().await,
     }
 }

@@ -3,6 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use super::state::Stretch;
 use crate::storage::catalog::SavedChange;
 
 /// The format of commits and catalogs. It grows when an older bowstring would misread what a newer one writes.
@@ -40,6 +41,14 @@ pub(super) struct Commit {
     pub(super) cuts: Vec<Piece>,
     #[prost(message, optional, tag = "10")]
     pub(super) takeover: Option<Takeover>,
+}
+
+impl Commit {
+    /// The bytes of a part of a segment, as they were stored; none if they are not there.
+    pub(super) fn part(&self, segment: SegmentName, stretch: &Stretch) -> Option<Bytes> {
+        let piece = self.pieces.iter().find(|piece| piece.segment == segment && piece.at == stretch.at)?;
+        stretch.of(piece.bytes.as_ref()?)
+    }
 }
 
 /// A coordinator has started.

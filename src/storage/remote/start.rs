@@ -7,8 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::committer::{self, ASKS_MAX, Ledger, Shared};
-use super::keeper::{self, KeepAfter};
-use super::load::load;
+use super::load::{load, newest_snapshot};
 use super::objects::{Created, Objects};
 use super::place::Place;
 use super::saved::{Commit, FORMAT, Takeover, decode, encode};
@@ -44,7 +43,8 @@ pub struct Started {
 
 impl Remote {
     /// Takes over what is at this URL, and makes the disk and its catalog what the object store says. From then on no other coordinator
-    /// that has started before can commit. `tasks` gets what runs until it is stopped.
+    /// that has started before can commit. `tasks` gets what runs until it is stopped; [`keep`](Self::keep) comes after
+    /// [`settle`](Self::settle).
     ///
     /// # Errors
     /// [`StorageError::ObjectStore`] if the store does not answer, [`StorageError::ObjectStoreUrl`],
@@ -54,7 +54,7 @@ impl Remote {
         url: &str,
         disk: &Arc<dyn Disk>,
         catalog: &Arc<Catalog>,
-        (starter, after): (Starter, KeepAfter),
+        starter: Starter,
         tasks: &TaskTracker,
     ) -> Result<Started, StorageError> {
         let objects = Objects::new(Place::of(url)?);
@@ -80,7 +80,6 @@ impl Remote {
         let shared = Arc::new(Shared::new(objects, ledger));
         let remote = Arc::new(Self { shared: shared.clone(), asks, uploads: Semaphore::new(UPLOADS) });
         tasks.spawn(committer::run(shared, asked));
-        tasks.spawn(keeper::run(remote.clone(), disk.clone(), after));
         Ok(Started { remote, read_bytes })
     }
 }
@@ -101,6 +100,11 @@ async fn take_over(
         let (name, bytes) = (commit_name(number), encode(&commit));
         if objects.create(&name, &bytes).await? == Created::Exists && !is_ours(objects, &name, &commit).await? {
             // Somebody was faster. Its first commits may still come.
+            tokio::time::sleep(TAKEOVER_PAUSE).await;
+            continue;
+        }
+        // A commit that a snapshot has made superfluous is removed: that its number is free does not say that it was never used.
+        if newest_snapshot(objects).await? >= number {
             tokio::time::sleep(TAKEOVER_PAUSE).await;
             continue;
         }
@@ -131,6 +135,9 @@ fn check_disk(
 ) -> Result<(), StorageError> {
     let refused = |why| StorageError::NotInObjectStore { folder: disk.place(), place: objects.shown().to_owned(), why };
     match marker {
+        Some(marker) if marker.store != ledger.state.store && marker.place == objects.shown() => {
+            Err(refused("what was there of it is gone".to_owned()))
+        }
         Some(marker) if marker.store != ledger.state.store => Err(refused(format!("it belongs to {}", marker.place))),
         None if has_streams => Err(refused("it has streams that were never in any".to_owned())),
         _ => Ok(()),

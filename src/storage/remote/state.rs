@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::OBJECT_BYTES;
 use super::saved::{Commit, FORMAT, Piece, SavedStretch, SegmentName, Snapshot, Takeover};
 use crate::storage::catalog::Image;
@@ -117,19 +119,33 @@ impl State {
         self.segments.iter().map(|(name, stretches)| (*name, &stretches[..]))
     }
 
+    /// The same, from this one on.
+    pub(super) fn segments_from(&self, first: &SegmentName) -> impl Iterator<Item = (SegmentName, &[Stretch])> {
+        self.segments.range(first..).map(|(name, stretches)| (*name, &stretches[..]))
+    }
+
+    /// Where a segment's parts lie.
+    pub(super) fn stretches(&self, segment: &SegmentName) -> &[Stretch] {
+        self.segments.get(segment).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// A segment's length; none if there is no such segment.
     pub(super) fn len_of(&self, segment: &SegmentName) -> Option<u64> {
         Some(self.segments.get(segment)?.last().map_or(0, |last| last.end))
     }
 
     /// What lies in commits, in runs that can each become an object.
-    pub(super) fn inline_runs(&self) -> Vec<(SegmentName, u64, u64)> {
-        let mut runs: Vec<(SegmentName, u64, u64)> = Vec::new();
+    pub(super) fn inline_runs(&self) -> Vec<(SegmentName, Vec<Stretch>)> {
+        let mut runs: Vec<(SegmentName, Vec<Stretch>)> = Vec::new();
+        let goes_on = |run: &[Stretch], next: &Stretch| match (run.first(), run.last()) {
+            (Some(first), Some(last)) => last.end == next.at && last.end - first.at < OBJECT_BYTES,
+            _ => false,
+        };
         for (segment, stretches) in self.segments() {
             for stretch in stretches.iter().filter(|stretch| matches!(stretch.lies, Lies::Commit(_))) {
                 match runs.last_mut() {
-                    Some((same, at, end)) if *same == segment && *end == stretch.at && *end - *at < OBJECT_BYTES => *end = stretch.end,
-                    _ => runs.push((segment, stretch.at, stretch.end)),
+                    Some((same, run)) if *same == segment && goes_on(run, stretch) => run.push(stretch.clone()),
+                    _ => runs.push((segment, vec![stretch.clone()])),
                 }
             }
         }
@@ -184,6 +200,18 @@ impl State {
 }
 
 impl Stretch {
+    /// Its bytes, of those that begin where it begins; none if they are too few or others. There may be more: of a fold that was tried
+    /// again, or where a part was cut.
+    pub(super) fn of(&self, bytes: &Bytes) -> Option<Bytes> {
+        let len = usize::try_from(self.end - self.at).ok().filter(|len| *len <= bytes.len())?;
+        Some(bytes.slice(..len)).filter(|bytes| self.is_as_stored(bytes))
+    }
+
+    /// Whether these bytes of its length are its own.
+    pub(super) fn is_as_stored(&self, bytes: &[u8]) -> bool {
+        self.checksum.is_none_or(|checksum| checksum == crc32fast::hash(bytes))
+    }
+
     /// The name of its object, if it has one.
     pub(super) fn object(&self, segment: SegmentName) -> Option<String> {
         match self.lies {

@@ -30,6 +30,12 @@ impl Damage {
             Line::Schema { .. } | Line::Dictionary(_) => None,
         })
     }
+
+    /// Whether the index knows of every byte what was there.
+    pub fn is_known(&self) -> bool {
+        let mut at = self.range.start;
+        self.lines.iter().all(|line| std::mem::replace(&mut at, line.message().end()) == line.message().start) && at >= self.range.end
+    }
 }
 
 impl fmt::Display for Damage {

@@ -12,6 +12,7 @@ use super::lines::Line;
 use super::message::MessageAt;
 use super::window::Window;
 use crate::storage::StorageError;
+use crate::zoo::{self, Bug};
 
 /// Length and checksum.
 const PREFIX: usize = 8;
@@ -215,7 +216,7 @@ fn line(window: &mut Window<'_>, at: u64) -> Result<Option<(IndexLine, u64)>, St
         return Ok(None);
     }
     let Some(content) = window.get(at + PREFIX as u64, len)? else { return Ok(None) };
-    if crc32fast::hash(content) != crc {
+    if crc32fast::hash(content) != crc && !zoo::has(Bug::IndexTrusted) {
         return Ok(None);
     }
     Ok(IndexLine::decode(content).ok().map(|line| (line, PREFIX as u64 + len)))

@@ -57,7 +57,7 @@ impl Model {
 
     fn note_command(&mut self, command: &Command<u64>, outcome: &Result<Outcome, Error>) {
         match (command, outcome) {
-            (Command::OpenAppender { kind }, Ok(Outcome::Opened { appender, .. })) => self.open(*appender, kind),
+            (Command::OpenAppender { kind, .. }, Ok(Outcome::Opened { appender, .. })) => self.open(*appender, kind),
             (Command::Reserve { appender, bytes }, outcome) => self.reserve(*appender, *bytes, outcome),
             (Command::Append { appender, ordinal, partition, rows, bytes, data }, outcome) => {
                 self.append(*appender, *ordinal, *partition, (*rows, *bytes, *data), outcome);

@@ -74,7 +74,7 @@ proptest! {
     #[test]
     fn a_writer_that_comes_after_the_abort_is_refused(options in options(), operations in operations()) {
         World::drive(options, &operations, |world, step| {
-            let Command::OpenAppender { kind: AppenderKind::Writer { producer, run, epoch, .. } } = &step.command else { return };
+            let Command::OpenAppender { kind: AppenderKind::Writer { producer, run, epoch, .. }, .. } = &step.command else { return };
             let Some(state) = step.before.producers.get(producer).filter(|state| state.run == *run) else { return };
             if state.aborted.contains(epoch) && state.committed < Some(*epoch) && !world.model.ended {
                 let code = step.effects.outcome.as_ref().map_err(Error::code);
@@ -214,7 +214,7 @@ fn replays(step: &Step) -> Option<bool> {
         Command::OpenEpoch { producer, epoch, .. }
         | Command::CommitEpoch { producer, epoch, .. }
         | Command::AbortEpoch { producer, epoch, .. }
-        | Command::OpenAppender { kind: Writer { producer, epoch, .. } } => (producer, *epoch),
+        | Command::OpenAppender { kind: Writer { producer, epoch, .. }, .. } => (producer, *epoch),
         _ => return None,
     };
     Some(step.before.producers.get(producer)?.committed.is_some_and(|committed| epoch <= committed))

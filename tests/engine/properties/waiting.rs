@@ -98,7 +98,7 @@ proptest! {
         }
         assert!(world.model.line.is_empty());
         let producer = ProducerId::new("source").expect("a valid name");
-        let opened = world.apply(Command::OpenAppender { kind: AppenderKind::Anonymous { producer } });
+        let opened = world.apply(Command::OpenAppender { kind: AppenderKind::Anonymous { producer }, connection: None });
         let Ok(Outcome::Opened { appender, .. }) = opened.effects.outcome else { panic!("{:?}", opened.effects) };
         let reserved = world.apply(Command::Reserve { appender, bytes: 1 });
         assert!(matches!(reserved.effects.outcome, Ok(Outcome::Reserved { .. })), "{:?}", reserved.effects);
@@ -113,7 +113,7 @@ proptest! {
         prop_assume!(!world.model.ended);
         ack_all(&mut world);
         let kind = crate::story::writer_of("a producer of its own", "run", 0, 0, 0);
-        let opened = world.apply(Command::OpenAppender { kind });
+        let opened = world.apply(Command::OpenAppender { kind, connection: None });
         let Ok(Outcome::Opened { appender, .. }) = opened.effects.outcome else { panic!("{:?}", opened.effects) };
         for (ordinal, bytes) in (0..).zip(sizes) {
             let reserved = world.apply(Command::Reserve { appender, bytes });

@@ -34,7 +34,7 @@ fn skipped(why: &str) {
 }
 
 /// A coordinator with this data directory; `listen` is where an earlier one was, or any port.
-fn serve(data_dir: &Path, listen: Option<&str>) -> Coordinator {
+pub(crate) fn serve(data_dir: &Path, listen: Option<&str>) -> Coordinator {
     Coordinator::start_with(&flags(data_dir, listen), &[])
 }
 
@@ -44,7 +44,7 @@ fn flags<'a>(data_dir: &'a Path, listen: Option<&'a str>) -> Vec<&'a str> {
 }
 
 /// Kills it, as a power cut does, and starts the next one at the same place.
-fn killed_and_started(coordinator: Coordinator, data_dir: &Path) -> Coordinator {
+pub(crate) fn killed_and_started(coordinator: Coordinator, data_dir: &Path) -> Coordinator {
     let listen = coordinator.listen.clone();
     coordinator.signal("KILL");
     drop(coordinator);

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bowstring::client::{Client, ClientOptions, ProducerOptions, ProducerRun, WriterId, WriterOptions};
 use bowstring::engine::{Attempt, Code, Epoch, EpochState, Task};
+use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::proto::Receipt;
 use bytes::Bytes;
 use rand::Rng;
 
 use super::faulty::Faulty;
-use super::{file_url, folder, start};
+use super::{config, file_url, folder, start};
 use crate::cli::coordinator::Coordinator;
 use crate::client_support::{create, next, numbered, partitions, soon, subscribed};
 use crate::durable_support::{append, files, offsets, read};
@@ -225,4 +226,40 @@ async fn what_is_on_the_disk_is_not_read_again() {
     let (_server, client) = start(&dir, &url).await;
     assert_eq!(read(&client, "s").await.len(), 25);
     assert_eq!(segments.iter().map(|path| written(path)).collect::<Vec<_>>(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_has_lost_of_its_end_is_read_from_the_store() {
+    let (dir, objects) = (folder(), folder());
+    let url = file_url(objects.path());
+    let (server, client) = start(&dir, &url).await;
+    append(&client, "s", 0..20).await;
+    server.shutdown(Duration::from_secs(5)).await;
+    drop(server);
+    // As a disk leaves it that says that it has synced, and has not: the index is gone, and the end reads as zeros.
+    files(dir.path(), "index").iter().for_each(|path| std::fs::remove_file(path).expect("was there"));
+    for path in files(dir.path(), "arrows") {
+        let mut bytes = std::fs::read(&path).expect("is there");
+        let kept = bytes.len() / 2;
+        bytes[kept..].fill(0);
+        std::fs::write(&path, bytes).expect("is written");
+    }
+    let (server, client) = start(&dir, &url).await;
+    assert_eq!(read(&client, "s").await.len(), 20);
+    drop(server);
+    let other = folder();
+    let (_server, client) = start(&other, &url).await;
+    assert_eq!(read(&client, "s").await.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cannot_listen_takes_nothing_over() {
+    let (dir, other, objects) = (folder(), folder(), folder());
+    let url = file_url(objects.path());
+    let (server, client) = start(&dir, &url).await;
+    append(&client, "s", 0..5).await;
+    let config = ServerConfig { listen: server.listen_addr(), ..config(&other, &url) };
+    let error = Server::start(config).await.expect_err("the port is taken");
+    assert!(error.to_string().contains("cannot listen on"), "{error}");
+    append(&client, "s", 5..10).await;
 }

@@ -29,6 +29,10 @@ pub(super) struct Faults {
     pub(super) answer_lost: AtomicU32,
     /// Of all requests: so long.
     pub(super) slow_millis: AtomicU64,
+    /// What is to be new waits for as long as this is so.
+    pub(super) holds_new: AtomicBool,
+    /// How many wait.
+    pub(super) held: AtomicU64,
     /// Everybody may write everything.
     pub(super) ignores_conditions: AtomicBool,
     /// How many were refused or lost.
@@ -96,6 +100,12 @@ impl ObjectStore for Faulty {
         self.pause().await?;
         if self.is_so(&self.faults.refused) {
             return Err(fault("refused"));
+        }
+        if matches!(options.mode, PutMode::Create) && self.faults.holds_new.load(Relaxed) {
+            self.faults.held.fetch_add(1, Relaxed);
+            while self.faults.holds_new.load(Relaxed) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
         if self.faults.ignores_conditions.load(Relaxed) {
             options.mode = PutMode::Overwrite;

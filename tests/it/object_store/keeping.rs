@@ -82,6 +82,23 @@ async fn segments_that_nobody_needs_are_removed_and_the_others_are_found() {
     }
 }
 
+/// A client of a coordinator that does not wait for another one.
+async fn impatient(server: &Server) -> Client {
+    let options = ClientOptions { retry_deadline: Duration::from_secs(1), ..ClientOptions::default() };
+    Client::connect(&server.url(), options).await.expect("is there")
+}
+
+/// Somebody has taken over from this client's coordinator: it confirms nothing, and says so.
+async fn is_fenced(impatient: Client) {
+    let mut producer = impatient.producer("s", ProducerOptions::default()).expect("a producer");
+    let appended = async {
+        producer.append(&numbered(99, 1), None, Bytes::new()).await?;
+        producer.flush().await
+    };
+    let error = soon(appended).await.expect_err("is fenced");
+    assert!(error.to_string().contains("has taken over"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_was_cut_off_meets_the_takeover_also_when_everything_else_was_removed() {
     let (store, url) = Faulty::new("cut-off");
@@ -95,16 +112,9 @@ async fn one_that_was_cut_off_meets_the_takeover_also_when_everything_else_was_r
         append(&heir, "s", number..number + 1).await;
     }
     until("few are left", async || store.names("commits").await.len() < 20).await;
-    let options = ClientOptions { retry_deadline: Duration::from_secs(1), ..ClientOptions::default() };
-    let impatient = Client::connect(&former.url(), options).await.expect("is there");
+    let impatient = impatient(&former).await;
     way.faults.is_away.store(false, Relaxed);
-    let mut producer = impatient.producer("s", ProducerOptions::default()).expect("a producer");
-    let appended = async {
-        producer.append(&numbered(99, 1), None, Bytes::new()).await?;
-        producer.flush().await
-    };
-    let error = soon(appended).await.expect_err("is fenced");
-    assert!(error.to_string().contains("has taken over"), "{error}");
+    is_fenced(impatient).await;
     assert_eq!(read(&heir, "s").await.len(), 50);
 }
 
@@ -144,4 +154,54 @@ async fn what_a_former_coordinator_has_left_is_removed_and_what_a_later_one_writ
     until("it is gone", async || !name(1).exists()).await;
     assert!(name(1_000_000).exists());
     assert_eq!(read(&client, "s").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_that_comes_so_late_that_its_number_was_used_and_removed_is_none() {
+    let (store, url) = Faulty::new("late-takeover");
+    let (way, late_url) = store.other_way("late-takeover-late");
+    let (dir, other) = (folder(), folder());
+    let (former, client) = start(&dir, &url).await;
+    append(&client, "s", 0..3).await;
+    way.faults.holds_new.store(true, Relaxed);
+    let late = tokio::spawn(async move {
+        let (server, client) = start(&other, &late_url).await;
+        (server, client, other)
+    });
+    until("it is about to take over", async || way.faults.held.load(Relaxed) > 0).await;
+    // Its number is used and, once a snapshot has what was in it, free again.
+    let last = store.names("commits").await.len();
+    for number in 3..60 {
+        append(&client, "s", number..number + 1).await;
+    }
+    until("commits are removed", async || store.names("commits").await.len() < last + 30).await;
+    way.faults.holds_new.store(false, Relaxed);
+    let (_latter, heir, _other) = soon(late).await.expect("starts");
+    assert_eq!(read(&heir, "s").await.len(), 60, "what the former had confirmed");
+    is_fenced(impatient(&former).await).await;
+    append(&heir, "s", 60..61).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_are_summed_up_as_they_were_stored_whatever_the_disk_has() {
+    let (store, url) = Faulty::new("rotten-disk");
+    let dir = folder();
+    let (server, client) = start(&dir, &url).await;
+    append(&client, "s", 0..4).await;
+    for path in crate::durable_support::files(dir.path(), "arrows") {
+        let mut bytes = std::fs::read(&path).expect("is there");
+        let last = bytes.len() - 20;
+        bytes[last] ^= 1;
+        std::fs::write(&path, bytes).expect("is written");
+    }
+    let parts = store.names("segments").await.len();
+    for number in 4..40 {
+        append(&client, "other", number..number + 1).await;
+    }
+    until("it is an object of its own", async || store.names("segments").await.len() > parts).await;
+    until("few commits are left", async || store.names("commits").await.len() < 20).await;
+    drop(server);
+    let other = folder();
+    let (_server, client) = start(&other, &url).await;
+    assert_eq!(read(&client, "s").await.iter().map(number).collect::<Vec<_>>(), [0, 1, 2, 3]);
 }

@@ -16,7 +16,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::folder;
-use crate::cli::coordinator::Coordinator;
+use crate::cli::bowstring;
+use crate::cli::coordinator::{Coordinator, signal, wait};
 use crate::client_support::{connect, numbered, soon};
 use crate::durable_support::{append, offsets, read};
 use crate::server_support::until;
@@ -24,6 +25,21 @@ use crate::workload::Workload;
 
 const KEY: &str = "key";
 const SECRET: &str = "a secret";
+
+#[test]
+fn a_start_that_waits_for_its_object_store_ends_at_a_signal() {
+    let (dir, nobody) = (folder(), std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let endpoint = format!("http://{}", nobody.local_addr().expect("bound"));
+    let data_dir = dir.path().to_str().expect("UTF-8");
+    let mut command = bowstring(&["serve", "--data-dir", data_dir, "--object-store", "s3://bucket/prefix", "--listen", "127.0.0.1:0"]);
+    let environment =
+        [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_ENDPOINT_URL", &endpoint), ("AWS_ALLOW_HTTP", "true")];
+    let mut child = command.envs(environment).args(["--http", "off", "--unix", "off"]).spawn().expect("starts");
+    // It is asked for something, and does not answer.
+    nobody.accept().expect("the start");
+    signal(&child, "TERM");
+    assert_eq!(wait(&mut child, Duration::from_secs(5)), 0);
+}
 
 /// A server on a free port of this host, with a bucket.
 async fn server() -> (TempDir, SocketAddr) {

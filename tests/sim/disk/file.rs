@@ -87,6 +87,15 @@ impl File {
         Ok(())
     }
 
+    /// Some bits are others, durably.
+    pub(super) fn rot(&mut self, random: &mut StdRng) {
+        for _ in 0..random.random_range(1..=3) {
+            let byte = random.random_range(0..=self.len());
+            // One beyond the end is none.
+            let _ = self.flip(byte, random.random_range(0..8));
+        }
+    }
+
     /// Each sector by itself as old or new as it has been since the last sync.
     fn after_power_loss(&self, random: &mut StdRng) -> Vec<u8> {
         let mut bytes = self.synced.clone();

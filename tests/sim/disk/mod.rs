@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use bowstring::storage::disk::{Disk, DiskFile};
 use parking_lot::Mutex;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 pub(crate) use self::faults::Crash;
 use self::faults::Faults;
@@ -177,6 +177,12 @@ impl State {
             let kept = names.files();
             files.retain(|number, _| kept.contains(number));
             files.values_mut().for_each(|file| file.lose_power(random));
+            // Indexes are there to save time: anything may be in them.
+            for number in names.files_that_end_with(".index") {
+                if let Some(file) = files.get_mut(&number).filter(|_| random.random_bool(0.2)) {
+                    file.rot(random);
+                }
+            }
         }
     }
 

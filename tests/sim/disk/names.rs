@@ -114,6 +114,11 @@ impl Names {
         self.now.values().filter_map(number).collect()
     }
 
+    pub(super) fn files_that_end_with(&self, end: &str) -> Vec<u64> {
+        let ends = self.now.iter().filter(|(path, _)| path.ends_with(end));
+        ends.filter_map(|(_, node)| if let Node::File(number) = node { Some(*number) } else { None }).collect()
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.now);
         self.changes.push(change);
