@@ -18,7 +18,6 @@ use super::watched::Watched;
 use super::window::{Entry, Phase, Window};
 use super::{Client, Compression, Error};
 use crate::engine::PartitionId;
-use crate::shared::random;
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutCommand;
 use crate::wire::proto::Receipt;
@@ -70,9 +69,11 @@ impl fmt::Debug for Appends {
 
 impl Appends {
     pub(super) fn new(client: Client, mut command: PutCommand, settings: AppendSettings) -> Result<Self, Error> {
-        command.sender = Some(random::number());
+        let (sender, connections) = client.next_sender();
+        command.sender = Some(sender);
         command.append_timeout_ms = settings.append_timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        let window = Window::new(settings.window_batches, settings.window_bytes, command.epoch.is_some());
+        let mut window = Window::new(settings.window_batches, settings.window_bytes, command.epoch.is_some());
+        window.connections = connections;
         let mut appends = Self {
             client,
             window: Arc::new(Watched::new(window)),

@@ -1,6 +1,7 @@
 //! The client: a handle on one coordinator, from which everything else is made.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use super::generated::control_client::ControlClient;
 use super::shared::{Lender, LinkAddress};
 use super::transport::{Transport, process_service};
 use super::{ClientOptions, Consumer, ConsumerOptions, EpochWriter, Error, Producer, ProducerOptions, WriterId, WriterOptions};
+use crate::shared::random;
 
 /// A connection to a coordinator. Cheap to clone; clones share one connection for control calls. Each producer,
 /// writer and consumer has a connection of its own for its data.
@@ -27,6 +29,10 @@ struct Inner {
     control: ControlClient<Transport>,
     /// What its producers lend. One for all: memory that one has used is warm for the next.
     lender: Mutex<Option<Arc<Lender>>>,
+    /// Tells its connections from those of all other clients.
+    sender: u64,
+    /// Producers and writers made so far.
+    made: AtomicU64,
     /// Where background tasks run: the runtime that `connect` was called in.
     runtime: Handle,
 }
@@ -74,7 +80,16 @@ impl Client {
         let transport = connector.connect().await?;
         let bytes_max = usize::try_from(connector.options.message_bytes_max).unwrap_or(usize::MAX);
         let control = ControlClient::new(transport).max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max);
-        Ok(Self { inner: Arc::new(Inner { connector, control, lender: Mutex::default(), runtime: Handle::current() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                connector,
+                control,
+                lender: Mutex::default(),
+                sender: random::number(),
+                made: AtomicU64::new(0),
+                runtime: Handle::current(),
+            }),
+        })
     }
 
     /// The URL that was connected to.
@@ -121,6 +136,12 @@ impl Client {
 
     pub(super) fn control(&self) -> ControlClient<Transport> {
         self.inner.control.clone()
+    }
+
+    /// For a new producer or writer: who sends, and the number that its connections' numbers begin after. They are higher than
+    /// those of all that were made before, however often they connect.
+    pub(super) fn next_sender(&self) -> (u64, u64) {
+        (self.inner.sender, self.inner.made.fetch_add(1, Relaxed) << 32)
     }
 
     pub(super) fn url_arc(&self) -> &Arc<str> {

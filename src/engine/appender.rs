@@ -57,9 +57,9 @@ impl AppenderKind {
 /// taken after the one that followed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connection {
-    /// The sender: drawn by the client for each producer or writer that it makes.
+    /// The sender: drawn by each client.
     pub sender: u64,
-    /// Rises with each of the sender's connections.
+    /// Rises with each producer or writer that the sender makes, and with each of its connections.
     pub number: u64,
 }
 

@@ -146,8 +146,8 @@ pub(super) async fn run(control: &ControlService, action: &str, body: &[u8]) -> 
     let result = apply(control, action, body);
     let durable = match (action, name(body)) {
         // What is acked need not be: see `is_late`.
-        ("ack" | "plan" | "describe" | "stats", _) | (_, Err(_)) => Ok(()),
-        ("subscribe" | "unsubscribe" | "seek", Ok(stream)) => control.durable_subscriptions(&stream).await,
+        ("ack" | "describe" | "stats", _) | (_, Err(_)) => Ok(()),
+        ("subscribe" | "unsubscribe" | "plan" | "seek", Ok(stream)) => control.durable_subscriptions(&stream).await,
         (_, Ok(stream)) => control.durable(&stream).await,
     };
     result.and_then(|answer| durable.map(|()| answer))

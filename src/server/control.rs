@@ -255,7 +255,8 @@ impl Control for ControlService {
     async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanResponse> {
         let proto::PlanRequest { stream, subscription, offsets, stream_id } = request.into_inner();
         let request = proto::AckRequest { stream, subscription, offsets, stream_id };
-        self.answer(self.move_cursors(&request, CursorCommand::Plan).map(|()| proto::PlanResponse {}))
+        let planned = self.move_cursors(&request, CursorCommand::Plan);
+        self.answer_of_subscriptions(&request.stream, planned.map(|()| proto::PlanResponse {})).await
     }
 
     async fn seek(&self, request: Request<proto::SeekRequest>) -> Answer<proto::SeekResponse> {

@@ -42,7 +42,7 @@ pub(super) fn get(
     Ok(try_stream! {
         while reading.wait_for_schema().await? {}
         loop {
-            let ended = reading.end_state();
+            let ended = reading.ended().await?;
             let mut idle = true;
             for index in 0..reading.ranges.len() {
                 let batches = reading.take(index)?;
@@ -150,7 +150,7 @@ impl Reading {
     /// Frames the schema as soon as there is one; true while it is to be asked again. A bounded read of a
     /// stream without a schema is empty.
     async fn wait_for_schema(&mut self) -> Result<bool, Error> {
-        let ended = self.end_state();
+        let ended = self.ended().await?;
         if let Some(schema) = self.cell.schema() {
             self.frames.push(&[], schema.header(), &[], &Body::default());
             self.schema_sent = true;
@@ -167,7 +167,15 @@ impl Reading {
     }
 
     /// Whether nothing more will come, and why. Asked *before* looking for batches: what is visible by then
-    /// is found by the look that follows.
+    /// is found by the look that follows. The end of a durable stream is one once it is durable, and with it all that came before.
+    async fn ended(&self) -> Result<Option<Result<(), Error>>, Error> {
+        let ended = self.end_state();
+        if self.cell.state() != StreamState::Open && !self.is_bounded() {
+            self.cell.durable().await?;
+        }
+        Ok(ended)
+    }
+
     fn end_state(&self) -> Option<Result<(), Error>> {
         match self.cell.state() {
             StreamState::Completed => return Some(Ok(())),
@@ -178,6 +186,11 @@ impl Reading {
             return Some(Err(Error::ShuttingDown));
         }
         self.cell.lost_producer().map(|producer| Err(Error::ProducerLost { producer }))
+    }
+
+    /// Whether the end of what was asked for is known: it does not depend on the stream's.
+    fn is_bounded(&self) -> bool {
+        self.ranges.iter().all(|range| range.end.is_some())
     }
 
     /// All that was asked for has been sent.

@@ -40,10 +40,11 @@ pub struct PutCommand {
     /// The writer's attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
-    /// Who sends, drawn by the client for each producer or writer that it makes; with `connection`.
+    /// Who sends, drawn by each client; with `connection`.
     #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
     pub sender: Option<u64>,
-    /// Rises with each of the sender's connections: one that is opened after a newer one is refused.
+    /// Rises with each producer or writer that the sender makes, and with each of its connections: one that is opened after a
+    /// newer one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<u64>,
     /// How long an append waits for room, in milliseconds.

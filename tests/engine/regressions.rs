@@ -73,6 +73,19 @@ fn a_connection_that_was_given_up_does_not_push_out_the_one_that_followed_it() {
 }
 
 #[test]
+fn a_run_whose_first_connection_comes_after_the_next_runs_does_not_take_over() {
+    let mut story = Story::new(4, 10, 10);
+    let mut open = |run: &str, sender, number| {
+        story.ask(Command::OpenAppender { kind: direct("p", run), connection: Some(Connection { sender, number }) })
+    };
+    assert!(open("second", 7, 2 << 32).is_ok());
+    let late = Error::Fenced { producer: producer("p"), run: run("first"), current: run("second") };
+    assert_eq!(open("first", 7, 1 << 32 | 5), Err(late), "its client has made the second after it");
+    assert!(open("second", 7, 2 << 32 | 1).is_ok(), "which goes on");
+    assert!(open("third", 8, 1).is_ok(), "of another client the last one wins");
+}
+
+#[test]
 fn an_appender_of_an_aborted_epoch_does_not_feed_its_successor() {
     let mut story = Story::new(4, 10, 10);
     let zombie = story.open(writer(0, 0, 0));

@@ -1,6 +1,6 @@
 //! One run of a seed: hosts, network and disk, and what goes wrong with them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bowstring::engine::StreamOptions;
@@ -78,7 +78,11 @@ struct World<'a> {
     is_up: bool,
     /// Errors of the disk that the coordinator has been started after.
     errors: u64,
+    coordinator: Running,
 }
+
+/// The coordinator that runs, to be looked into when nothing goes on.
+type Running = Arc<Mutex<Weak<Coordinator>>>;
 
 /// What is to be done at its time.
 #[derive(Debug, Clone, Copy)]
@@ -102,8 +106,9 @@ impl World<'_> {
             .max_message_latency(oracle.plan.latency_max)
             .tcp_capacity(1 << 16);
         let mut sim = builder.build();
-        let server = (oracle.clone(), disk.clone(), clock.clone());
-        sim.host(SERVER, move || serve(server.0.clone(), server.1.clone(), server.2.clone()));
+        let coordinator = Running::default();
+        let server = (oracle.clone(), disk.clone(), clock.clone(), coordinator.clone());
+        sim.host(SERVER, move || serve(server.0.clone(), server.1.clone(), server.2.clone(), server.3.clone()));
         for host in HOSTS {
             let oracle = oracle.clone();
             sim.client(host, async move {
@@ -117,7 +122,7 @@ impl World<'_> {
             Ok(())
         });
         let todo = oracle.plan.faults.iter().map(|(at, fault)| (*at, Todo::Fault(*fault))).collect();
-        Self { sim, oracle, disk, clock, todo, is_up: true, errors: 0 }
+        Self { sim, oracle, disk, clock, todo, is_up: true, errors: 0, coordinator }
     }
 
     /// Until all is done and verified.
@@ -143,6 +148,9 @@ impl World<'_> {
                 return Ok(());
             }
             if now > LIMIT {
+                for cell in self.coordinator.lock().upgrade().iter().flat_map(|coordinator| coordinator.list()) {
+                    self.oracle.note(format!("{:#?}", cell.describe()));
+                }
                 self.oracle.fail("somebody waits for what nobody will do");
                 return Ok(());
             }
@@ -239,12 +247,13 @@ impl World<'_> {
 }
 
 /// The coordinator's host.
-async fn serve(oracle: Arc<Oracle>, disk: SimDisk, clock: SimClock) -> turmoil::Result {
+async fn serve(oracle: Arc<Oracle>, disk: SimDisk, clock: SimClock, running: Running) -> turmoil::Result {
     let is_full = disk.is_full();
     let errors = disk.errors();
     match open(&disk, clock, oracle.plan.segment_bytes_cut) {
         Ok(coordinator) => {
             oracle.note("the coordinator is up");
+            *running.lock() = Arc::downgrade(&coordinator);
             serve_connections(coordinator, incoming().await?, CancellationToken::new()).await;
         }
         // The world starts it again.

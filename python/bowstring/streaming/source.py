@@ -158,7 +158,7 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return replace(at, ends=ends).json()
 
     def _plan_again(self, found: dict[str, Any], at: SourceOffset) -> None:
-        """A coordinator that was killed may have forgotten the last plan, and its producers would wait in vain."""
+        """The last plan may not have come to the coordinator, whose producers would wait in vain."""
         cursors = (one["partitions"] for one in found["subscriptions"] if one["subscription"] == at.subscription)
         known = {int(entry["partition"]): max(entry["acked"], entry["planned"]) for entry in next(cursors, ())}
         if any(end > known.get(partition, end) for partition, end in at.ends.items()):

@@ -92,7 +92,8 @@ pub(super) struct Window {
     in_doubt: bool,
     /// Known once the coordinator has opened the appender.
     pub(super) stream_id: Option<StreamId>,
-    /// Connections begun: each has a higher number than those before it.
+    /// The number of the newest connection: each has a higher one than those before it, and than those of the client's
+    /// producers that were made before.
     pub(super) connections: u64,
     /// Number of partitions; known like `stream_id`.
     pub(super) partitions: Option<u32>,

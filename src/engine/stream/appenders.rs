@@ -34,6 +34,7 @@ impl<D: Clone> Stream<D> {
         let (next_ordinal, former) = match &kind {
             AppenderKind::Anonymous { .. } => (0, None),
             AppenderKind::Direct { producer, run } => {
+                self.check_not_of_former_run(producer, run, connection)?;
                 let state = self.enter_producer(producer, run, now, effects)?;
                 check_not_late(producer, connection, state.direct_connection)?;
                 state.direct_connection = connection;
@@ -48,6 +49,16 @@ impl<D: Clone> Stream<D> {
         self.appenders.insert(id, Appender::new(kind));
         self.stop_appenders(former, effects);
         Ok(Outcome::Opened { appender: id, next_ordinal })
+    }
+
+    /// Refuses the first connection of a run whose client has connected a later one of the same producer meanwhile: it is
+    /// not a newer run, though it was not seen before.
+    fn check_not_of_former_run(&self, producer: &ProducerId, run: &RunId, connection: Option<Connection>) -> Result<(), Error> {
+        let Some(state) = self.producers.get(producer).filter(|state| state.run != *run) else { return Ok(()) };
+        match check_not_late(producer, connection, state.direct_connection) {
+            Err(_) => Err(Error::Fenced { producer: producer.clone(), run: run.clone(), current: state.run.clone() }),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Puts `id` in charge of a writer, a new one if there is none. Returns what it appends next, and the

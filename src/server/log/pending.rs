@@ -174,7 +174,7 @@ impl Pending {
 }
 
 /// Whether a command changes only what the catalog may learn later: what follows from the log itself, what frees room, and
-/// cursors, which at worst deliver again what was acked in the last moments.
+/// acks, without which at worst is delivered again what was acked in the last moments.
 pub(in crate::server) fn is_late(command: &Command<StoredBatch>) -> bool {
     match command {
         Command::Reserve { .. }
@@ -182,7 +182,6 @@ pub(in crate::server) fn is_late(command: &Command<StoredBatch>) -> bool {
         | Command::FinishWriter { .. }
         | Command::CloseAppender { .. }
         | Command::Ack { .. }
-        | Command::Plan { .. }
         | Command::Tick
         | Command::Settle { .. } => true,
         Command::SetSchema { .. }
@@ -193,6 +192,8 @@ pub(in crate::server) fn is_late(command: &Command<StoredBatch>) -> bool {
         | Command::KeepProducer { .. }
         | Command::Subscribe { .. }
         | Command::Unsubscribe { .. }
+        // Who has planned acks no more until there is more, which those wait to append whom a forgotten plan holds back.
+        | Command::Plan { .. }
         | Command::Seek { .. }
         | Command::Complete
         | Command::Fail { .. } => false,

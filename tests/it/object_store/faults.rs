@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::UInt8Type;
-use bowstring::client::{Client, ClientOptions, ProducerOptions, ProducerRun, WriterId, WriterOptions};
-use bowstring::engine::{Attempt, Code, Epoch, Task};
+use bowstring::client::{Client, ClientOptions, ConsumerOptions, ProducerOptions, ProducerRun, WriterId, WriterOptions};
+use bowstring::engine::{Attempt, Code, Epoch, Offset, PartitionId, Start, Task};
+use bowstring::wire::proto::StreamState;
 use bytes::Bytes;
 
 use super::faulty::Faulty;
@@ -16,6 +17,29 @@ use crate::client_support::{create, number, numbered, partitions, server_with, s
 use crate::durable_support::{append, files, read};
 use crate::server_support::until;
 use crate::workload::Workload;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_confirmed_once_it_is_durable() {
+    let (store, url) = Faulty::new("plan");
+    let dir = folder();
+    let (server, client) = start(&dir, &url).await;
+    append(&client, "s", 0..3).await;
+    client.subscribe("s", "spark", Start::Earliest).await.expect("is new");
+    store.faults.holds_new.store(true, Relaxed);
+    let planning = tokio::spawn({
+        let client = client.clone();
+        async move { client.plan("s", "spark", &[(PartitionId(0), Offset(2))].into(), None).await }
+    });
+    until("the plan waits to be durable", async || store.faults.held.load(Relaxed) > 0).await;
+    assert!(!planning.is_finished(), "a crash would forget it, and producers would wait for an ack that comes only with more to read");
+    store.faults.holds_new.store(false, Relaxed);
+    soon(planning).await.expect("no panic").expect("planned");
+    drop(server);
+    let other = folder();
+    let (_server, client) = start(&other, &url).await;
+    let found = client.describe_stream("s").await.expect("is there");
+    assert_eq!(found.subscriptions[0].partitions[0].planned, 2);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn puts_that_fail_and_answers_that_are_lost_lose_nothing_and_store_nothing_twice() {
@@ -51,6 +75,39 @@ async fn puts_that_fail_and_answers_that_are_lost_lose_nothing_and_store_nothing
 async fn of_audit(url: &str) -> Vec<(u32, u64, i64)> {
     let client = crate::client_support::connect(url).await;
     crate::durable_support::offsets(&read(&client, "s").await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_are_told_the_end_once_it_is_durable_and_after_what_came_before_it() {
+    let (store, url) = Faulty::new("end");
+    let dir = folder();
+    let (_server, client) = start(&dir, &url).await;
+    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+    soon(producer.append(&numbered(0, 10), None, Bytes::new())).await.expect("room in the window");
+    soon(producer.flush()).await.expect("stored");
+    let mut consumer = client.consumer("s", ConsumerOptions::default()).await.expect("is there");
+    assert_eq!(number(&soon(consumer.next(None)).await.expect("is read").expect("goes on")), 0);
+    let held = async || {
+        let found = client.describe_stream("s").await.expect("is there");
+        found.buffered_batches + found.logged_batches
+    };
+    let before = held().await;
+    store.faults.holds_new.store(true, Relaxed);
+    soon(producer.append(&numbered(1, 10), None, Bytes::new())).await.expect("room in the window");
+    until("the coordinator has the batch", async || held().await > before).await;
+    until("something waits to be durable", async || store.faults.held.load(Relaxed) > 0).await;
+    let completing = tokio::spawn({
+        let client = client.clone();
+        async move { client.complete_stream("s").await }
+    });
+    until("it is complete", async || client.describe_stream("s").await.expect("is there").state() == StreamState::Completed).await;
+    let deadline = std::time::Instant::now() + Duration::from_millis(500);
+    let waited = consumer.next(Some(deadline)).await.map(|next| next.as_ref().map(number));
+    assert_eq!(waited.map_err(|error| error.code()), Err(Code::Timeout), "a crash may take back the end, and what came before it");
+    store.faults.holds_new.store(false, Relaxed);
+    assert_eq!(number(&soon(consumer.next(None)).await.expect("is read").expect("is stored before the end")), 1);
+    assert!(soon(consumer.next(None)).await.expect("in good order").is_none());
+    soon(completing).await.expect("no panic").expect("completed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bowstring::client::{Client, Consumer, ConsumerOptions, Error};
-use bowstring::engine::Code;
+use bowstring::engine::{Code, Offset, PartitionId};
 use rand::Rng;
 
 use super::{Actor, subscription};
@@ -29,26 +29,38 @@ pub(super) async fn run(mut actor: Actor, client: Client, number: u64) {
 /// From opening to a crash, or to the end: true.
 async fn life(actor: &mut Actor, client: &Client, name: &str, options: ConsumerOptions) -> Result<bool, Error> {
     let mut consumer = client.consumer(&actor.stream.name, options).await?;
-    let mut acked = BTreeMap::new();
+    let (mut seen, mut acked) = (BTreeMap::new(), BTreeMap::new());
     loop {
         let deadline = (tokio::time::Instant::now() + PATIENCE).into_std();
         match consumer.next(Some(deadline)).await {
             Ok(Some(delivered)) => {
                 actor.oracle.delivered(&actor.stream.name, &actor.who, Some(name), &delivered);
                 let (partition, before) = (delivered.partition, delivered.offset.plus(1));
+                seen.insert(partition.0, before.0);
                 if actor.chance(60) {
                     actor.oracle.acks(&actor.stream.name, name, partition.0, before.0);
                     consumer.ack(partition, before)?;
                     acked.insert(partition.0, before.0);
                 }
             }
-            Ok(None) => return finish(actor, client, name, &mut consumer, &acked).await,
+            Ok(None) => {
+                let is_done = finish(actor, client, name, &mut consumer, &acked).await?;
+                if !is_done {
+                    actor.oracle.fail(format!("{}: the stream has ended before all was delivered", actor.who));
+                }
+                return Ok(is_done);
+            }
             Err(error) if error.code() == Code::Timeout => {
-                if !actor.oracle.has_writers(&actor.stream.name) {
-                    let description = actor.describe(client).await;
-                    if actor.oracle.has_seen_all(name, &description) {
-                        return finish(actor, client, name, &mut consumer, &acked).await;
-                    }
+                // It is done with what it has: more may wait for that.
+                for (partition, before) in &seen {
+                    actor.oracle.acks(&actor.stream.name, name, *partition, *before);
+                    consumer.ack(PartitionId(*partition), Offset(*before))?;
+                }
+                acked.clone_from(&seen);
+                // What a producer that has crashed had sent before may still come.
+                let has_writers = actor.oracle.has_writers(&actor.stream.name);
+                if !has_writers && finish(actor, client, name, &mut consumer, &acked).await? {
+                    return Ok(true);
                 }
             }
             Err(error) => return Err(error),
@@ -75,7 +87,7 @@ async fn flush(actor: &Actor, name: &str, consumer: &mut Consumer, acked: &BTree
     Ok(())
 }
 
-/// The stream is at its end; it is done if it has seen all.
+/// Whether it has seen all that there is by now.
 async fn finish(
     actor: &mut Actor,
     client: &Client,
@@ -85,9 +97,5 @@ async fn finish(
 ) -> Result<bool, Error> {
     flush(actor, name, consumer, acked).await?;
     let description = actor.describe(client).await;
-    let is_done = actor.oracle.has_seen_all(name, &description);
-    if !is_done {
-        actor.oracle.fail(format!("{}: the stream has ended before all was delivered", actor.who));
-    }
-    Ok(is_done)
+    Ok(actor.oracle.has_seen_all(name, &description))
 }
