@@ -121,8 +121,9 @@ impl Actor {
     }
 
     async fn describe(&self, client: &Client) -> StreamDescription {
+        let asked_at = self.oracle.clock.elapsed();
         let description = self.until_done("describe", || client.describe_stream(&self.stream.name)).await;
-        self.oracle.described(&description);
+        self.oracle.described(&description, asked_at);
         description
     }
 

@@ -18,9 +18,10 @@ pub(crate) async fn verify(oracle: Arc<Oracle>) {
     }
     let client = connect(Duration::from_secs(30)).await;
     for stream in &oracle.plan.streams {
+        let asked_at = oracle.clock.elapsed();
         match read(&oracle, &client, &stream.name).await {
             Ok(description) => {
-                oracle.described(&description);
+                oracle.described(&description, asked_at);
                 oracle.check(&description);
             }
             Err(error) => oracle.fail(format!("{WHO}: {}: {error}", stream.name)),

@@ -47,8 +47,8 @@ pub(super) struct Cursor {
     asked_at: Duration,
     confirmed: Vec<(Duration, u64)>,
     crashed_at: Option<Duration>,
-    /// It has to be at least here.
-    pub(super) floor: u64,
+    /// Since when it has to be at least where.
+    floors: Vec<(Duration, u64)>,
 }
 
 impl Cursor {
@@ -65,9 +65,14 @@ impl Cursor {
         }
     }
 
+    /// Where it had to be at least at some time.
+    pub(super) fn floor(&self, at: Duration) -> u64 {
+        self.floors.iter().filter(|(since, _)| *since <= at).map(|(_, floor)| *floor).max().unwrap_or_default()
+    }
+
     pub(super) fn crash(&mut self, now: Duration, late_max: Duration) {
         let kept = self.confirmed.iter().filter(|(at, _)| *at + late_max <= now).map(|(_, before)| *before).max();
-        self.floor = kept.unwrap_or_default().max(self.floor);
+        self.floors.extend(kept.map(|kept| (now, kept)));
         self.confirmed.clear();
         self.crashed_at = Some(now);
     }

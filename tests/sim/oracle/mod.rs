@@ -10,7 +10,7 @@ use bowstring::engine::Code;
 use bowstring::wire::proto::StreamDescription;
 use parking_lot::Mutex;
 
-use self::facts::{Cursor, StreamFacts};
+use self::facts::StreamFacts;
 use super::batches::name_of;
 use super::plan::Plan;
 use super::trace::{SimClock, Trace};
@@ -186,14 +186,15 @@ impl Oracle {
         }
     }
 
-    /// How the coordinator describes a stream.
-    pub(crate) fn described(&self, description: &StreamDescription) {
+    /// How the coordinator describes a stream, after it was asked to at a time.
+    pub(crate) fn described(&self, description: &StreamDescription, asked_at: Duration) {
         let stream = &description.stream;
         for subscription in &description.subscriptions {
             for cursor in &subscription.partitions {
                 let failure = self.with(stream, |facts| {
-                    let Cursor { asked, floor, .. } = facts.cursor(&subscription.subscription, cursor.partition);
-                    (cursor.acked > *asked || cursor.acked < *floor).then(|| format!("acked {}, not {floor} to {asked}", cursor.acked))
+                    let known = facts.cursor(&subscription.subscription, cursor.partition);
+                    let (asked, floor) = (known.asked, known.floor(asked_at));
+                    (cursor.acked > asked || cursor.acked < floor).then(|| format!("acked {}, not {floor} to {asked}", cursor.acked))
                 });
                 if let Some(failure) = failure {
                     self.fail(format!("{stream}/{} subscription {}: {failure}", cursor.partition, subscription.subscription));
