@@ -101,7 +101,7 @@ async fn readers_are_told_the_end_once_it_is_durable_and_after_what_came_before_
         async move { client.complete_stream("s").await }
     });
     until("it is complete", async || client.describe_stream("s").await.expect("is there").state() == StreamState::Completed).await;
-    let deadline = std::time::Instant::now() + Duration::from_millis(500);
+    let deadline = (tokio::time::Instant::now() + Duration::from_millis(500)).into_std();
     let waited = consumer.next(Some(deadline)).await.map(|next| next.as_ref().map(number));
     assert_eq!(waited.map_err(|error| error.code()), Err(Code::Timeout), "a crash may take back the end, and what came before it");
     store.faults.holds_new.store(false, Relaxed);
