@@ -10,6 +10,7 @@
 mod appender;
 mod batch;
 mod budget;
+mod code;
 mod command;
 mod epoch;
 mod error;
@@ -24,9 +25,10 @@ mod view;
 pub use appender::{AppenderKind, Connection};
 pub use batch::{Batch, BatchFacts};
 pub use budget::Place;
+pub use code::{Code, Retry, StoredState};
 pub use command::{Command, Effects, Outcome, Part, Start};
 pub use epoch::{EpochState, Receipt};
-pub use error::{Code, Error, Retry, StoredState};
+pub use error::Error;
 pub use id::{
     AppenderId, Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task, Timestamp,
 };
