@@ -34,17 +34,21 @@ from bowstring.errors import (
     Unavailable,
 )
 from bowstring.iterator import StreamingIterator
+from bowstring.starts import Epoch, Moved, PartitionMove
 
 __all__ = [
     "BowstringError",
     "BufferFull",
     "Cancelled",
     "Client",
+    "Epoch",
     "EpochError",
     "EpochWriter",
     "Fenced",
     "InvalidArgument",
+    "Moved",
     "OffsetError",
+    "PartitionMove",
     "Producer",
     "ProducerLost",
     "SchemaMismatch",

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from bowstring import _native
 from bowstring.appending import EpochWriter, Producer
+from bowstring.starts import Moved, PartitionMove, Start, start_text
 
 if TYPE_CHECKING:
     from bowstring.iterator import StreamingIterator
@@ -158,9 +159,17 @@ class Client:
         """A sign of life, good for `lease` seconds (at most 3600); 0 says goodbye. Raises `Fenced`."""
         self._native.keep_producer(stream, producer, run, lease)
 
-    def subscribe(self, stream: str, subscription: str, start: str = "earliest") -> dict[str, Any]:
-        """Creates the subscription at "earliest" or "latest", or takes the one that exists; describes it."""
-        return self._native.subscribe(stream, subscription, start)
+    def subscribe(self, stream: str, subscription: str, start: Start = "earliest") -> dict[str, Any]:
+        """Creates the subscription, or takes the one that exists as it is; describes it.
+
+        `start` is "earliest", "latest", a dict of partition to offset (partitions that it does not name start at the
+        earliest), a datetime with a zone (the first batch that was appended at or after it), or a `bowstring.Epoch`;
+        or one of them as text: "0:100,1:50", "2026-11-01T12:00:00Z", "epoch:7", "epoch:7@PRODUCER".
+
+        Raises `OffsetError` if something behind the start is no longer kept, or if it is too far ahead;
+        `InvalidArgument`; `StreamNotFound`.
+        """
+        return self._native.subscribe(stream, subscription, start_text(start))
 
     def unsubscribe(self, stream: str, subscription: str) -> None:
         """Removes the subscription; what only it held back is dropped."""
@@ -174,9 +183,16 @@ class Client:
         """What lies before these offsets will be acked, but only later: it no longer holds back producers."""
         self._native.plan(stream, subscription, dict(offsets), stream_id)
 
-    def seek(self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None) -> None:
-        """Puts the subscription's cursor on these offsets, which must still be kept. Raises `OffsetError`."""
-        self._native.seek(stream, subscription, dict(offsets), stream_id)
+    def seek(
+        self, stream: str, subscription: str, start: Start, dry_run: bool = False, *, stream_id: int | None = None
+    ) -> Moved:
+        """Puts the subscription's cursor elsewhere, forwards or backwards, and says what has moved.
+
+        `start` is as for `subscribe`, but partitions that a dict does not name stay where they are. With `dry_run`
+        nothing changes, and the answer says what would move. Raises as `subscribe` does.
+        """
+        moves = self._native.seek(stream, subscription, start_text(start), dry_run, stream_id)
+        return Moved(tuple(PartitionMove(*move) for move in moves), dry_run)
 
     def get_stats(self, stream: str | None = None) -> dict[str, Any]:
         """`streams` (each a description with totals), `version`, `uptime_micros`, `open_connections`.
@@ -289,7 +305,7 @@ def consumer_arguments(
     subscription: str | None = None,
     partitions: Sequence[int] | None = None,
     follow: bool = True,
-    start: str = "earliest",
+    start: Start = "earliest",
     offsets: Mapping[int, int] | None = None,
     end: Mapping[int, int] | None = None,
     stream_id: int | None = None,
@@ -302,7 +318,7 @@ def consumer_arguments(
         "subscription": subscription,
         "partitions": None if partitions is None else list(partitions),
         "follow": follow,
-        "start": start,
+        "start": start_text(start),
         "offsets": None if offsets is None else dict(offsets),
         "end": None if end is None else dict(end),
         "stream_id": stream_id,

@@ -15,6 +15,7 @@ import pyarrow as pa
 from bowstring import _native
 from bowstring.client import Client, consumer_arguments, unpacked
 from bowstring.errors import Cancelled, InvalidArgument
+from bowstring.starts import Start
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,8 @@ class StreamingIterator:
         stream: the stream's name.
         subscription: the cursor to use, created if it does not exist; None reads without one, and acks nothing.
         partitions: those to read; all by default.
-        start: where a new subscription starts, "earliest" or "latest".
+        start: where a new subscription starts, or an iterator without one: "earliest", "latest", a dict of partition to
+            offset, a datetime with a zone, or a `bowstring.Epoch`; as for `Client.subscribe`.
         auto_ack: ack a batch when the next one is asked for.
         timeout: seconds to wait for each batch; for ever by default.
         prefetch_batches, prefetch_bytes: how far to read ahead.
@@ -72,7 +74,7 @@ class StreamingIterator:
         *,
         subscription: str | None = "default",
         partitions: Sequence[int] | None = None,
-        start: str = "earliest",
+        start: Start = "earliest",
         auto_ack: bool = True,
         timeout: float | None = None,
         prefetch_batches: int = 8,

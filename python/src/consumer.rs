@@ -2,7 +2,7 @@
 
 use bowstring::client::blocking;
 use bowstring::client::{ConsumerOptions, Joined, ReadStart};
-use bowstring::engine::{Offset, PartitionId, Start, StreamId};
+use bowstring::engine::{Offset, PartitionId, Start, StartError, StreamId};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{Batches, SchemaCapsule};
@@ -51,11 +51,7 @@ impl ConsumerArguments {
 }
 
 pub(crate) fn start(text: &str) -> PyResult<Start> {
-    match text {
-        "earliest" => Ok(Start::Earliest),
-        "latest" => Ok(Start::Latest),
-        other => Err(invalid(&format!("start is \"earliest\" or \"latest\", not {other:?}"))),
-    }
+    text.parse().map_err(|error: StartError| invalid(&error.to_string()))
 }
 
 /// Where a batch comes from: partition, offset, epoch and append time (microseconds since the Unix epoch).

@@ -168,7 +168,8 @@ pub type Offsets = BTreeMap<PartitionId, Offset>;
 /// Where a consumer starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadStart {
-    /// Where the subscription stands. A new subscription, or none: as [`Start`] says.
+    /// Where the subscription stands. A new subscription, or none: as [`Start`] says, all partitions of the stream together; what of
+    /// them is not kept any more is refused, also where others are read.
     Cursor(Start),
     /// Exactly here, whatever the subscription has acked; partitions that are not named start at their cursor,
     /// or without a subscription at the earliest kept batch.

@@ -108,15 +108,16 @@ async fn starts(
     partitions: &[PartitionId],
 ) -> Result<Offsets, Error> {
     let (new, exact) = match start {
-        ReadStart::Cursor(start) => (*start, None),
-        ReadStart::Offsets(offsets) => (Start::Earliest, Some(offsets)),
+        ReadStart::Cursor(start) => (start, None),
+        ReadStart::Offsets(offsets) => (&Start::Earliest, Some(offsets)),
     };
-    let mut starts = Offsets::new();
-    if let Some(subscription) = subscription {
-        client.subscribe(&description.stream, subscription, new).await?;
-    } else if new == Start::Latest {
-        starts.extend(description.partitions.iter().map(|partition| (PartitionId(partition.partition), Offset(partition.end))));
-    }
+    let mut starts = match (subscription, new) {
+        (Some(subscription), _) => client.subscribe(&description.stream, subscription, new).await.map(|_| Offsets::new())?,
+        // Left to the coordinator, since the earliest may be dropped at any time.
+        (None, Start::Earliest) => Offsets::new(),
+        (None, Start::Latest) => description.partitions.iter().map(|one| (PartitionId(one.partition), Offset(one.end))).collect(),
+        (None, start) => client.locate(&description.stream, start, Some(StreamId(description.stream_id))).await?,
+    };
     starts.extend(exact.into_iter().flatten().map(|(partition, offset)| (*partition, *offset)));
     starts.retain(|partition, _| partitions.contains(partition));
     Ok(starts)

@@ -33,6 +33,9 @@ pub struct Batch<D> {
     pub(super) rows_before: u64,
     /// Bytes of all earlier batches of the partition.
     pub(super) bytes_before: u64,
+    /// When the newest batch of the partition was appended, of all up to this one: a clock may go back, and an epoch's
+    /// batches come behind later ones. Rises from batch to batch, so that a time can be looked up.
+    pub(super) newest_at: Timestamp,
     /// Its turn in the order of appends over all partitions: the oldest is dropped first under `DropOldest`.
     pub(super) age: u64,
 }

@@ -1,6 +1,6 @@
 //! Errors: what was asked, what is the limit or state, what to do.
 
-use super::{AppenderId, Attempt, Code, Epoch, Limits, Offset, PartitionId, ProducerId, RunId, SubscriptionName, Task};
+use super::{AppenderId, Attempt, Code, Epoch, Limits, Offset, PartitionId, ProducerId, RunId, SubscriptionName, Task, Timestamp};
 
 /// What the engine refuses, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -179,6 +179,64 @@ pub enum Error {
         /// One past the last visible offset.
         end: Offset,
     },
+    /// [`Code::OffsetGone`] of a time.
+    #[error(
+        "not all batches of partition {partition} since {} are kept: one that was appended at {} is gone, with all before offset {earliest}; start at earliest if the gap is acceptable",
+        time.rfc3339(), newest.rfc3339()
+    )]
+    TimeGone {
+        /// The partition.
+        partition: PartitionId,
+        /// Time asked for.
+        time: Timestamp,
+        /// When the newest batch was appended that is gone.
+        newest: Timestamp,
+        /// Earliest offset kept.
+        earliest: Offset,
+    },
+    /// [`Code::OffsetGone`] of an epoch.
+    #[error(
+        "not all batches of partition {partition} since epoch {epoch} of producer {producer} are kept: of epoch {newest} some are gone, with all before offset {earliest}; start at earliest if the gap is acceptable"
+    )]
+    EpochGone {
+        /// The partition.
+        partition: PartitionId,
+        /// The producer.
+        producer: ProducerId,
+        /// Epoch asked for.
+        epoch: Epoch,
+        /// The newest epoch of which something is gone, as far as is known.
+        newest: Epoch,
+        /// Earliest offset kept.
+        earliest: Offset,
+    },
+    /// [`Code::OffsetAhead`] of an epoch.
+    #[error(
+        "epoch {epoch} of producer {producer} is too far ahead: {}; start at epoch {next} at most, or at latest",
+        committed.map_or_else(|| "none is committed yet".to_owned(), |committed| format!("the last that is committed is {committed}"))
+    )]
+    EpochAhead {
+        /// The producer.
+        producer: ProducerId,
+        /// Epoch asked for.
+        epoch: Epoch,
+        /// Last committed epoch.
+        committed: Option<Epoch>,
+        /// The highest epoch that may be asked for.
+        next: Epoch,
+    },
+    /// A start at an epoch that does not say of which producer, or of one that the stream does not know.
+    #[error(
+        "{} an epoch to start at; {}",
+        .asked.as_ref().map_or_else(|| "only its producer makes a number".to_owned(), |asked| format!("producer {asked} is not known to the stream, and has")),
+        name_one_of(.known)
+    )]
+    EpochOfWhom {
+        /// The producer asked for.
+        asked: Option<ProducerId>,
+        /// Those that have committed epochs.
+        known: Vec<ProducerId>,
+    },
     /// See [`Code::OrdinalGap`].
     #[error(
         "append {ordinal} came where append {expected} was expected: one was lost on the way; connect again and resume from {expected}"
@@ -218,9 +276,8 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::WriterFinished { .. } | Error::ProducerUnknown { .. } => {
-                Code::InvalidArgument
-            }
+            Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::WriterFinished { .. } => Code::InvalidArgument,
+            Error::ProducerUnknown { .. } | Error::EpochOfWhom { .. } => Code::InvalidArgument,
             Error::PartitionOutOfRange { .. } => Code::PartitionOutOfRange,
             Error::StreamCompleted => Code::StreamCompleted,
             Error::StreamFailed { .. } => Code::StreamFailed,
@@ -232,11 +289,24 @@ impl Error {
             Error::EpochNotOpen { .. } => Code::EpochNotOpen,
             Error::ReceiptUnknown { .. } => Code::ReceiptUnknown,
             Error::SubscriptionNotFound { .. } => Code::SubscriptionNotFound,
-            Error::OffsetGone { .. } => Code::OffsetGone,
-            Error::OffsetAhead { .. } => Code::OffsetAhead,
+            Error::OffsetGone { .. } | Error::TimeGone { .. } | Error::EpochGone { .. } => Code::OffsetGone,
+            Error::OffsetAhead { .. } | Error::EpochAhead { .. } => Code::OffsetAhead,
             Error::OrdinalGap { .. } => Code::OrdinalGap,
             Error::AppenderNotReady { .. } => Code::AppenderNotReady,
             Error::TooMany { .. } => Code::TooMany,
         }
     }
+}
+
+/// How many names an error lists.
+const NAMES_MAX: usize = 10;
+
+fn name_one_of(known: &[ProducerId]) -> String {
+    if known.is_empty() {
+        return "no producer has committed epochs: start at earliest or latest".to_owned();
+    }
+    let names: Vec<_> = known.iter().take(NAMES_MAX).map(ProducerId::as_str).collect();
+    let more = known.len() - names.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("name one that commits epochs: {}{more}", names.join(", "))
 }

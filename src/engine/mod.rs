@@ -12,21 +12,25 @@ mod batch;
 mod budget;
 mod code;
 mod command;
+mod dropped;
 mod epoch;
 mod error;
 mod id;
 mod limits;
 mod partition;
 mod snapshot;
+mod start;
 mod stream;
 mod subscription;
+mod time;
 mod view;
 
 pub use appender::{AppenderKind, Connection};
 pub use batch::{Batch, BatchFacts};
 pub use budget::Place;
 pub use code::{Code, Retry, StoredState};
-pub use command::{Command, Effects, Outcome, Part, Start};
+pub use command::{Command, Effects, Outcome, Part};
+pub use dropped::Dropped;
 pub use epoch::{EpochState, Receipt};
 pub use error::Error;
 pub use id::{
@@ -34,5 +38,6 @@ pub use id::{
 };
 pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
+pub use start::{PartitionMove, Start, StartError};
 pub use stream::{Stream, StreamState};
 pub use view::{EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

@@ -8,6 +8,7 @@ mod epochs;
 mod restore;
 mod room;
 mod settle;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -146,11 +147,11 @@ impl<D: Clone> Stream<D> {
             Command::CommitEpoch { producer, run, epoch, receipts } => self.commit_epoch(&producer, &run, epoch, &receipts, now, effects),
             Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
             Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
-            Command::Subscribe { subscription, start } => self.subscribe(subscription, start, now, effects),
+            Command::Subscribe { subscription, start } => self.subscribe(subscription, &start, now, effects),
             Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, now, effects),
             Command::Ack { subscription, offsets } => self.ack(&subscription, &offsets, now, effects),
             Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets, effects),
-            Command::Seek { subscription, offsets } => self.seek(&subscription, &offsets, now, effects),
+            Command::Seek { subscription, to, dry_run } => self.seek(&subscription, &to, dry_run, now, effects),
             Command::Complete => self.end(StreamState::Completed, effects),
             Command::Fail { reason } => self.end(StreamState::Failed { reason }, effects),
             Command::Tick => {

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::control::{ControlService, CursorCommand};
 use super::error::Error;
-use crate::wire::proto;
+use crate::engine::{Start, StartError};
+use crate::wire::{self, proto};
 
 /// Name and description of every action.
 pub(super) const ALL: &[(&str, &str)] = &[
@@ -21,11 +22,18 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ),
     ("delete_stream", "delete a stream with everything in it; body: its name, or {\"stream\"}"),
     ("describe", "a stream's partitions, subscriptions and lag; body: its name, or {\"stream\"}"),
-    ("subscribe", "create a subscription; body: {\"stream\", \"subscription\", \"start\"?: \"earliest\" or \"latest\"}"),
+    (
+        "subscribe",
+        "create a subscription; body: {\"stream\", \"subscription\", \"start\"?: \"earliest\", \"latest\", \"0:100,1:50\", \"epoch:7\", \"epoch:7@PRODUCER\" or \"2026-11-01T12:00:00Z\"}",
+    ),
     ("unsubscribe", "remove a subscription; body: {\"stream\", \"subscription\"}"),
     ("ack", "done with all batches before these offsets; body: {\"stream\", \"subscription\", \"offsets\": {\"0\": 7}}"),
     ("plan", "what will be acked only later no longer holds back producers; body as for ack"),
-    ("seek", "put a subscription's cursor on offsets; body as for ack"),
+    (
+        "seek",
+        "move a subscription; body: {\"stream\", \"subscription\", \"start\" as for subscribe, or \"offsets\" as for ack, \"dry_run\"?}; answers {\"moves\"}",
+    ),
+    ("locate", "where a start lies; body: {\"stream\", \"start\"}; answers {\"offsets\": {\"0\": 7}}"),
     ("open_epoch", "body: {\"stream\", \"producer\", \"run\", \"epoch\"}; answers {\"state\"}"),
     (
         "commit_epoch",
@@ -65,18 +73,32 @@ struct Creating {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StartText {
-    Earliest,
-    Latest,
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Subscribing {
     stream: String,
     subscription: String,
-    start: Option<StartText>,
+    start: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Locating {
+    stream: String,
+    start: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seeking {
+    stream: String,
+    subscription: String,
+    start: Option<String>,
+    #[serde(default)]
+    offsets: BTreeMap<u32, u64>,
+    #[serde(default)]
+    stream_id: IdText,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +168,7 @@ pub(super) async fn run(control: &ControlService, action: &str, body: &[u8]) -> 
     let result = apply(control, action, body);
     let durable = match (action, name(body)) {
         // What is acked need not be: see `is_late`.
-        ("ack" | "plan" | "describe" | "stats", _) | (_, Err(_)) => Ok(()),
+        ("ack" | "plan" | "describe" | "locate" | "stats", _) | (_, Err(_)) => Ok(()),
         ("subscribe" | "unsubscribe" | "seek", Ok(stream)) => control.durable_subscriptions(&stream).await,
         (_, Ok(stream)) => control.durable(&stream).await,
     };
@@ -169,7 +191,8 @@ fn apply(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, E
         }
         "ack" => move_cursors(control, parse(body)?, CursorCommand::Ack),
         "plan" => move_cursors(control, parse(body)?, CursorCommand::Plan),
-        "seek" => move_cursors(control, parse(body)?, CursorCommand::Seek),
+        "seek" => seek(control, parse(body)?),
+        "locate" => locate(control, parse(body)?),
         "open_epoch" => {
             let EpochBody { stream, producer, run, epoch, .. } = parse(body)?;
             control.open(&proto::OpenEpochRequest { stream, producer, run, epoch }).map(|state| epoch_answer(&state))
@@ -204,12 +227,40 @@ fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
 }
 
 fn subscribe(control: &ControlService, body: Subscribing) -> Result<Bytes, Error> {
-    let start = match body.start {
-        None | Some(StartText::Earliest) => proto::Start::Earliest,
-        Some(StartText::Latest) => proto::Start::Latest,
-    };
-    let request = proto::SubscribeRequest { stream: body.stream, subscription: body.subscription, start: start.into() };
+    let start_at = body.start.as_deref().map(start_at).transpose()?;
+    let request = proto::SubscribeRequest { stream: body.stream, subscription: body.subscription, start_at, ..Default::default() };
     control.subscribe_to(&request).map(|subscription| answer(&subscription_summary(&subscription)))
+}
+
+fn seek(control: &ControlService, body: Seeking) -> Result<Bytes, Error> {
+    let Seeking { stream, subscription, start, offsets, stream_id, dry_run } = body;
+    if start.is_some() && !offsets.is_empty() {
+        return Err(Error::InvalidArgument { field: "start", reason: "offsets are given, too; name one of both".to_owned() });
+    }
+    let start_at = start.as_deref().map(start_at).transpose()?;
+    let offsets = offsets.into_iter().map(|(partition, offset)| proto::PartitionOffset { partition, offset }).collect();
+    let request = proto::SeekRequest { stream, subscription, offsets, stream_id: stream_id.value()?, start_at, dry_run };
+    let moves = control.seek_to(&request)?.moves;
+    Ok(answer(&json!({ "moves": moves.iter().map(move_summary).collect::<Vec<_>>() })))
+}
+
+fn move_summary(moved: &proto::PartitionMove) -> serde_json::Value {
+    json!({
+        "partition": moved.partition, "from": moved.from, "to": moved.to, "batches": moved.batches, "rows": moved.rows,
+        "bytes": moved.bytes, "gone_batches": moved.gone_batches,
+    })
+}
+
+fn locate(control: &ControlService, body: Locating) -> Result<Bytes, Error> {
+    let start_at = Some(start_at(&body.start)?);
+    let located = control.locate_start(&proto::LocateRequest { stream: body.stream, start_at, stream_id: 0 })?;
+    let offsets: BTreeMap<String, u64> = located.offsets.iter().map(|at| (at.partition.to_string(), at.offset)).collect();
+    Ok(answer(&json!({ "stream_id": located.stream_id.to_string(), "offsets": offsets })))
+}
+
+fn start_at(text: &str) -> Result<proto::StartAt, Error> {
+    let start: Start = text.parse().map_err(|error: StartError| Error::InvalidArgument { field: "start", reason: error.to_string() })?;
+    Ok(wire::start::message(&start))
 }
 
 fn move_cursors(control: &ControlService, body: Cursors, command: CursorCommand) -> Result<Bytes, Error> {

@@ -2,6 +2,7 @@
 
 mod appender;
 mod commit;
+mod starts;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use super::cell::{NamedWriter, StreamCell};
 use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
-    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, Start, StreamOptions, StreamState,
-    StreamView, SubscriptionView, Task, Timestamp, Visibility,
+    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, StreamOptions, StreamState, StreamView,
+    SubscriptionView, Task, Timestamp, Visibility,
 };
 use crate::wire::proto;
 
@@ -180,13 +180,6 @@ pub(super) fn stats(cell: &StreamCell) -> proto::StreamStats {
 
 pub(super) fn offsets(offsets: &[proto::PartitionOffset]) -> Vec<(PartitionId, Offset)> {
     offsets.iter().map(|offset| (PartitionId(offset.partition), Offset(offset.offset))).collect()
-}
-
-pub(super) fn start(start: proto::Start) -> Start {
-    match start {
-        proto::Start::Unspecified | proto::Start::Earliest => Start::Earliest,
-        proto::Start::Latest => Start::Latest,
-    }
 }
 
 /// The writers that a commit's receipts name, if they are of this stream and of the epoch.

@@ -51,6 +51,10 @@ every_error! {
     SubscriptionNotFound: refused(&mut story(), Command::Unsubscribe { subscription: subscription("nobody") });
     OffsetGone: offset_gone();
     OffsetAhead: after(subscribe(), Command::Tick, ack(1));
+    TimeGone: gone(Start::Time(Timestamp(0)));
+    EpochGone: gone(Start::Epoch { producer: Some(producer("p")), epoch: Epoch(0) });
+    EpochAhead: gone(Start::Epoch { producer: None, epoch: Epoch(2) });
+    EpochOfWhom: gone(Start::Epoch { producer: Some(producer("nobody")), epoch: Epoch(0) });
     OrdinalGap: append(&mut story(), 1, PartitionId(0));
     AppenderNotReady: append(&mut story(), 0, PartitionId(0));
     ProducerUnknown: producer_unknown();
@@ -149,7 +153,21 @@ fn offset_gone() -> Error {
     assert!(story.ask(subscribe()).is_ok());
     assert!(story.ask(ack(1)).is_ok());
     assert!(story.world.stream.read(PartitionId(0), Offset(0), 1, 1).is_err());
-    refused(&mut story, Command::Seek { subscription: subscription("s"), offsets: vec![(PartitionId(0), Offset(0))] })
+    refused(&mut story, seek(Start::Offsets([(PartitionId(0), Offset(0))].into())))
+}
+
+fn seek(to: Start) -> Command<u64> {
+    Command::Seek { subscription: subscription("s"), to, dry_run: false }
+}
+
+/// A seek after a batch of epoch 0 has been dropped.
+fn gone(to: Start) -> Error {
+    let mut story = story();
+    story.attempt(writer(0, 0, 0), 1);
+    assert!(story.commit(0, &[(0, 0)]).outcome.is_ok());
+    story.subscribe("s");
+    story.ack("s", 1);
+    refused(&mut story, seek(to))
 }
 
 fn connection_superseded() -> Error {

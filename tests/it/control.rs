@@ -38,7 +38,7 @@ async fn abort(channel: &Channel, run: &str, epoch: u64) -> Result<EpochResponse
 }
 
 async fn subscribe(channel: &Channel, name: &str, start: Start) -> SubscriptionDescription {
-    let request = SubscribeRequest { stream: "s".into(), subscription: name.into(), start: start.into() };
+    let request = SubscribeRequest { stream: "s".into(), subscription: name.into(), start: start.into(), start_at: None };
     call(channel, "Subscribe", request).await.expect("subscribes")
 }
 
@@ -210,9 +210,10 @@ async fn acks_free_what_all_subscriptions_are_done_with_and_seeks_go_both_ways()
 
     let seek = |offset| {
         let AckRequest { stream, subscription, offsets, stream_id } = cursor("b", offset);
-        SeekRequest { stream, subscription, offsets, stream_id }
+        SeekRequest { stream, subscription, offsets, stream_id, ..SeekRequest::default() }
     };
-    let SeekResponse {} = call(&channel, "Seek", seek(3)).await.expect("goes back");
+    let SeekResponse { moves } = call(&channel, "Seek", seek(3)).await.expect("goes back");
+    assert_eq!((moves[0].from, moves[0].to, moves[0].batches, moves[0].rows), (4, 3, 1, 1));
     assert_eq!(read(&channel, json!({"stream": "s", "subscription": "b"})).await.expect("reads"), [numbers(3..4)]);
     assert_eq!(refused(call::<_, SeekResponse>(&channel, "Seek", seek(1)).await), "offset_gone");
     assert_eq!(refused(call::<_, SeekResponse>(&channel, "Seek", seek(5)).await), "offset_ahead");

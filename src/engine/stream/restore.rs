@@ -26,6 +26,7 @@ impl<D: Clone> Stream<D> {
         let mut stream = Self { schema, state, ..Self::durable(name, id, options)? };
         (stream.epochs_committed, stream.epochs_aborted, stream.epochs_replayed) = (epochs.committed, epochs.aborted, epochs.replayed);
         stream.restore_partitions(partitions);
+        stream.account_for_unknown(&producers, now);
         stream.subscriptions =
             subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription))).collect();
         for (index, partition) in stream.partitions.iter_mut().enumerate() {
@@ -41,7 +42,7 @@ impl<D: Clone> Stream<D> {
         let mut used = Usage::default();
         let mut left: Vec<_> = Vec::new();
         for (partition, found) in self.partitions.iter_mut().zip(found) {
-            partition.begin(found.start, found.rows_before, found.bytes_before);
+            partition.begin(found.start, found.rows_before, found.bytes_before, found.dropped);
             left.push(found.batches.into_iter().peekable());
         }
         let turn = |index: usize, batches: &mut Batches<D>| Some(Reverse((batches.peek()?.0.appended_at, index)));
@@ -54,6 +55,11 @@ impl<D: Clone> Stream<D> {
             turns.extend(turn(index, &mut left[index]));
         }
         self.budget.restore(&used);
+    }
+
+    /// What was dropped while nobody kept account of it was appended before now, and is of committed epochs.
+    fn account_for_unknown(&mut self, producers: &[(ProducerId, ProducerSnapshot)], now: Timestamp) {
+        self.partitions.iter_mut().for_each(|partition| partition.account_for_unknown(producers, now));
     }
 
     /// Its cursors stay within what there is: a batch that was never durable may be gone.
@@ -79,7 +85,8 @@ impl<D: Clone> Stream<D> {
     pub fn partition_snapshot(&self, partition: PartitionId) -> Result<PartitionSnapshot<()>, Error> {
         let partition = self.partition(partition)?;
         let (rows_before, bytes_before) = partition.totals_before(partition.start());
-        Ok(PartitionSnapshot { start: partition.start(), rows_before, bytes_before, batches: Vec::new() })
+        let dropped = partition.dropped().clone();
+        Ok(PartitionSnapshot { start: partition.start(), rows_before, bytes_before, dropped, batches: Vec::new() })
     }
 
     /// A subscription; none if there is none of that name.

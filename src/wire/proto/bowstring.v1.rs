@@ -284,14 +284,56 @@ pub struct KeepProducerRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeepProducerResponse {}
+/// Where a subscription starts, or is put by a seek.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartAt {
+    #[prost(oneof = "start_at::At", tags = "1, 2, 3, 4")]
+    pub at: ::core::option::Option<start_at::At>,
+}
+/// Nested message and enum types in `StartAt`.
+pub mod start_at {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum At {
+        /// The earliest batch that is kept, or behind the newest that is visible.
+        #[prost(enumeration = "super::Start", tag = "1")]
+        Named(i32),
+        #[prost(message, tag = "2")]
+        Offsets(super::PartitionOffsets),
+        /// The first batch in each partition that was appended at or after this time, in microseconds since the Unix epoch; the end
+        /// if there is none.
+        #[prost(uint64, tag = "3")]
+        TimeMicros(u64),
+        #[prost(message, tag = "4")]
+        Epoch(super::EpochStart),
+    }
+}
+/// Each still kept. Partitions that are not named start at the earliest; a seek leaves them where they are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PartitionOffsets {
+    #[prost(message, repeated, tag = "1")]
+    pub offsets: ::prost::alloc::vec::Vec<PartitionOffset>,
+}
+/// The first batch in each partition of this or a later epoch; the end if there is none.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EpochStart {
+    /// At most one past the last that is committed.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Empty: the only producer that commits epochs.
+    #[prost(string, tag = "2")]
+    pub producer: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscribeRequest {
     #[prost(string, tag = "1")]
     pub stream: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub subscription: ::prost::alloc::string::String,
+    /// Counts only without `start_at`.
     #[prost(enumeration = "Start", tag = "3")]
     pub start: i32,
+    #[prost(message, optional, tag = "4")]
+    pub start_at: ::core::option::Option<StartAt>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnsubscribeRequest {
@@ -344,14 +386,60 @@ pub struct SeekRequest {
     pub stream: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub subscription: ::prost::alloc::string::String,
-    /// Per partition, the next batch to be delivered.
+    /// Per partition, the next batch to be delivered. Counts only without `start_at`.
     #[prost(message, repeated, tag = "3")]
     pub offsets: ::prost::alloc::vec::Vec<PartitionOffset>,
     #[prost(fixed64, tag = "4")]
     pub stream_id: u64,
+    #[prost(message, optional, tag = "5")]
+    pub start_at: ::core::option::Option<StartAt>,
+    /// Changes nothing, and says what would move.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SeekResponse {
+    /// Each partition, also those that stay where they are.
+    #[prost(message, repeated, tag = "1")]
+    pub moves: ::prost::alloc::vec::Vec<PartitionMove>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SeekResponse {}
+pub struct PartitionMove {
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// Where the subscription stood, and where it stands then. What lies between is read again if it moves back, else skipped.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+    #[prost(uint64, tag = "4")]
+    pub batches: u64,
+    #[prost(uint64, tag = "5")]
+    pub rows: u64,
+    #[prost(uint64, tag = "6")]
+    pub bytes: u64,
+    /// Of a seek to the earliest: batches before it, which are not kept any more.
+    #[prost(uint64, tag = "7")]
+    pub gone_batches: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LocateRequest {
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub start_at: ::core::option::Option<StartAt>,
+    /// If not 0: refused with stream_replaced unless it is the stream's.
+    #[prost(fixed64, tag = "3")]
+    pub stream_id: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LocateResponse {
+    #[prost(fixed64, tag = "1")]
+    pub stream_id: u64,
+    /// Each partition.
+    #[prost(message, repeated, tag = "2")]
+    pub offsets: ::prost::alloc::vec::Vec<PartitionOffset>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatsRequest {
     /// Empty: all streams.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bowstring::engine::{
-    Command, Error, Offset, PartitionId, Retention, Start, Stream, StreamId, StreamName, StreamOptions, StreamView, SubscriptionName,
+    Code, Command, Offset, PartitionId, Retention, Start, Stream, StreamId, StreamName, StreamOptions, StreamView, SubscriptionName,
     Timestamp,
 };
 use proptest::prelude::*;
@@ -50,19 +50,27 @@ proptest! {
         let mut keeping = Stream::new(name, StreamId(7), StreamOptions { retention, ..options }).expect("1 to 3 partitions");
         World::drive(options, &operations, |world, step| {
             let outcome = &step.effects.outcome;
-            if matches!((&step.command, outcome), (Command::Seek { .. }, Err(Error::OffsetGone { .. }))) {
+            let is_start = matches!(step.command, Command::Subscribe { .. } | Command::Seek { .. });
+            if is_start && outcome.as_ref().is_err_and(|error| error.code() == Code::OffsetGone) {
                 return;
             }
-            let is_new = match &step.command {
-                Command::Subscribe { subscription, .. } => keeping.cursor(subscription, PartitionId(0)).is_err(),
+            let begins_with_all = match &step.command {
+                Command::Subscribe { subscription, start } => {
+                    keeping.cursor(subscription, PartitionId(0)).is_err() && matches!(start, Start::Earliest | Start::Offsets(_))
+                }
+                Command::Seek { to, dry_run, .. } => *to == Start::Earliest && !dry_run && outcome.is_ok(),
                 _ => false,
             };
             let effects = keeping.apply(step.command.clone(), world.now);
-            if let (Command::Subscribe { subscription, start: Start::Earliest }, true) = (&step.command, is_new) {
+            if let (Command::Subscribe { subscription, start } | Command::Seek { subscription, to: start, .. }, true) =
+                (&step.command, begins_with_all && outcome.is_ok())
+            {
                 // It begins with what has stayed: that is what it is for.
-                assert!(starts(&keeping).iter().all(|(partition, start)| keeping.cursor(subscription, *partition) == Ok(*start)));
-                let seek = Command::Seek { subscription: subscription.clone(), offsets: starts(&world.stream) };
-                let _ = keeping.apply(seek, world.now);
+                let is_first = |(partition, first): &(PartitionId, Offset)| keeping.cursor(subscription, *partition) == Ok(*first);
+                assert!(*start != Start::Earliest || starts(&keeping).iter().all(is_first));
+                let cursors = world.ends().into_iter().map(|(partition, _)| (partition, world.stream.cursor(subscription, partition)));
+                let to = Start::Offsets(cursors.map(|(partition, cursor)| (partition, cursor.expect("is there"))).collect());
+                let _ = keeping.apply(Command::Seek { subscription: subscription.clone(), to, dry_run: false }, world.now);
             }
             assert_eq!(noticed(&world.stream.describe(world.now)), noticed(&keeping.describe(world.now)), "{:?}", step.command);
             assert_eq!(&step.effects.visible, &effects.visible);

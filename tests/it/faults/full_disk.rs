@@ -30,7 +30,7 @@ fn append_large(client: &Client, numbers: Range<i64>) -> JoinHandle<Result<(), E
 async fn made(coordinator: &Coordinator, subscription: &str) -> Client {
     let client = connect(&coordinator.url()).await;
     create(&client, "s", partitions(1)).await;
-    client.subscribe("s", subscription, Start::Earliest).await.expect("is new");
+    client.subscribe("s", subscription, &Start::Earliest).await.expect("is new");
     client
 }
 
@@ -151,7 +151,7 @@ async fn the_catalog_waits_for_room_too() {
         let client = client.clone();
         async move {
             for number in 0..500 {
-                client.subscribe("s", &format!("one of many, number {number:0200}"), Start::Earliest).await?;
+                client.subscribe("s", &format!("one of many, number {number:0200}"), &Start::Earliest).await?;
             }
             Ok::<_, Error>(())
         }
