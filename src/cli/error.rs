@@ -205,7 +205,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
         }
         Code::Unavailable => Some("--url or BOWSTRING_URL say where the coordinator listens, --connect-timeout how long to try"),
         Code::ShuttingDown => Some("try again when the coordinator is back"),
-        Code::OffsetGone => Some("--from earliest starts at the oldest batch that is kept"),
+        Code::OffsetGone => Some("the start earliest is the oldest batch that is kept"),
         Code::Internal => Some("this is a defect: please report it with the coordinator's log"),
         Code::InvalidArgument
         | Code::MalformedMessage

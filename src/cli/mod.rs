@@ -19,6 +19,7 @@ mod serve;
 mod signals;
 mod stats;
 mod stream;
+mod subscription;
 mod table;
 mod top;
 
@@ -55,6 +56,7 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Stream(stream::StreamArgs),
+    Subscription(subscription::SubscriptionArgs),
     Put(put::PutArgs),
     Get(get::GetArgs),
     Stats(stats::StatsArgs),
@@ -125,6 +127,7 @@ async fn dispatch(command: Command, settings: &Settings, program: OsString) -> R
         Command::Stream(args) => signals.interrupt(stream::run(args, settings)).await,
         Command::Put(args) => put::run(args, settings, &mut signals).await,
         Command::Get(args) => get::run(args, settings, &mut signals).await,
+        Command::Subscription(args) => signals.interrupt(subscription::run(args, settings)).await,
         Command::Stats(args) => signals.interrupt(stats::run(args, settings)).await,
         Command::Top(args) => top::run(args, settings, &mut signals).await,
         Command::Bench(args) => bench::run(args, program, &mut signals).await,

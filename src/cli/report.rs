@@ -134,7 +134,8 @@ fn partition_json(partition: &PartitionDescription) -> Value {
     })
 }
 
-fn subscription_json(subscription: &SubscriptionDescription) -> Value {
+/// A subscription, as `subscription describe --json` and the like print it.
+pub(super) fn subscription_json(subscription: &SubscriptionDescription) -> Value {
     let partitions = subscription.partitions.iter().map(|partition| {
         json!({
             "partition": partition.partition,

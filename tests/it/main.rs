@@ -36,6 +36,7 @@ mod shared_memory;
 mod shutdown;
 mod small_batches;
 mod stalls;
+mod starts;
 mod tidy;
 mod transport;
 mod undecodable;

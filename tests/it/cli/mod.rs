@@ -5,6 +5,7 @@ pub(crate) mod coordinator;
 mod files;
 mod refusals;
 mod serving;
+mod starts;
 mod streams;
 
 use std::io::Write as _;
