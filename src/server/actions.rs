@@ -166,11 +166,11 @@ pub(super) async fn run(control: &ControlService, action: &str, body: &[u8]) -> 
         return Ok(done());
     }
     let result = apply(control, action, body);
-    let durable = match (action, name(body)) {
+    let durable = match (action, whose(body)) {
         // What is acked need not be: see `is_late`.
-        ("ack" | "plan" | "describe" | "locate" | "stats", _) | (_, Err(_)) => Ok(()),
-        ("subscribe" | "unsubscribe" | "seek", Ok(stream)) => control.durable_subscriptions(&stream).await,
-        (_, Ok(stream)) => control.durable(&stream).await,
+        ("ack" | "plan" | "describe" | "locate" | "stats", _) | (_, None) => Ok(()),
+        ("subscribe" | "unsubscribe" | "seek", Some(stream)) => control.durable_subscriptions(&stream).await,
+        (_, Some(stream)) => control.durable(&stream).await,
     };
     result.and_then(|answer| durable.map(|()| answer))
 }
@@ -289,6 +289,18 @@ fn name(body: &[u8]) -> Result<String, Error> {
         .map_err(|_| Error::InvalidArgument { field: "body", reason: "a stream's name is UTF-8 text".to_owned() })
 }
 
+/// The stream that any action's body names.
+fn whose(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Whose {
+        stream: String,
+    }
+    if body.first() == Some(&b'{') {
+        return serde_json::from_slice::<Whose>(body).ok().map(|whose| whose.stream);
+    }
+    String::from_utf8(body.to_vec()).ok()
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body)
         .map_err(|error| Error::InvalidArgument { field: "body", reason: format!("{error}; ListActions says what each action takes") })
@@ -347,4 +359,19 @@ fn stats_summary(stats: &proto::StreamStats) -> serde_json::Value {
         "delivered_batches": stats.delivered_batches, "delivered_rows": stats.delivered_rows, "delivered_bytes": stats.delivered_bytes,
         "producer_blocked_seconds": stats.producer_blocked_seconds,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else nobody would wait until what the action did is durable.
+    #[test]
+    fn a_body_names_its_stream_whatever_else_it_says() {
+        let commit = br#"{"stream": "s", "producer": "p", "run": "r", "epoch": 0, "receipts": []}"#;
+        for body in [&b"s"[..], br#"{"stream": "s"}"#, br#"{"stream": "s", "subscription": "a"}"#, commit] {
+            assert_eq!(whose(body).as_deref(), Some("s"));
+        }
+        assert_eq!(whose(br#"{"subscription": "a"}"#), None);
+    }
 }
