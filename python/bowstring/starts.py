@@ -40,7 +40,8 @@ def start_text(start: Start) -> str:
         return start.astimezone(timezone.utc).isoformat()
     if isinstance(start, Mapping):
         return ",".join(f"{partition}:{offset}" for partition, offset in start.items()) or "offsets"
-    text = f"{start!r} is no start; use 'earliest', 'latest', a dict of offsets, a datetime with a zone, or bowstring.Epoch"
+    instead = "use 'earliest', 'latest', a dict of offsets, a datetime with a zone, or bowstring.Epoch"
+    text = f"{start!r} is no start; {instead}"
     raise InvalidArgument(text, "invalid_argument", False)
 
 
@@ -110,8 +111,12 @@ def _direction(move: PartitionMove) -> str:
 
 
 def _said(move: PartitionMove) -> str:
-    gone = f", {move.gone_batches} batches before it are not kept any more" if move.gone_batches else ""
+    gone = f", {_batches(move.gone_batches)} before it not kept any more" if move.gone_batches else ""
     if move.after == move.before:
         return f"stays at {move.after}{gone}"
-    amount = f"{move.batches} batches, {move.rows} rows, {move.bytes} bytes {_direction(move)}"
+    amount = f"{_batches(move.batches)}, {move.rows} rows, {move.bytes} bytes {_direction(move)}"
     return f"{move.before} to {move.after} ({amount}{gone})"
+
+
+def _batches(count: int) -> str:
+    return f"{count} batch" if count == 1 else f"{count} batches"

@@ -10,5 +10,6 @@ mod operations;
 mod properties;
 mod regressions;
 mod reverse_path;
+mod starts;
 mod story;
 mod world;

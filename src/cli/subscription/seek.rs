@@ -64,7 +64,7 @@ pub(super) async fn run(args: SeekArgs, settings: &Settings) -> Result<(), CliEr
     let (again, skipped): (Vec<_>, Vec<_>) = moves.iter().filter(|moved| moved.batches > 0).partition(|moved| moved.to < moved.from);
     let sums = [("again", again), ("skipped", skipped)].into_iter().filter(|(_, moves)| !moves.is_empty());
     let gone = moves.iter().map(|moved| moved.gone_batches).sum::<u64>();
-    let gone = (gone > 0).then(|| format!("{} before the earliest are not kept any more", batches(gone)));
+    let gone = (gone > 0).then(|| format!("not kept any more: {} before the earliest", batches(gone)));
     let lines = [head].into_iter().chain(columns.lines()).chain(sums.map(|(how, moves)| format!("{}: {}", how, sum(&moves)))).chain(gone);
     print_lines(lines)
 }

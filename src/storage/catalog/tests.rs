@@ -291,3 +291,12 @@ fn a_flipped_bit_changes_nothing_or_is_refused() {
     }
     assert!(same > 0 && refused > 0, "{same} changed nothing, {refused} were refused");
 }
+
+#[test]
+fn what_a_partition_remembers_of_dropped_batches_goes_to_the_object_store_as_well() {
+    let change = Change::Partition(StreamId(7), PartitionId(2), partition(4));
+    let mut image = Image::default();
+    image.apply(&SavedChange::from(&change));
+    let found: Vec<_> = image.changes().map(|saved| Change::try_from(&saved)).collect();
+    assert_eq!(found, [Ok(change)]);
+}
