@@ -215,7 +215,7 @@ impl Client {
         let response = self.call(request, |mut control, request| async move { control.seek(request).await }).await?;
         if response.moves.is_empty() {
             return Err(Error::protocol(
-                "a seek that says nothing of any partition, so that nothing has moved: it is older than this client",
+                "an answer to a seek that names no partition, as of an older coordinator, which has moved nothing",
             ));
         }
         Ok(wire::start::moves(&response.moves))
