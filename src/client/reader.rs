@@ -77,6 +77,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         end: (!ends.is_empty()).then(|| as_numbers(&ends)),
         stream_id: Some(description.stream_id),
         batches_max: None,
+        consumer: Some(options.consumer.unwrap_or_else(own_name)),
         link: None,
     };
     let limits = description.options.unwrap_or_default();
@@ -120,6 +121,12 @@ async fn starts(
     starts.extend(exact.into_iter().flatten().map(|(partition, offset)| (*partition, *offset)));
     starts.retain(|partition, _| partitions.contains(partition));
     Ok(starts)
+}
+
+/// This process as "host/pid".
+fn own_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}/{}", std::process::id())
 }
 
 fn as_numbers(offsets: &Offsets) -> std::collections::BTreeMap<u32, u64> {

@@ -15,6 +15,7 @@ mod epoch;
 mod error;
 mod id;
 mod limits;
+mod meter;
 mod partition;
 mod snapshot;
 mod stream;
@@ -28,7 +29,8 @@ pub use command::{Command, Effects, Outcome, Part, Start};
 pub use epoch::{EpochState, Receipt};
 pub use error::{Code, Error, Retry, StoredState};
 pub use id::{
-    AppenderId, Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task, Timestamp,
+    AppenderId, Attempt, ConsumerName, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName,
+    Task, Timestamp,
 };
 pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};

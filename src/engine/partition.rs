@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::budget::{Place, Usage};
-use super::{Batch, BatchFacts, Error, Offset, PartitionId};
+use super::meter::Meter;
+use super::{Batch, BatchFacts, Error, Offset, PartitionId, Timestamp};
 
 /// Batches `[start, end)`, visible but for the newest of a durable stream, and running totals.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub(super) struct Partition<D> {
     /// Rows and bytes ever appended. They saturate: a batch of nulls may claim any number of rows.
     pub(super) rows_total: u64,
     pub(super) bytes_total: u64,
+    /// Batches that became visible lately.
+    pub(super) appends: Meter,
+    /// When the newest one did, as far as is known since a restart.
+    pub(super) shown_at: Option<Timestamp>,
 }
 
 impl<D> Partition<D> {
@@ -33,6 +38,8 @@ impl<D> Partition<D> {
             used: Usage::default(),
             rows_total: 0,
             bytes_total: 0,
+            appends: Meter::default(),
+            shown_at: None,
         }
     }
 
@@ -65,21 +72,33 @@ impl<D> Partition<D> {
     }
 
     /// All before `offset` is visible; whether that is news.
-    pub(super) fn settle(&mut self, offset: Offset) -> bool {
+    pub(super) fn settle(&mut self, offset: Offset, now: Timestamp) -> bool {
         let left = self.end().0.saturating_sub(offset.0);
-        let is_news = left < self.unsettled;
-        self.unsettled = self.unsettled.min(left);
-        is_news
+        let news = self.unsettled.saturating_sub(left);
+        let hidden = self.batches.iter_mut().rev().skip(usize::try_from(left).unwrap_or(usize::MAX));
+        hidden.take(usize::try_from(news).unwrap_or(usize::MAX)).for_each(|batch| batch.visible_at = now);
+        self.unsettled -= news;
+        self.count_shown(news, now);
+        news > 0
+    }
+
+    /// So many batches have just become visible.
+    pub(super) fn count_shown(&mut self, batches: u64, now: Timestamp) {
+        if batches > 0 {
+            self.appends.count(batches, now);
+            self.shown_at = Some(now);
+        }
     }
 
     pub(super) fn used(&self) -> &Usage {
         &self.used
     }
 
-    pub(super) fn push(&mut self, facts: BatchFacts, data: D, place: Place, age: u64) -> Offset {
+    pub(super) fn push(&mut self, facts: BatchFacts, data: D, place: Place, age: u64, now: Timestamp) -> Offset {
         let offset = self.end();
         let (rows, bytes) = (facts.rows, facts.bytes);
-        self.batches.push_back(Batch { offset, facts, data, place, rows_before: self.rows_total, bytes_before: self.bytes_total, age });
+        let (rows_before, bytes_before) = (self.rows_total, self.bytes_total);
+        self.batches.push_back(Batch { offset, facts, data, place, visible_at: now, rows_before, bytes_before, age });
         self.used.add(place, bytes);
         self.rows_total = self.rows_total.saturating_add(rows);
         self.bytes_total = self.bytes_total.saturating_add(bytes);

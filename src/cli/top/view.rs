@@ -104,7 +104,8 @@ mod tests {
     fn streams_lag_and_waiting_producers_are_all_in_view() {
         let wait = WaitDescription { producer: "spark-1".into(), bytes: 4 << 20, waiting_micros: 2_300_000 };
         let partition = SubscriptionPartition { lag_batches: 7, lag_rows: 7000, ..SubscriptionPartition::default() };
-        let subscription = SubscriptionDescription { subscription: "trainer".into(), partitions: vec![partition], created_at_micros: 0 };
+        let subscription =
+            SubscriptionDescription { subscription: "trainer".into(), partitions: vec![partition], ..SubscriptionDescription::default() };
         let description = StreamDescription {
             stream: "flights".into(),
             subscriptions: vec![subscription],

@@ -21,10 +21,11 @@ impl<D: Clone> Stream<D> {
             return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
         }
         let cursors = self.partitions.iter().map(|partition| {
-            Cursor::at(match start {
+            let offset = match start {
                 Start::Earliest => partition.start(),
                 Start::Latest => partition.visible_end(),
-            })
+            };
+            Cursor::at(offset, now)
         });
         let subscription = Subscription { created_at: now, cursors: cursors.collect() };
         self.subscriptions.insert(name.clone(), subscription);
@@ -49,7 +50,7 @@ impl<D: Clone> Stream<D> {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
-        self.for_cursors(name, offsets, |cursor, offset| cursor.acked = cursor.acked.max(offset))?;
+        self.for_cursors(name, offsets, |cursor, offset| cursor.ack(offset, now))?;
         self.touch(Part::Subscription(name.clone()), effects);
         self.drop_acked(named(offsets), now, effects);
         Ok(Outcome::Done)
@@ -76,7 +77,7 @@ impl<D: Clone> Stream<D> {
         for &(partition, offset) in offsets {
             self.partition(partition)?.check_kept(offset)?;
         }
-        self.for_cursors(name, offsets, |cursor, offset| *cursor = Cursor { skipped: cursor.skipped, ..Cursor::at(offset) })?;
+        self.for_cursors(name, offsets, |cursor, offset| cursor.seek(offset, now))?;
         self.touch(Part::Subscription(name.clone()), effects);
         self.drop_acked(named(offsets), now, effects);
         Ok(Outcome::Done)
