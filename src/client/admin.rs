@@ -9,7 +9,7 @@ use super::generated::control_client::ControlClient;
 use super::options::Offsets;
 use super::retry::Backoff;
 use super::transport::Transport;
-use super::{Client, Error};
+use super::{Client, Error, SubscriptionLag, Why, why};
 use crate::engine::{Epoch, EpochState, Start, StreamId};
 use crate::wire::proto;
 
@@ -197,6 +197,22 @@ impl Client {
             stream_id: stream_id.map_or(0, |id| id.0),
         };
         self.call(request, |mut control, request| async move { control.seek(request).await }).await.map(drop)
+    }
+
+    /// What each subscription of a stream has not acked, by name.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn lag(&self, stream: &str) -> Result<Vec<SubscriptionLag>, Error> {
+        Ok(self.describe_stream(stream).await?.subscriptions.iter().map(SubscriptionLag::of).collect())
+    }
+
+    /// Who waits for whom in a stream, and since when, in sentences.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn why(&self, stream: &str) -> Result<Why, Error> {
+        Ok(why(&self.describe_stream(stream).await?))
     }
 
     /// Statistics of one stream, or of all.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Client, Wait};
-use crate::client::{Error, Offsets, ProducerRun};
+use crate::client::{Error, Offsets, ProducerRun, SubscriptionLag, Why};
 use crate::engine::{Epoch, EpochState, Start, StreamId};
 use crate::wire::proto;
 
@@ -189,6 +189,24 @@ impl Client {
     ) -> Result<(), E> {
         let (stream, subscription, offsets) = (stream.to_owned(), subscription.to_owned(), offsets.clone());
         self.call(wait, |client| async move { client.seek(&stream, &subscription, &offsets, stream_id).await })
+    }
+
+    /// What each subscription of a stream has not acked, by name.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub fn lag<E: From<Error>>(&self, stream: &str, wait: &mut Wait<'_, E>) -> Result<Vec<SubscriptionLag>, E> {
+        let stream = stream.to_owned();
+        self.call(wait, |client| async move { client.lag(&stream).await })
+    }
+
+    /// Who waits for whom in a stream, and since when, in sentences.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub fn why<E: From<Error>>(&self, stream: &str, wait: &mut Wait<'_, E>) -> Result<Why, E> {
+        let stream = stream.to_owned();
+        self.call(wait, |client| async move { client.why(&stream).await })
     }
 
     /// Statistics of one stream, or of all.
