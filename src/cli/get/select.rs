@@ -7,7 +7,7 @@ use crate::engine::{Offset, PartitionId, Start};
 
 /// `earliest`, `latest` or `PARTITION:OFFSET,...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct From(pub(super) ReadStart);
+pub(in crate::cli) struct From(pub(in crate::cli) ReadStart);
 
 impl FromStr for From {
     type Err = String;
