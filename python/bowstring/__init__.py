@@ -34,6 +34,7 @@ from bowstring.errors import (
     Unavailable,
 )
 from bowstring.iterator import StreamingIterator
+from bowstring.looking import Lag, Peek, Reason, StreamLag, SubscriptionLag, Why
 
 __all__ = [
     "BowstringError",
@@ -44,20 +45,26 @@ __all__ = [
     "EpochWriter",
     "Fenced",
     "InvalidArgument",
+    "Lag",
     "OffsetError",
+    "Peek",
     "Producer",
     "ProducerLost",
+    "Reason",
     "SchemaMismatch",
     "SpoolFull",
     "StreamCoordinator",
     "StreamEnded",
     "StreamExists",
     "StreamFailed",
+    "StreamLag",
     "StreamNotFound",
     "StreamReplaced",
     "StreamingIterator",
+    "SubscriptionLag",
     "Timeout",
     "TooLarge",
     "Unavailable",
+    "Why",
     "connect",
 ]

@@ -201,6 +201,14 @@ impl Client {
         wait(py, None, |wait| self.0.seek(stream, subscription, &to, stream_id.map(StreamId), wait))
     }
 
+    fn why<'py>(&self, py: Python<'py>, stream: &str) -> PyResult<Bound<'py, PyDict>> {
+        describe::why(py, &wait(py, None, |wait| self.0.why(stream, wait))?)
+    }
+
+    fn lag<'py>(&self, py: Python<'py>, stream: &str) -> PyResult<Bound<'py, PyList>> {
+        describe::lags(py, &wait(py, None, |wait| self.0.lag(stream, wait))?)
+    }
+
     #[pyo3(signature = (stream=None))]
     fn get_stats<'py>(&self, py: Python<'py>, stream: Option<&str>) -> PyResult<Bound<'py, PyDict>> {
         describe::stats(py, &wait(py, None, |wait| self.0.stats(stream, wait))?)

@@ -22,7 +22,6 @@ use super::{Client, ConsumerOptions, Error};
 use crate::engine::{Code, ConsumerName, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
 use crate::wire::body::Body;
 use crate::wire::command::GetCommand;
-use crate::wire::error::WireError;
 use crate::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
 use crate::wire::metadata::BatchMetadata;
 use crate::wire::proto::{SharedBody, StreamDescription};
@@ -45,7 +44,9 @@ pub(super) struct ReadPlan {
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
 /// Ends are fixed here, so that a reconnect cannot move them.
 pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions) -> Result<(ReadPlan, Offsets, Option<SchemaRef>), Error> {
-    let consumer = ConsumerName::new(&options.consumer.clone().unwrap_or_else(own_name)).map_err(WireError::from)?.to_string();
+    let consumer = ConsumerName::new(&options.consumer.clone().unwrap_or_else(own_name))
+        .map_err(|error| Error::invalid(error.to_string()))?
+        .to_string();
     let description = find_stream(client, stream, &options).await?;
     let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
     let partitions = options.partitions.unwrap_or_else(|| all.collect());
