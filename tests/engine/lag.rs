@@ -183,7 +183,7 @@ fn a_lag_drains_at_the_difference_of_acks_and_appends() {
     }
     let view = timed.view();
     assert_eq!(view.lag_batches, 60);
-    assert!((29..=31).contains(&view.drains_in.expect("it drains").as_secs()), "{:?}", view.drains_in);
+    assert!((27..=33).contains(&view.drains_in.expect("it drains").as_secs()), "{:?}", view.drains_in);
     // As fast, and slower: it never drains.
     for acked_each in [1, 0] {
         for _ in 0..20 {
