@@ -49,7 +49,7 @@ pub(super) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let Some(power) = number.checked_ilog2().map(|log| log / 10).filter(|power| *power > 0) else { return format!("{number} B") };
     // In tenths, so that it takes no float.
-    let tenths = u128::from(number) * 10 >> (10 * power);
+    let tenths = (u128::from(number) * 10) >> (10 * power);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[power as usize - 1])
 }
 
