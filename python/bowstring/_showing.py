@@ -9,7 +9,7 @@ _BYTES_PER_UNIT = 1024.0
 
 
 def span(seconds: float) -> str:
-    """ "340 ms", "2.3 s", "40 s", "4 min 10 s", "2 h 5 min"."""
+    """A duration, such as "340 ms", "2.3 s", "40 s", "4 min 10 s", "2 h 5 min"."""
     if seconds < 1:
         return f"{int(seconds * 1000)} ms"
     if seconds < 10:
@@ -17,16 +17,14 @@ def span(seconds: float) -> str:
     whole = int(seconds)
     if whole < 60:
         return f"{whole} s"
-    large, small, names = (whole // 60, whole % 60, ("min", "s")) if whole < 3600 else (
-        whole // 3600,
-        whole % 3600 // 60,
-        ("h", "min"),
-    )
-    return f"{large} {names[0]} {small} {names[1]}" if small else f"{large} {names[0]}"
+    large, unit, small, rest = whole // 60, "min", whole % 60, "s"
+    if whole >= 3600:
+        large, unit, small, rest = whole // 3600, "h", whole % 3600 // 60, "min"
+    return f"{large} {unit} {small} {rest}" if small else f"{large} {unit}"
 
 
 def size(count: float) -> str:
-    """ "512 B", "1.5 MiB"."""
+    """A size, such as "512 B", "1.5 MiB"."""
     if count < _BYTES_PER_UNIT:
         return f"{count:.0f} B"
     for unit in ("KiB", "MiB", "GiB", "TiB"):

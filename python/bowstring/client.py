@@ -191,14 +191,12 @@ class Client:
         """
         return lag_of(stream, self._native.lag(stream))
 
-    def peek(
-        self, stream: str, *, partition: int | None = None, offset: int | None = None, rows: int = 10
-    ) -> Peek:
+    def peek(self, stream: str, *, partition: int | None = None, offset: int | None = None, rows: int = 10) -> Peek:
         """At most `rows` rows, with where they are from: print it. Moves nothing and needs no subscription.
 
-        Begins at `offset` of the `partition`, by default at the earliest batch that is kept, of all partitions. `offset`
-        needs a `partition` where the stream has several. Raises `StreamNotFound`, `OffsetError` if it is not kept any
-        more, `InvalidArgument`.
+        Begins at `offset` of the `partition`, by default at the earliest batch that is kept, of all partitions. An
+        `offset` needs a `partition` where the stream has several. Raises `StreamNotFound`, `OffsetError` if it is not
+        kept any more, `InvalidArgument`.
         """
         if offset is not None and partition is None:
             if len(self.describe_stream(stream)["partitions"]) > 1:

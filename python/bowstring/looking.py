@@ -48,9 +48,7 @@ class Why:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = [
-            (one.cause, "" if one.since is None else span(one.since), one.text) for one in self.reasons
-        ]
+        rows = [(one.cause, "" if one.since is None else span(one.since), one.text) for one in self.reasons]
         return html_table(f"stream {self.stream}", ("cause", "for", "why"), rows)
 
 
@@ -161,7 +159,7 @@ class StreamLag:
 
 
 class Peek:
-    """Some rows of a stream, as a `pyarrow.Table` with the columns `_partition`, `_offset` and `_epoch` behind its own."""
+    """Some rows of a stream: `table`, with the columns `_partition`, `_offset` and `_epoch` behind its own."""
 
     def __init__(self, stream: str, table: pa.Table) -> None:
         self.stream = stream

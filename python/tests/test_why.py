@@ -36,13 +36,16 @@ def test_a_producer_that_waits_and_the_consumer_that_it_waits_for_are_named(clic
     why = clicks.why("clicks")
     [reason] = why
     assert (why.stream, reason.cause) == ("clicks", "consumer")
-    assert reason.since is not None and reason.since > 0
+    assert reason.since is not None
+    assert reason.since > 0
     assert str(why) == repr(why) == str(reason) == reason.text
     assert reason.text.startswith("producer spark-1 waits ")
     assert ": stream clicks is full (2 of 2 batches): subscription train holds it back: " in reason.text
     assert ": consumer host-7/4211 has held partition 1 at offset 0 for " in reason.text
     html = why._repr_html_()
-    assert html.startswith("<table>") and "host-7/4211" in html and "<td>consumer</td>" in html
+    assert html.startswith("<table>")
+    assert "host-7/4211" in html
+    assert "<td>consumer</td>" in html
     iterator.ack()
     iterator.flush()
     flushing.join(30)
