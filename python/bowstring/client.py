@@ -195,8 +195,8 @@ class Client:
         """At most `rows` rows, with where they are from: print it. Moves nothing and needs no subscription.
 
         Begins at `offset` of the `partition`, by default at the earliest batch that is kept, of all partitions. An
-        `offset` needs a `partition` where the stream has several. Raises `StreamNotFound`, `OffsetError` if it is not
-        kept any more, `InvalidArgument`.
+        `offset` needs a `partition` where the stream has several. Raises `StreamNotFound`, `OffsetError` if that is not
+        kept any more or there is no such partition, `InvalidArgument`.
         """
         if offset is not None and partition is None:
             if len(self.describe_stream(stream)["partitions"]) > 1:
