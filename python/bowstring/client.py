@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from bowstring import _native
 from bowstring.appending import EpochWriter, Producer
+from bowstring.errors import InvalidArgument
+from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
 from bowstring.starts import Moved, PartitionMove, Start, start_text
 
 if TYPE_CHECKING:
@@ -194,6 +196,51 @@ class Client:
         moves = self._native.seek(stream, subscription, start_text(start), dry_run, stream_id)
         return Moved(tuple(PartitionMove(*move) for move in moves), dry_run)
 
+    def why(self, stream: str) -> Why:
+        """Who waits for whom in the stream, and since when, in sentences: print it. Raises `StreamNotFound`."""
+        return why_of(self._native.why(stream))
+
+    def lag(self, stream: str) -> StreamLag:
+        """What each subscription has not acked, by partition, for how long, and when it drains: print it.
+
+        Raises `StreamNotFound`.
+        """
+        return lag_of(stream, self._native.lag(stream))
+
+    def peek(self, stream: str, *, partition: int | None = None, offset: int | None = None, rows: int = 10) -> Peek:
+        """At most `rows` rows, with where they are from: print it. Moves nothing and needs no subscription.
+
+        Begins at `offset` of the `partition`, by default at the earliest batch that is kept, of all partitions. An
+        `offset` needs a `partition` where the stream has several. Raises `StreamNotFound`, `OffsetError` if that is not
+        kept any more or there is no such partition, `InvalidArgument`.
+        """
+        if offset is not None and partition is None:
+            if len(self.describe_stream(stream)["partitions"]) > 1:
+                reason = f"stream {stream} has several partitions; say of which one offset {offset} is"
+                raise InvalidArgument(reason, "invalid_argument", False)
+            partition = 0
+        arguments = consumer_arguments(
+            partitions=None if partition is None else [partition],
+            follow=False,
+            offsets=None if partition is None or offset is None else {partition: offset},
+            prefetch_batches=1,
+        )
+        consumer = self._native.consumer(stream, arguments)
+        try:
+            schema = consumer.schema()
+            empty = pa.schema([]) if schema is None else pa.schema(schema)
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0))]
+            left = rows
+            while left > 0 and (taken := consumer.take()) is not None:
+                batches, counts, sizes, origins = taken
+                for batch, origin in zip(unpacked(batches, counts, sizes), origins, strict=True):
+                    shown = batch.slice(0, left)
+                    left -= shown.num_rows
+                    tables.append(with_origin(shown, origin))
+        finally:
+            consumer.close()
+        return Peek(stream, pa.concat_tables(tables))
+
     def get_stats(self, stream: str | None = None) -> dict[str, Any]:
         """`streams` (each a description with totals), `version`, `uptime_micros`, `open_connections`.
 
@@ -312,6 +359,7 @@ def consumer_arguments(
     prefetch_batches: int = 8,
     prefetch_bytes: int = 64 << 20,
     stream_wait: float = 0.0,
+    consumer: str | None = None,
 ) -> dict[str, Any]:
     """What the native consumer takes."""
     return {
@@ -325,6 +373,7 @@ def consumer_arguments(
         "prefetch_batches": prefetch_batches,
         "prefetch_bytes": prefetch_bytes,
         "stream_wait": stream_wait,
+        "consumer": consumer,
     }
 
 

@@ -63,6 +63,7 @@ class StreamingIterator:
         follow: wait for new batches until the stream ends; else end with what is there.
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
+        consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
         shared_memory: look at batches in their producer's memory then, rather than receive them. A batch that is held
             stays there, acked or not.
     """
@@ -84,6 +85,7 @@ class StreamingIterator:
         retry_deadline: float = 60.0,
         local_socket: bool = True,
         shared_memory: bool = True,
+        consumer: str | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "subscription": subscription,
@@ -98,6 +100,7 @@ class StreamingIterator:
             "retry_deadline": retry_deadline,
             "local_socket": local_socket,
             "shared_memory": shared_memory,
+            "consumer": consumer,
         }
         self.url = url
         self.stream = stream
@@ -269,6 +272,7 @@ class StreamingIterator:
                 "prefetch_bytes",
                 "stream_wait",
                 "follow",
+                "consumer",
             )
             arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
             connecting = ("retry_deadline", "local_socket", "shared_memory")

@@ -213,6 +213,14 @@ impl Client {
         Ok(moves.iter().map(|one| (one.partition.0, one.from.0, one.to.0, one.batches, one.rows, one.bytes, one.gone_batches)).collect())
     }
 
+    fn why<'py>(&self, py: Python<'py>, stream: &str) -> PyResult<Bound<'py, PyDict>> {
+        describe::why(py, &wait(py, None, |wait| self.0.why(stream, wait))?)
+    }
+
+    fn lag<'py>(&self, py: Python<'py>, stream: &str) -> PyResult<Bound<'py, PyList>> {
+        describe::lags(py, &wait(py, None, |wait| self.0.lag(stream, wait))?)
+    }
+
     #[pyo3(signature = (stream=None))]
     fn get_stats<'py>(&self, py: Python<'py>, stream: Option<&str>) -> PyResult<Bound<'py, PyDict>> {
         describe::stats(py, &wait(py, None, |wait| self.0.stats(stream, wait))?)

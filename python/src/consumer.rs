@@ -26,6 +26,7 @@ pub(crate) struct ConsumerArguments {
     prefetch_batches: usize,
     prefetch_bytes: u64,
     stream_wait: f64,
+    consumer: Option<String>,
 }
 
 impl ConsumerArguments {
@@ -46,6 +47,7 @@ impl ConsumerArguments {
             prefetch_batches: self.prefetch_batches,
             prefetch_bytes: self.prefetch_bytes,
             stream_wait: duration("stream_wait", self.stream_wait)?,
+            consumer: self.consumer,
         })
     }
 }

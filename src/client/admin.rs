@@ -9,7 +9,7 @@ use super::generated::control_client::ControlClient;
 use super::options::Offsets;
 use super::retry::Backoff;
 use super::transport::Transport;
-use super::{Client, Error};
+use super::{Client, Error, SubscriptionLag, Why, why};
 use crate::engine::{Epoch, EpochState, Offset, PartitionId, PartitionMove, Start, StreamId};
 use crate::wire::start::offset_messages;
 use crate::wire::{self, proto};
@@ -233,6 +233,22 @@ impl Client {
         };
         let response = self.call(request, |mut control, request| async move { control.locate(request).await }).await?;
         Ok(response.offsets.iter().map(|at| (PartitionId(at.partition), Offset(at.offset))).collect())
+    }
+
+    /// What each subscription of a stream has not acked, by name.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn lag(&self, stream: &str) -> Result<Vec<SubscriptionLag>, Error> {
+        Ok(self.describe_stream(stream).await?.subscriptions.iter().map(SubscriptionLag::of).collect())
+    }
+
+    /// Who waits for whom in a stream, and since when, in sentences.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn why(&self, stream: &str) -> Result<Why, Error> {
+        Ok(why(&self.describe_stream(stream).await?))
     }
 
     /// Statistics of one stream, or of all.

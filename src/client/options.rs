@@ -205,6 +205,9 @@ pub struct ConsumerOptions {
     pub prefetch_bytes: u64,
     /// How long to wait for a stream that does not exist yet. Default: not at all.
     pub stream_wait: Duration,
+    /// What the consumer calls itself to whoever asks who reads: 1 to 256 bytes, no control characters; it need not be
+    /// unique. None: this process, as "host/pid".
+    pub consumer: Option<String>,
 }
 
 impl Default for ConsumerOptions {
@@ -219,6 +222,7 @@ impl Default for ConsumerOptions {
             prefetch_batches: 8,
             prefetch_bytes: 64 << 20,
             stream_wait: Duration::ZERO,
+            consumer: None,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::retry::{Backoff, STEADY, now};
 use super::shared::Borrower;
 use super::watched::Watched;
 use super::{Client, ConsumerOptions, Error};
-use crate::engine::{Code, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
+use crate::engine::{Code, ConsumerName, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
 use crate::wire::body::Body;
 use crate::wire::command::GetCommand;
 use crate::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
@@ -44,6 +44,9 @@ pub(super) struct ReadPlan {
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
 /// Ends are fixed here, so that a reconnect cannot move them.
 pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions) -> Result<(ReadPlan, Offsets, Option<SchemaRef>), Error> {
+    let consumer = ConsumerName::new(&options.consumer.clone().unwrap_or_else(own_name))
+        .map_err(|error| Error::invalid(error.to_string()))?
+        .to_string();
     let description = find_stream(client, stream, &options).await?;
     let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
     let partitions = options.partitions.unwrap_or_else(|| all.collect());
@@ -77,6 +80,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         end: (!ends.is_empty()).then(|| as_numbers(&ends)),
         stream_id: Some(description.stream_id),
         batches_max: None,
+        consumer: Some(consumer),
         link: None,
     };
     let limits = description.options.unwrap_or_default();
@@ -121,6 +125,12 @@ async fn starts(
     starts.extend(exact.into_iter().flatten().map(|(partition, offset)| (*partition, *offset)));
     starts.retain(|partition, _| partitions.contains(partition));
     Ok(starts)
+}
+
+/// This process as "host/pid".
+fn own_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}/{}", std::process::id())
 }
 
 fn as_numbers(offsets: &Offsets) -> std::collections::BTreeMap<u32, u64> {

@@ -29,6 +29,8 @@ pub struct Batch<D> {
     pub data: D,
     /// Where the bytes are counted.
     pub(super) place: Place,
+    /// When it could first be read; while it cannot, when it came. A restart counts anew.
+    pub(super) visible_at: Timestamp,
     /// Rows of all earlier batches of the partition, dropped ones too: lag in rows is a subtraction.
     pub(super) rows_before: u64,
     /// Bytes of all earlier batches of the partition.

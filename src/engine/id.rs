@@ -88,6 +88,10 @@ name_type!(
     SubscriptionName, "subscription"
 );
 name_type!(
+    /// What a consumer calls itself, for whoever looks who reads: "host/pid" unless told otherwise. It need not be unique.
+    ConsumerName, "consumer"
+);
+name_type!(
     /// A producer's stable identity, for instance a Spark query id: the same after a restart.
     ProducerId, "producer"
 );

@@ -17,6 +17,7 @@ mod epoch;
 mod error;
 mod id;
 mod limits;
+mod meter;
 mod partition;
 mod snapshot;
 mod start;
@@ -34,7 +35,8 @@ pub use dropped::Dropped;
 pub use epoch::{EpochState, Receipt};
 pub use error::Error;
 pub use id::{
-    AppenderId, Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task, Timestamp,
+    AppenderId, Attempt, ConsumerName, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName,
+    Task, Timestamp,
 };
 pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::budget::{Place, Usage};
+use super::meter::Meter;
 use super::snapshot::ProducerSnapshot;
 use super::{Batch, BatchFacts, Dropped, Epoch, Error, Offset, PartitionId, ProducerId, Timestamp};
 
@@ -25,6 +26,10 @@ pub(super) struct Partition<D> {
     newest_at: Timestamp,
     /// What is remembered of those before the start.
     dropped: Dropped,
+    /// Batches that became visible lately.
+    pub(super) appends: Meter,
+    /// When the newest one did, as far as is known since a restart.
+    pub(super) shown_at: Option<Timestamp>,
 }
 
 impl<D> Partition<D> {
@@ -40,6 +45,8 @@ impl<D> Partition<D> {
             bytes_total: 0,
             newest_at: Timestamp::default(),
             dropped: Dropped::default(),
+            appends: Meter::default(),
+            shown_at: None,
         }
     }
 
@@ -90,23 +97,34 @@ impl<D> Partition<D> {
     }
 
     /// All before `offset` is visible; whether that is news.
-    pub(super) fn settle(&mut self, offset: Offset) -> bool {
+    pub(super) fn settle(&mut self, offset: Offset, now: Timestamp) -> bool {
         let left = self.end().0.saturating_sub(offset.0);
-        let is_news = left < self.unsettled;
-        self.unsettled = self.unsettled.min(left);
-        is_news
+        let news = self.unsettled.saturating_sub(left);
+        let hidden = self.batches.iter_mut().rev().skip(usize::try_from(left).unwrap_or(usize::MAX));
+        hidden.take(usize::try_from(news).unwrap_or(usize::MAX)).for_each(|batch| batch.visible_at = now);
+        self.unsettled -= news;
+        self.count_shown(news, now);
+        news > 0
+    }
+
+    /// So many batches have just become visible.
+    pub(super) fn count_shown(&mut self, batches: u64, now: Timestamp) {
+        if batches > 0 {
+            self.appends.count(batches, now);
+            self.shown_at = Some(now);
+        }
     }
 
     pub(super) fn used(&self) -> &Usage {
         &self.used
     }
 
-    pub(super) fn push(&mut self, facts: BatchFacts, data: D, place: Place, age: u64) -> Offset {
+    pub(super) fn push(&mut self, facts: BatchFacts, data: D, place: Place, age: u64, now: Timestamp) -> Offset {
         let offset = self.end();
         let (rows, bytes) = (facts.rows, facts.bytes);
         self.newest_at = self.newest_at.max(facts.appended_at);
         let (rows_before, bytes_before, newest_at) = (self.rows_total, self.bytes_total, self.newest_at);
-        self.batches.push_back(Batch { offset, facts, data, place, rows_before, bytes_before, newest_at, age });
+        self.batches.push_back(Batch { offset, facts, data, place, visible_at: now, rows_before, bytes_before, newest_at, age });
         self.used.add(place, bytes);
         self.rows_total = self.rows_total.saturating_add(rows);
         self.bytes_total = self.bytes_total.saturating_add(bytes);

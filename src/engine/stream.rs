@@ -158,7 +158,7 @@ impl<D: Clone> Stream<D> {
                 self.drop_retained(now, effects);
                 Ok(self.expire_producers(now, effects))
             }
-            Command::Settle { batches, bytes, durable } => self.settle(batches, bytes, &durable, effects),
+            Command::Settle { batches, bytes, durable } => self.settle(batches, bytes, &durable, now, effects),
         }
     }
 

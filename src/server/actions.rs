@@ -346,10 +346,15 @@ fn subscription_summary(subscription: &proto::SubscriptionDescription) -> serde_
     let partition = |partition: &proto::SubscriptionPartition| {
         json!({
             "partition": partition.partition, "acked": partition.acked, "planned": partition.planned, "lag_batches": partition.lag_batches,
-            "lag_rows": partition.lag_rows, "lag_bytes": partition.lag_bytes,
+            "lag_rows": partition.lag_rows, "lag_bytes": partition.lag_bytes, "lag_age_micros": partition.lag_age_micros,
+            "held_micros": partition.held_micros, "drain_micros": partition.drain_micros,
         })
     };
-    json!({ "subscription": subscription.subscription, "partitions": subscription.partitions.iter().map(partition).collect::<Vec<_>>() })
+    json!({
+        "subscription": subscription.subscription,
+        "partitions": subscription.partitions.iter().map(partition).collect::<Vec<_>>(),
+        "consumers": subscription.consumers.iter().map(|one| json!({"consumer": one.consumer, "peer": one.peer})).collect::<Vec<_>>(),
+    })
 }
 
 fn stats_summary(stats: &proto::StreamStats) -> serde_json::Value {

@@ -139,7 +139,7 @@ impl ControlService {
         cell.apply(Command::Subscribe { subscription: subscription.clone(), start })?;
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
-        Ok(convert::subscription(&view.ok_or_else(gone)?))
+        Ok(convert::subscription(&view.ok_or_else(gone)?, &cell.consumers()))
     }
 
     pub(super) fn unsubscribe_from(&self, stream: &str, subscription: &str) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures::Stream;
 
-use super::cell::{StreamCell, Watch};
+use super::cell::{ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
@@ -26,7 +26,7 @@ use crate::zoo::{self, Bug};
 const BATCHES_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 8 << 20;
 
-/// Serves one `DoGet`: the chunks of its response, which is driven by whoever asks for them. A consumer that
+/// Serves one `DoGet` of `peer`: the chunks of its response, which is driven by whoever asks for them. A consumer that
 /// stops reading holds up nobody but itself.
 ///
 /// # Errors
@@ -35,10 +35,11 @@ const BYTES_AT_ONCE: u64 = 8 << 20;
 pub(super) fn get(
     coordinator: Arc<Coordinator>,
     target: &GetTarget,
+    peer: String,
     frames: FrameWriter,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
     coordinator.check_running()?;
-    let mut reading = Reading::open(coordinator, target, frames)?;
+    let mut reading = Reading::open(coordinator, target, peer, frames)?;
     Ok(try_stream! {
         while reading.wait_for_schema().await? {}
         loop {
@@ -123,7 +124,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn open(coordinator: Arc<Coordinator>, target: &GetTarget, frames: FrameWriter) -> Result<Self, Error> {
+    fn open(coordinator: Arc<Coordinator>, target: &GetTarget, peer: String, frames: FrameWriter) -> Result<Self, Error> {
         let cell = coordinator.get(&target.stream)?;
         cell.check_id(target.stream_id)?;
         let partitions = match &target.partitions {
@@ -134,8 +135,9 @@ impl Reading {
         // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
         named.copied().try_for_each(|partition| cell.range(partition).map(drop))?;
         let ranges: Vec<_> = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<_, _>>()?;
+        let name = ReaderName { consumer: target.consumer.clone(), subscription: target.subscription.clone(), peer };
         Ok(Self {
-            watch: cell.watch(&partitions),
+            watch: cell.watch(name, ranges.iter().map(|range| (range.partition, range.next))),
             link: target.link.and_then(|link| coordinator.links().get(link)).and_then(Link::begin_reading),
             cell,
             coordinator,
@@ -259,6 +261,7 @@ impl Reading {
             shared,
         };
         self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), sent);
+        self.watch.sent(index, batch.offset.plus(1));
         if zoo::has(Bug::CursorMovesAtSend) {
             for subscription in self.cell.describe().subscriptions {
                 let offsets = vec![(partition, batch.offset.plus(1))];

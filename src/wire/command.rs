@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
 use crate::engine::{
-    AppenderKind, Attempt, Connection, Epoch, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task,
+    AppenderKind, Attempt, Connection, ConsumerName, Epoch, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName,
+    Task,
 };
 
 /// The JSON command of a `DoPut`'s descriptor.
@@ -84,6 +85,9 @@ pub struct GetCommand {
     /// Ends after so many batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches_max: Option<u64>,
+    /// What the consumer calls itself, for descriptions of the subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
     /// The link on which arenas may be shown, that bodies lie in.
     #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
     pub link: Option<u64>,
@@ -278,6 +282,8 @@ pub struct GetTarget {
     pub stream_id: Option<StreamId>,
     /// Ends after so many batches.
     pub batches_max: Option<u64>,
+    /// What the consumer calls itself.
+    pub consumer: Option<ConsumerName>,
     /// The link on which arenas may be shown.
     pub link: Option<u64>,
 }
@@ -304,6 +310,7 @@ impl GetTarget {
             end: command.end.map(offsets),
             stream_id: command.stream_id.map(StreamId),
             batches_max: command.batches_max,
+            consumer: command.consumer.as_deref().map(ConsumerName::new).transpose()?,
             link: command.link,
         })
     }

@@ -4,6 +4,7 @@ mod allocations;
 mod coverage;
 mod durable;
 mod errors;
+mod lag;
 mod limits;
 mod model;
 mod operations;

@@ -41,6 +41,7 @@ mod tidy;
 mod transport;
 mod undecodable;
 mod unix_socket;
+mod why;
 mod wire;
 mod within_process;
 mod workload;

@@ -1,8 +1,8 @@
 //! `bowstring get`: a stream into a file, or onto the terminal.
 
-mod columns;
-mod destination;
-mod select;
+pub(super) mod columns;
+pub(super) mod destination;
+pub(super) mod select;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};

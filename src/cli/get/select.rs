@@ -7,7 +7,7 @@ use crate::engine::{Start, StartError};
 
 /// `PARTITION:OFFSET,...`, whatever the subscription has acked; or another start, of a new subscription or of none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct From(pub(super) ReadStart);
+pub(in crate::cli) struct From(pub(in crate::cli) ReadStart);
 
 impl FromStr for From {
     type Err = StartError;

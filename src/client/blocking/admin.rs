@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Client, Wait};
-use crate::client::{Error, Offsets, ProducerRun};
+use crate::client::{Error, Offsets, ProducerRun, SubscriptionLag, Why};
 use crate::engine::{Epoch, EpochState, PartitionMove, Start, StreamId};
 use crate::wire::proto;
 
@@ -205,6 +205,24 @@ impl Client {
     ) -> Result<Offsets, E> {
         let (stream, start) = (stream.to_owned(), start.clone());
         self.call(wait, |client| async move { client.locate(&stream, &start, stream_id).await })
+    }
+
+    /// What each subscription of a stream has not acked, by name.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub fn lag<E: From<Error>>(&self, stream: &str, wait: &mut Wait<'_, E>) -> Result<Vec<SubscriptionLag>, E> {
+        let stream = stream.to_owned();
+        self.call(wait, |client| async move { client.lag(&stream).await })
+    }
+
+    /// Who waits for whom in a stream, and since when, in sentences.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub fn why<E: From<Error>>(&self, stream: &str, wait: &mut Wait<'_, E>) -> Result<Why, E> {
+        let stream = stream.to_owned();
+        self.call(wait, |client| async move { client.why(&stream).await })
     }
 
     /// Statistics of one stream, or of all.

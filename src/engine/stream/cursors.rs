@@ -20,7 +20,7 @@ impl<D: Clone> Stream<D> {
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
         }
-        let cursors = self.locate(start)?.into_iter().map(Cursor::at);
+        let cursors = self.locate(start)?.into_iter().map(|offset| Cursor::at(offset, now));
         let subscription = Subscription { created_at: now, cursors: cursors.collect() };
         self.subscriptions.insert(name.clone(), subscription);
         self.touch(Part::Subscription(name), effects);
@@ -44,7 +44,7 @@ impl<D: Clone> Stream<D> {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
-        self.for_cursors(name, offsets, |cursor, offset| cursor.acked = cursor.acked.max(offset))?;
+        self.for_cursors(name, offsets, |cursor, offset| cursor.ack(offset, now))?;
         self.touch(Part::Subscription(name.clone()), effects);
         self.drop_acked(named(offsets), now, effects);
         Ok(Outcome::Done)
@@ -76,7 +76,7 @@ impl<D: Clone> Stream<D> {
         // What is not named stays as it is, what it has planned too.
         let is_named = |partition: &PartitionId| if let Start::Offsets(offsets) = to { offsets.contains_key(partition) } else { true };
         let offsets: Vec<_> = moves.iter().map(|moved| (moved.partition, moved.to)).filter(|(partition, _)| is_named(partition)).collect();
-        self.for_cursors(name, &offsets, |cursor, offset| *cursor = Cursor { skipped: cursor.skipped, ..Cursor::at(offset) })?;
+        self.for_cursors(name, &offsets, |cursor, offset| cursor.seek(offset, now))?;
         self.touch(Part::Subscription(name.clone()), effects);
         self.drop_acked(named(&offsets), now, effects);
         Ok(Outcome::Moved(moves))

@@ -25,10 +25,10 @@ impl<D: Clone> Stream<D> {
         let StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers } = snapshot;
         let mut stream = Self { schema, state, ..Self::durable(name, id, options)? };
         (stream.epochs_committed, stream.epochs_aborted, stream.epochs_replayed) = (epochs.committed, epochs.aborted, epochs.replayed);
-        stream.restore_partitions(partitions);
+        stream.restore_partitions(partitions, now);
         stream.account_for_unknown(&producers, now);
         stream.subscriptions =
-            subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription))).collect();
+            subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription, now))).collect();
         for (index, partition) in stream.partitions.iter_mut().enumerate() {
             let acked = stream.subscriptions.values().map(|subscription| subscription.cursors[index].acked);
             partition.acked = acked.min().unwrap_or(partition.start());
@@ -38,7 +38,7 @@ impl<D: Clone> Stream<D> {
     }
 
     /// Each partition's batches in their order; over all partitions they get their turns by when they were appended.
-    fn restore_partitions(&mut self, found: Vec<PartitionSnapshot<D>>) {
+    fn restore_partitions(&mut self, found: Vec<PartitionSnapshot<D>>, now: Timestamp) {
         let mut used = Usage::default();
         let mut left: Vec<_> = Vec::new();
         for (partition, found) in self.partitions.iter_mut().zip(found) {
@@ -50,7 +50,7 @@ impl<D: Clone> Stream<D> {
         while let Some(Reverse((_, index))) = turns.pop() {
             let Some((facts, data)) = left[index].next() else { continue };
             used.add(Place::Log, facts.bytes);
-            self.partitions[index].push(facts, data, Place::Log, self.next_age);
+            self.partitions[index].push(facts, data, Place::Log, self.next_age, now);
             self.next_age += 1;
             turns.extend(turn(index, &mut left[index]));
         }
@@ -63,11 +63,12 @@ impl<D: Clone> Stream<D> {
     }
 
     /// Its cursors stay within what there is: a batch that was never durable may be gone.
-    fn restored_subscription(&self, found: &SubscriptionSnapshot) -> Subscription {
+    fn restored_subscription(&self, found: &SubscriptionSnapshot, now: Timestamp) -> Subscription {
         let cursors = self.partitions.iter().zip(&found.cursors).map(|(partition, cursor)| Cursor {
             acked: if zoo::has(Bug::AcksForgotten) { partition.start() } else { cursor.acked.clamp(partition.start(), partition.end()) },
             planned: cursor.planned.min(partition.end()),
             skipped: cursor.skipped,
+            ..Cursor::at(partition.start(), now)
         });
         Subscription { created_at: found.created_at, cursors: cursors.collect() }
     }

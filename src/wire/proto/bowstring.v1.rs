@@ -122,6 +122,9 @@ pub struct StreamDescription {
     /// Why the log does not go on at the moment, if it does not: a full disk, or one that has failed.
     #[prost(string, tag = "21")]
     pub log_waits_for: ::prost::alloc::string::String,
+    /// How long it has not gone on because of its disk; 0 where it waits for an object store.
+    #[prost(uint64, tag = "22")]
+    pub log_waits_micros: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PartitionDescription {
@@ -140,6 +143,9 @@ pub struct PartitionDescription {
     pub rows_total: u64,
     #[prost(uint64, tag = "7")]
     pub bytes_total: u64,
+    /// How long ago the newest batch became visible, as far as this run of the coordinator knows.
+    #[prost(uint64, optional, tag = "8")]
+    pub idle_micros: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscriptionDescription {
@@ -150,6 +156,9 @@ pub struct SubscriptionDescription {
     /// Microseconds since the Unix epoch.
     #[prost(uint64, tag = "3")]
     pub created_at_micros: u64,
+    /// Who reads it at the moment, in the order in which they came.
+    #[prost(message, repeated, tag = "4")]
+    pub consumers: ::prost::alloc::vec::Vec<ConsumerDescription>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscriptionPartition {
@@ -169,6 +178,36 @@ pub struct SubscriptionPartition {
     pub lag_bytes: u64,
     #[prost(uint64, tag = "8")]
     pub lag_age_micros: u64,
+    /// How long the oldest batch that is not acked could have been: since it became visible or the cursor last moved, whichever was later.
+    /// 0 if there is none. A restart of the coordinator counts anew.
+    #[prost(uint64, tag = "9")]
+    pub held_micros: u64,
+    /// When all of it will be acked if acks and appends go on as in the last 10 to 20 seconds. Unset: never, since acks are not faster.
+    #[prost(uint64, optional, tag = "10")]
+    pub drain_micros: ::core::option::Option<u64>,
+}
+/// One DoGet of a subscription.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConsumerDescription {
+    /// As it calls itself, "host/pid" unless told otherwise. Empty: it does not say.
+    #[prost(string, tag = "1")]
+    pub consumer: ::prost::alloc::string::String,
+    /// "127.0.0.1:40112", "unix" or "process".
+    #[prost(string, tag = "2")]
+    pub peer: ::prost::alloc::string::String,
+    /// How long it has been reading.
+    #[prost(uint64, tag = "3")]
+    pub reading_micros: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub partitions: ::prost::alloc::vec::Vec<ConsumerPartition>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsumerPartition {
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The next offset to be sent: what is before it and not acked, the consumer has or is being sent.
+    #[prost(uint64, tag = "2")]
+    pub sent: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProducerDescription {

@@ -3,6 +3,7 @@
 mod bench;
 pub(crate) mod coordinator;
 mod files;
+mod lag;
 mod refusals;
 mod serving;
 mod starts;

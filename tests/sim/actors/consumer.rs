@@ -16,7 +16,9 @@ pub(super) async fn run(mut actor: Actor, client: Client, number: u64) {
     let name = subscription("consumer", number);
     loop {
         actor.describe(&client).await;
-        let options = ConsumerOptions { subscription: Some(name.clone()), ..ConsumerOptions::default() };
+        // The default has this process's number, and a seed is to give the same run in every process.
+        let consumer = Some(actor.who.clone());
+        let options = ConsumerOptions { subscription: Some(name.clone()), consumer, ..ConsumerOptions::default() };
         match life(&mut actor, &client, &name, options).await {
             Ok(true) => return,
             Ok(false) => {}
