@@ -34,6 +34,8 @@ pub enum Bug {
     CursorMovesAtSend,
     /// Acks do not survive a restart.
     AcksForgotten,
+    /// Who has not heard of a seek may ack all the same.
+    LateAckUndoesSeek,
 }
 
 impl Bug {
@@ -54,6 +56,7 @@ impl Bug {
         Self::OneAckDropsForAll,
         Self::CursorMovesAtSend,
         Self::AcksForgotten,
+        Self::LateAckUndoesSeek,
     ];
 }
 

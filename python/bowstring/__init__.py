@@ -34,30 +34,41 @@ from bowstring.errors import (
     Unavailable,
 )
 from bowstring.iterator import StreamingIterator
+from bowstring.looking import Lag, Peek, Reason, StreamLag, SubscriptionLag, Why
+from bowstring.starts import Epoch, Moved, PartitionMove
 
 __all__ = [
     "BowstringError",
     "BufferFull",
     "Cancelled",
     "Client",
+    "Epoch",
     "EpochError",
     "EpochWriter",
     "Fenced",
     "InvalidArgument",
+    "Lag",
+    "Moved",
     "OffsetError",
+    "PartitionMove",
+    "Peek",
     "Producer",
     "ProducerLost",
+    "Reason",
     "SchemaMismatch",
     "SpoolFull",
     "StreamCoordinator",
     "StreamEnded",
     "StreamExists",
     "StreamFailed",
+    "StreamLag",
     "StreamNotFound",
     "StreamReplaced",
     "StreamingIterator",
+    "SubscriptionLag",
     "Timeout",
     "TooLarge",
     "Unavailable",
+    "Why",
     "connect",
 ]

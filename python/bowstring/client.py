@@ -10,6 +10,9 @@ import pyarrow as pa
 
 from bowstring import _native
 from bowstring.appending import EpochWriter, Producer
+from bowstring.errors import InvalidArgument
+from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
+from bowstring.starts import Moved, PartitionMove, Start, start_text
 
 if TYPE_CHECKING:
     from bowstring.iterator import StreamingIterator
@@ -158,9 +161,17 @@ class Client:
         """A sign of life, good for `lease` seconds (at most 3600); 0 says goodbye. Raises `Fenced`."""
         self._native.keep_producer(stream, producer, run, lease)
 
-    def subscribe(self, stream: str, subscription: str, start: str = "earliest") -> dict[str, Any]:
-        """Creates the subscription at "earliest" or "latest", or takes the one that exists; describes it."""
-        return self._native.subscribe(stream, subscription, start)
+    def subscribe(self, stream: str, subscription: str, start: Start = "earliest") -> dict[str, Any]:
+        """Creates the subscription, or takes the one that exists as it is; describes it.
+
+        `start` is "earliest", "latest", a dict of partition to offset (partitions that it does not name start at the
+        earliest), a datetime with a zone (the first batch that was appended at or after it), or a `bowstring.Epoch`;
+        or one of them as text: "0:100,1:50", "2026-11-01T12:00:00Z", "epoch:7", "epoch:7@PRODUCER".
+
+        Raises `OffsetError` if something behind the start is no longer kept, or if it is too far ahead;
+        `InvalidArgument`; `StreamNotFound`.
+        """
+        return self._native.subscribe(stream, subscription, start_text(start))
 
     def unsubscribe(self, stream: str, subscription: str) -> None:
         """Removes the subscription; what only it held back is dropped."""
@@ -174,9 +185,62 @@ class Client:
         """What lies before these offsets will be acked, but only later: it no longer holds back producers."""
         self._native.plan(stream, subscription, dict(offsets), stream_id)
 
-    def seek(self, stream: str, subscription: str, offsets: Mapping[int, int], stream_id: int | None = None) -> None:
-        """Puts the subscription's cursor on these offsets, which must still be kept. Raises `OffsetError`."""
-        self._native.seek(stream, subscription, dict(offsets), stream_id)
+    def seek(
+        self, stream: str, subscription: str, start: Start, dry_run: bool = False, *, stream_id: int | None = None
+    ) -> Moved:
+        """Puts the subscription's cursor elsewhere, forwards or backwards, and says what has moved.
+
+        `start` is as for `subscribe`, but partitions that a dict does not name stay where they are. With `dry_run`
+        nothing changes, and the answer says what would move. Iterators that read the subscription go on from there, and
+        acks of what they had before count no more. Raises as `subscribe` does.
+        """
+        moves = self._native.seek(stream, subscription, start_text(start), dry_run, stream_id)
+        return Moved(tuple(PartitionMove(*move) for move in moves), dry_run)
+
+    def why(self, stream: str) -> Why:
+        """Who waits for whom in the stream, and since when, in sentences: print it. Raises `StreamNotFound`."""
+        return why_of(self._native.why(stream))
+
+    def lag(self, stream: str) -> StreamLag:
+        """What each subscription has not acked, by partition, for how long, and when it drains: print it.
+
+        Raises `StreamNotFound`.
+        """
+        return lag_of(stream, self._native.lag(stream))
+
+    def peek(self, stream: str, *, partition: int | None = None, offset: int | None = None, rows: int = 10) -> Peek:
+        """At most `rows` rows, with where they are from: print it. Moves nothing and needs no subscription.
+
+        Begins at `offset` of the `partition`, by default at the earliest batch that is kept, of all partitions. An
+        `offset` needs a `partition` where the stream has several. Raises `StreamNotFound`, `OffsetError` if that is not
+        kept any more or there is no such partition, `InvalidArgument`.
+        """
+        if offset is not None and partition is None:
+            if len(self.describe_stream(stream)["partitions"]) > 1:
+                reason = f"stream {stream} has several partitions; say of which one offset {offset} is"
+                raise InvalidArgument(reason, "invalid_argument", False)
+            partition = 0
+        arguments = consumer_arguments(
+            partitions=None if partition is None else [partition],
+            follow=False,
+            offsets=None if partition is None or offset is None else {partition: offset},
+            prefetch_batches=1,
+        )
+        consumer = self._native.consumer(stream, arguments)
+        try:
+            schema = consumer.schema()
+            empty = pa.schema([]) if schema is None else pa.schema(schema)
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0))]
+            left = rows
+            while left > 0 and (taken := consumer.take()) is not None:
+                batches, counts, sizes, origins = taken
+                for batch, origin in zip(unpacked(batches, counts, sizes), origins, strict=True):
+                    shown = batch.slice(0, left)
+                    left -= shown.num_rows
+                    tables.append(with_origin(shown, origin))
+        finally:
+            consumer.close()
+        return Peek(stream, pa.concat_tables(tables))
 
     def get_stats(self, stream: str | None = None) -> dict[str, Any]:
         """`streams` (each a description with totals), `version`, `uptime_micros`, `open_connections`.
@@ -289,26 +353,28 @@ def consumer_arguments(
     subscription: str | None = None,
     partitions: Sequence[int] | None = None,
     follow: bool = True,
-    start: str = "earliest",
+    start: Start = "earliest",
     offsets: Mapping[int, int] | None = None,
     end: Mapping[int, int] | None = None,
     stream_id: int | None = None,
     prefetch_batches: int = 8,
     prefetch_bytes: int = 64 << 20,
     stream_wait: float = 0.0,
+    consumer: str | None = None,
 ) -> dict[str, Any]:
     """What the native consumer takes."""
     return {
         "subscription": subscription,
         "partitions": None if partitions is None else list(partitions),
         "follow": follow,
-        "start": start,
+        "start": start_text(start),
         "offsets": None if offsets is None else dict(offsets),
         "end": None if end is None else dict(end),
         "stream_id": stream_id,
         "prefetch_batches": prefetch_batches,
         "prefetch_bytes": prefetch_bytes,
         "stream_wait": stream_wait,
+        "consumer": consumer,
     }
 
 

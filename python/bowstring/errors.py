@@ -113,6 +113,7 @@ CLASSES: dict[str, type[BowstringError]] = {
     "subscription_not_found": StreamNotFound,
     "offset_gone": OffsetError,
     "offset_ahead": OffsetError,
+    "subscription_moved": OffsetError,
     "ordinal_gap": Unavailable,
     "appender_not_ready": Unavailable,
     "producer_lost": ProducerLost,

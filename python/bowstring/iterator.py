@@ -15,6 +15,7 @@ import pyarrow as pa
 from bowstring import _native
 from bowstring.client import Client, consumer_arguments, unpacked
 from bowstring.errors import Cancelled, InvalidArgument
+from bowstring.starts import Start
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,8 @@ class StreamingIterator:
         stream: the stream's name.
         subscription: the cursor to use, created if it does not exist; None reads without one, and acks nothing.
         partitions: those to read; all by default.
-        start: where a new subscription starts, "earliest" or "latest".
+        start: where a new subscription starts, or an iterator without one: "earliest", "latest", a dict of partition to
+            offset, a datetime with a zone, or a `bowstring.Epoch`; as for `Client.subscribe`.
         auto_ack: ack a batch when the next one is asked for.
         timeout: seconds to wait for each batch; for ever by default.
         prefetch_batches, prefetch_bytes: how far to read ahead.
@@ -61,6 +63,7 @@ class StreamingIterator:
         follow: wait for new batches until the stream ends; else end with what is there.
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
+        consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
         shared_memory: look at batches in their producer's memory then, rather than receive them. A batch that is held
             stays there, acked or not.
     """
@@ -72,7 +75,7 @@ class StreamingIterator:
         *,
         subscription: str | None = "default",
         partitions: Sequence[int] | None = None,
-        start: str = "earliest",
+        start: Start = "earliest",
         auto_ack: bool = True,
         timeout: float | None = None,
         prefetch_batches: int = 8,
@@ -82,6 +85,7 @@ class StreamingIterator:
         retry_deadline: float = 60.0,
         local_socket: bool = True,
         shared_memory: bool = True,
+        consumer: str | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "subscription": subscription,
@@ -96,6 +100,7 @@ class StreamingIterator:
             "retry_deadline": retry_deadline,
             "local_socket": local_socket,
             "shared_memory": shared_memory,
+            "consumer": consumer,
         }
         self.url = url
         self.stream = stream
@@ -267,6 +272,7 @@ class StreamingIterator:
                 "prefetch_bytes",
                 "stream_wait",
                 "follow",
+                "consumer",
             )
             arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
             connecting = ("retry_deadline", "local_socket", "shared_memory")

@@ -17,6 +17,9 @@ use crate::errors::{Raised, duration, internal, invalid, wait};
 use crate::producer::{EpochWriter, Producer};
 use crate::server;
 
+/// The fields of `bowstring.starts.PartitionMove`.
+type MoveFields = (u32, u64, u64, u64, u64, u64, u64);
+
 /// A connection to a coordinator.
 #[pyclass(module = "bowstring._native", frozen)]
 pub(crate) struct Client(blocking::Client);
@@ -176,7 +179,7 @@ impl Client {
 
     fn subscribe<'py>(&self, py: Python<'py>, stream: &str, subscription: &str, from: &str) -> PyResult<Bound<'py, PyDict>> {
         let start = start(from)?;
-        describe::subscription(py, &wait(py, None, |wait| self.0.subscribe(stream, subscription, start, wait))?)
+        describe::subscription(py, &wait(py, None, |wait| self.0.subscribe(stream, subscription, &start, wait))?)
     }
 
     fn unsubscribe(&self, py: Python<'_>, stream: &str, subscription: &str) -> PyResult<()> {
@@ -195,10 +198,27 @@ impl Client {
         wait(py, None, |wait| self.0.plan(stream, subscription, &to, stream_id.map(StreamId), wait))
     }
 
-    #[pyo3(signature = (stream, subscription, to, stream_id=None))]
-    fn seek(&self, py: Python<'_>, stream: &str, subscription: &str, to: BTreeMap<u32, u64>, stream_id: Option<u64>) -> PyResult<()> {
-        let to = offsets(to);
-        wait(py, None, |wait| self.0.seek(stream, subscription, &to, stream_id.map(StreamId), wait))
+    #[pyo3(signature = (stream, subscription, to, dry_run, stream_id=None))]
+    fn seek(
+        &self,
+        py: Python<'_>,
+        stream: &str,
+        subscription: &str,
+        to: &str,
+        dry_run: bool,
+        stream_id: Option<u64>,
+    ) -> PyResult<Vec<MoveFields>> {
+        let to = start(to)?;
+        let moves = wait(py, None, |wait| self.0.seek(stream, subscription, &to, stream_id.map(StreamId), dry_run, wait))?;
+        Ok(moves.iter().map(|one| (one.partition.0, one.from.0, one.to.0, one.batches, one.rows, one.bytes, one.gone_batches)).collect())
+    }
+
+    fn why<'py>(&self, py: Python<'py>, stream: &str) -> PyResult<Bound<'py, PyDict>> {
+        describe::why(py, &wait(py, None, |wait| self.0.why(stream, wait))?)
+    }
+
+    fn lag<'py>(&self, py: Python<'py>, stream: &str) -> PyResult<Bound<'py, PyList>> {
+        describe::lags(py, &wait(py, None, |wait| self.0.lag(stream, wait))?)
     }
 
     #[pyo3(signature = (stream=None))]

@@ -2,7 +2,7 @@
 
 use bowstring::client::blocking;
 use bowstring::client::{ConsumerOptions, Joined, ReadStart};
-use bowstring::engine::{Offset, PartitionId, Start, StreamId};
+use bowstring::engine::{Offset, PartitionId, Start, StartError, StreamId};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{Batches, SchemaCapsule};
@@ -26,6 +26,7 @@ pub(crate) struct ConsumerArguments {
     prefetch_batches: usize,
     prefetch_bytes: u64,
     stream_wait: f64,
+    consumer: Option<String>,
 }
 
 impl ConsumerArguments {
@@ -46,16 +47,13 @@ impl ConsumerArguments {
             prefetch_batches: self.prefetch_batches,
             prefetch_bytes: self.prefetch_bytes,
             stream_wait: duration("stream_wait", self.stream_wait)?,
+            consumer: self.consumer,
         })
     }
 }
 
 pub(crate) fn start(text: &str) -> PyResult<Start> {
-    match text {
-        "earliest" => Ok(Start::Earliest),
-        "latest" => Ok(Start::Latest),
-        other => Err(invalid(&format!("start is \"earliest\" or \"latest\", not {other:?}"))),
-    }
+    text.parse().map_err(|error: StartError| invalid(&error.to_string()))
 }
 
 /// Where a batch comes from: partition, offset, epoch and append time (microseconds since the Unix epoch).

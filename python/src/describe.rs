@@ -1,5 +1,6 @@
 //! Descriptions and stats as dictionaries, with the names of `proto/`.
 
+use bowstring::client::{Lag, PartitionLag, Reason, SubscriptionLag, Why};
 use bowstring::wire::proto;
 use bowstring::wire::schema::StreamSchema;
 use pyo3::prelude::*;
@@ -28,7 +29,7 @@ fn lower(name: &str, prefix: &str) -> String {
 
 pub(crate) fn description<'py>(py: Python<'py>, description: &proto::StreamDescription) -> Dict<'py> {
     let dict = dict!(py, description, {
-        stream, stream_id, reason, buffered_batches, buffered_bytes, spooled_batches, spooled_bytes, is_durable, logged_batches, logged_bytes, log_waits_for, epochs_committed, epochs_aborted,
+        stream, stream_id, reason, buffered_batches, buffered_bytes, spooled_batches, spooled_bytes, is_durable, logged_batches, logged_bytes, log_waits_for, log_waits_micros, epochs_committed, epochs_aborted,
         epochs_replayed,
     });
     dict.set_item("state", lower(description.state().as_str_name(), "STREAM_STATE_"))?;
@@ -50,15 +51,60 @@ pub(crate) fn description<'py>(py: Python<'py>, description: &proto::StreamDescr
 }
 
 fn partition<'py>(py: Python<'py>, partition: &proto::PartitionDescription) -> Dict<'py> {
-    Ok(dict!(py, partition, { partition, start, end, buffered_batches, buffered_bytes, rows_total, bytes_total }))
+    Ok(dict!(py, partition, { partition, start, end, buffered_batches, buffered_bytes, rows_total, bytes_total, idle_micros }))
 }
 
 pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::SubscriptionDescription) -> Dict<'py> {
     let dict = dict!(py, subscription, { subscription, created_at_micros });
     let place = |py: Python<'py>, place: &proto::SubscriptionPartition| {
-        Ok(dict!(py, place, { partition, acked, planned, skipped, lag_batches, lag_rows, lag_bytes, lag_age_micros }))
+        Ok(
+            dict!(py, place, { partition, acked, planned, skipped, lag_batches, lag_rows, lag_bytes, lag_age_micros, held_micros, drain_micros }),
+        )
     };
     dict.set_item("partitions", list(py, &subscription.partitions, place)?)?;
+    dict.set_item("consumers", list(py, &subscription.consumers, consumer)?)?;
+    Ok(dict)
+}
+
+fn consumer<'py>(py: Python<'py>, consumer: &proto::ConsumerDescription) -> Dict<'py> {
+    let dict = dict!(py, consumer, { consumer, peer, reading_micros });
+    dict.set_item("partitions", list(py, &consumer.partitions, |py, one| Ok(dict!(py, one, { partition, sent })))?)?;
+    Ok(dict)
+}
+
+pub(crate) fn why<'py>(py: Python<'py>, why: &Why) -> Dict<'py> {
+    let dict = dict!(py, why, { stream });
+    let reason = |py: Python<'py>, reason: &Reason| {
+        let dict = dict!(py, reason, { waits, text });
+        dict.set_item("cause", reason.cause.as_str())?;
+        dict.set_item("since", reason.since.map(|since| since.as_secs_f64()))?;
+        Ok(dict)
+    };
+    dict.set_item("reasons", list(py, &why.reasons, reason)?)?;
+    Ok(dict)
+}
+
+pub(crate) fn lags<'py>(py: Python<'py>, lags: &[SubscriptionLag]) -> PyResult<Bound<'py, PyList>> {
+    list(py, lags, |py, of| {
+        let dict = dict!(py, of, { subscription });
+        dict.set_item("total", lag(py, &of.total)?)?;
+        let partition = |py: Python<'py>, one: &PartitionLag| {
+            let dict = lag(py, &one.lag)?;
+            dict.set_item("partition", one.partition)?;
+            dict.set_item("acked", one.offset)?;
+            dict.set_item("consumers", one.consumers.clone())?;
+            Ok(dict)
+        };
+        dict.set_item("partitions", list(py, &of.partitions, partition)?)?;
+        Ok(dict)
+    })
+}
+
+fn lag<'py>(py: Python<'py>, lag: &Lag) -> Dict<'py> {
+    let dict = dict!(py, lag, { batches, rows, bytes, skipped });
+    dict.set_item("age", lag.age.as_secs_f64())?;
+    dict.set_item("held", lag.held_for.as_secs_f64())?;
+    dict.set_item("drains_in", lag.drains_in.map(|time| time.as_secs_f64()))?;
     Ok(dict)
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::client;
-use crate::engine::{Code, NameError};
+use crate::engine::{Code, NameError, StreamName, SubscriptionName};
 use crate::server::StartError;
 
 /// Exit codes, as `bowstring --help` documents them.
@@ -44,6 +44,8 @@ pub(super) enum CliError {
     Unwritable { name: String, format: &'static str, reason: String, hint: &'static str },
     #[error("stream {stream} has no schema yet, and {format} needs one: nothing was ever appended to it")]
     NoSchema { stream: String, format: &'static str },
+    #[error("stream {stream} has no subscription {subscription}")]
+    SubscriptionNotFound { stream: StreamName, subscription: SubscriptionName },
     #[error("no batch came for {waited}")]
     NoBatch { waited: String },
     #[error("the acks of what is written were not confirmed within {waited}; what is not acked comes again")]
@@ -93,6 +95,7 @@ impl CliError {
             Self::Malformed { .. } => "malformed_file",
             Self::Unwritable { .. } => "unwritable",
             Self::NoSchema { .. } => "no_schema",
+            Self::SubscriptionNotFound { .. } => Code::SubscriptionNotFound.as_str(),
             Self::NoBatch { .. } | Self::AcksUnconfirmed { .. } => Code::Timeout.as_str(),
             Self::Bench { .. } => "bench_failed",
             Self::Interrupted => "interrupted",
@@ -107,7 +110,8 @@ impl CliError {
             Self::FileNotFound { .. } => Some("check the path; - reads standard input"),
             Self::Config { .. } => Some("`bowstring serve --help` lists the settings; a flag's name with _ for - is its name in the file"),
             Self::NoSchema { .. } => Some("append something first, or use --format json"),
-            Self::NoBatch { .. } => Some("`bowstring stats` shows who appends and what waits; --timeout says how long to wait"),
+            Self::SubscriptionNotFound { .. } => hint_of(Code::SubscriptionNotFound),
+            Self::NoBatch { .. } => Some("`bowstring why STREAM` says what it waits for; --timeout says how long to wait"),
             Self::Name(_)
             | Self::Start(_)
             | Self::Usage { .. }
@@ -125,7 +129,7 @@ impl CliError {
         match self {
             Self::Client(error) => exit_code_of(error.code()),
             Self::Name(_) | Self::Usage { .. } | Self::Config { .. } | Self::FormatUnknown { .. } => exit::USAGE,
-            Self::FileNotFound { .. } => exit::NOT_FOUND,
+            Self::FileNotFound { .. } | Self::SubscriptionNotFound { .. } => exit::NOT_FOUND,
             Self::NoBatch { .. } | Self::AcksUnconfirmed { .. } => exit::TIMEOUT,
             Self::Interrupted => exit::INTERRUPTED,
             Self::OutputClosed => exit::OK,
@@ -180,6 +184,7 @@ fn exit_code_of(code: Code) -> u8 {
         | Code::ReceiptUnknown
         | Code::OffsetGone
         | Code::OffsetAhead
+        | Code::SubscriptionMoved
         | Code::OrdinalGap
         | Code::AppenderNotReady
         | Code::ProducerLost
@@ -201,11 +206,11 @@ fn hint_of(code: Code) -> Option<&'static str> {
         }
         Code::BatchTooLarge | Code::MessageTooLarge => Some("smaller batches: a lower --batch-rows"),
         Code::BufferFull | Code::SpoolFull | Code::Timeout | Code::ProducerLost => {
-            Some("`bowstring stats` shows who waits and which subscription lags")
+            Some("`bowstring why STREAM` says who waits for whom, and `bowstring stats` what is held")
         }
         Code::Unavailable => Some("--url or BOWSTRING_URL say where the coordinator listens, --connect-timeout how long to try"),
         Code::ShuttingDown => Some("try again when the coordinator is back"),
-        Code::OffsetGone => Some("--from earliest starts at the oldest batch that is kept"),
+        Code::OffsetGone => Some("the start earliest is the oldest batch that is kept"),
         Code::Internal => Some("this is a defect: please report it with the coordinator's log"),
         Code::InvalidArgument
         | Code::MalformedMessage
@@ -214,6 +219,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::EpochNotOpen
         | Code::ReceiptUnknown
         | Code::OffsetAhead
+        | Code::SubscriptionMoved
         | Code::OrdinalGap
         | Code::AppenderNotReady
         | Code::TooMany

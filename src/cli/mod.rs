@@ -8,8 +8,10 @@ mod error;
 mod format;
 mod get;
 mod input;
+mod lag;
 mod log;
 mod output;
+mod peek;
 mod progress;
 mod put;
 mod quantity;
@@ -19,8 +21,10 @@ mod serve;
 mod signals;
 mod stats;
 mod stream;
+mod subscription;
 mod table;
 mod top;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -55,8 +59,12 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Stream(stream::StreamArgs),
+    Subscription(subscription::SubscriptionArgs),
     Put(put::PutArgs),
     Get(get::GetArgs),
+    Peek(peek::PeekArgs),
+    Why(why::WhyArgs),
+    Lag(lag::LagArgs),
     Stats(stats::StatsArgs),
     Top(top::TopArgs),
     Bench(bench::BenchArgs),
@@ -70,6 +78,9 @@ Examples:
   bowstring put flights flights.parquet             append a file to the stream \"flights\"
   bowstring get flights                             look at it
   bowstring get flights --follow -o flights.csv     write what comes to a file until the stream ends
+  bowstring peek flights                            its first rows; moves nothing
+  bowstring why flights                             who waits for whom, and since when
+  bowstring lag --watch                             what subscriptions have not acked
   bowstring top                                     watch rates, lag and waiting producers
   bowstring bench put get relay                     measure what this machine carries
 
@@ -125,6 +136,10 @@ async fn dispatch(command: Command, settings: &Settings, program: OsString) -> R
         Command::Stream(args) => signals.interrupt(stream::run(args, settings)).await,
         Command::Put(args) => put::run(args, settings, &mut signals).await,
         Command::Get(args) => get::run(args, settings, &mut signals).await,
+        Command::Subscription(args) => signals.interrupt(subscription::run(args, settings)).await,
+        Command::Peek(args) => signals.interrupt(peek::run(args, settings)).await,
+        Command::Why(args) => signals.interrupt(why::run(args, settings)).await,
+        Command::Lag(args) => lag::run(args, settings, &mut signals).await,
         Command::Stats(args) => signals.interrupt(stats::run(args, settings)).await,
         Command::Top(args) => top::run(args, settings, &mut signals).await,
         Command::Bench(args) => bench::run(args, program, &mut signals).await,

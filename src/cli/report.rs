@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::quantity::{batches, bytes};
 use crate::wire::proto::{
-    FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, StreamDescription, StreamOptions, StreamState, StreamStats,
-    SubscriptionDescription, Visibility, WaitDescription,
+    ConsumerDescription, FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, StreamDescription, StreamOptions,
+    StreamState, StreamStats, SubscriptionDescription, Visibility, WaitDescription,
 };
 use crate::wire::schema::StreamSchema;
 
@@ -80,6 +80,7 @@ pub(super) fn stream_json(stream: &StreamDescription) -> Value {
         "logged_batches": stream.logged_batches,
         "logged_bytes": stream.logged_bytes,
         "log_waits_for": stream.log_waits_for,
+        "log_waits_seconds": seconds(stream.log_waits_micros),
         "epochs_committed": stream.epochs_committed,
         "epochs_aborted": stream.epochs_aborted,
         "epochs_replayed": stream.epochs_replayed,
@@ -131,10 +132,12 @@ fn partition_json(partition: &PartitionDescription) -> Value {
         "buffered_bytes": partition.buffered_bytes,
         "rows_total": partition.rows_total,
         "bytes_total": partition.bytes_total,
+        "idle_seconds": partition.idle_micros.map(seconds),
     })
 }
 
-fn subscription_json(subscription: &SubscriptionDescription) -> Value {
+/// A subscription, as `subscription describe --json` and the like print it.
+pub(super) fn subscription_json(subscription: &SubscriptionDescription) -> Value {
     let partitions = subscription.partitions.iter().map(|partition| {
         json!({
             "partition": partition.partition,
@@ -145,9 +148,24 @@ fn subscription_json(subscription: &SubscriptionDescription) -> Value {
             "lag_rows": partition.lag_rows,
             "lag_bytes": partition.lag_bytes,
             "lag_seconds": seconds(partition.lag_age_micros),
+            "held_seconds": seconds(partition.held_micros),
+            "drain_seconds": partition.drain_micros.map(seconds),
         })
     });
-    json!({"subscription": subscription.subscription, "partitions": partitions.collect::<Vec<_>>()})
+    json!({
+        "subscription": subscription.subscription,
+        "partitions": partitions.collect::<Vec<_>>(),
+        "consumers": subscription.consumers.iter().map(consumer_json).collect::<Vec<_>>(),
+    })
+}
+
+fn consumer_json(consumer: &ConsumerDescription) -> Value {
+    json!({
+        "consumer": consumer.consumer,
+        "peer": consumer.peer,
+        "reading_seconds": seconds(consumer.reading_micros),
+        "partitions": consumer.partitions.iter().map(|one| json!({"partition": one.partition, "sent": one.sent})).collect::<Vec<_>>(),
+    })
 }
 
 fn producer_json(producer: &ProducerDescription) -> Value {
@@ -177,28 +195,4 @@ fn wait_json(wait: &WaitDescription) -> Value {
 /// Microseconds as seconds.
 pub(super) fn seconds(micros: u64) -> f64 {
     std::time::Duration::from_micros(micros).as_secs_f64()
-}
-
-/// What a subscription has not acked yet, over all partitions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Lag {
-    pub(super) batches: u64,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    /// Age of the oldest batch.
-    pub(super) micros: u64,
-    /// Batches dropped before they were acked.
-    pub(super) skipped: u64,
-}
-
-impl Lag {
-    pub(super) fn of(subscription: &SubscriptionDescription) -> Self {
-        subscription.partitions.iter().fold(Self::default(), |sum, partition| Self {
-            batches: sum.batches + partition.lag_batches,
-            rows: sum.rows + partition.lag_rows,
-            bytes: sum.bytes + partition.lag_bytes,
-            micros: sum.micros.max(partition.lag_age_micros),
-            skipped: sum.skipped + partition.skipped,
-        })
-    }
 }

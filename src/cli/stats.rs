@@ -10,9 +10,9 @@ use super::config::{ClientSettings, Settings};
 use super::error::CliError;
 use super::quantity::{Span, batches, bytes, count, partitions, per_second, rows, span, whole};
 use super::rates::{self, Rate, Rates};
-use super::report::{self, Lag};
+use super::report;
 use super::{print_json, print_lines};
-use crate::client::Client;
+use crate::client::{Client, Lag};
 use crate::engine::StreamName;
 use crate::wire::proto::{GetStatsResponse, StreamStats, SubscriptionDescription, WaitDescription};
 
@@ -135,7 +135,7 @@ fn moving(rate: Option<(f64, f64)>) -> String {
 fn lag_line(subscription: &SubscriptionDescription) -> String {
     let lag = Lag::of(subscription);
     let skipped = if lag.skipped == 0 { String::new() } else { format!(", {} skipped", count(lag.skipped)) };
-    let oldest = span(Duration::from_micros(lag.micros));
+    let oldest = span(lag.age);
     format!(
         "{}: {}, {}, {} not acked, oldest {oldest}{skipped}",
         subscription.subscription,

@@ -9,7 +9,7 @@ use super::retry::now;
 use super::task::OwnedTask;
 use super::watched::Watched;
 use super::{Client, Error};
-use crate::engine::{Offset, PartitionId, Retry, StreamId};
+use crate::engine::{Code, Generation, Offset, PartitionId, Retry, StreamId};
 
 /// How long after a call's answer acks wait for others to go with them; the timer makes up to two milliseconds of it.
 /// The first one after a pause goes at once.
@@ -80,8 +80,12 @@ async fn send(client: Client, stream: String, subscription: String, stream_id: S
             // The time is up, or it is urgent: both are a reason to go.
             let _ = pending.wait_until(Some(last + LINGER), |pending| pending.is_urgent().then_some(())).await;
         }
-        let Some(offsets) = pending.with(Pending::take) else { continue };
-        let result = client.ack(&stream, &subscription, &offsets, Some(stream_id)).await;
+        let Some((offsets, generation)) = pending.with(|pending| Some((pending.take()?, pending.generation))) else { continue };
+        let result = match client.ack_for(&stream, &subscription, generation, &offsets, Some(stream_id)).await {
+            // What a seek has overruled is of no more use; the reader hears of it, too.
+            Err(error) if error.code() == Code::SubscriptionMoved => Ok(()),
+            result => result,
+        };
         last = Some(now());
         pending.update(|pending| pending.answered(offsets, result));
     }
@@ -102,6 +106,8 @@ enum Told {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     offsets: Offsets,
+    /// Which of the subscription's cursors they are for.
+    generation: Option<Generation>,
     /// Batches by which the offsets have moved since the last call.
     batches: u64,
     /// About what those batches have.
@@ -120,8 +126,16 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(urgent: Urgent) -> Self {
-        Self { urgent, ..Self::default() }
+    pub(super) fn new(urgent: Urgent, generation: Option<Generation>) -> Self {
+        Self { urgent, generation, ..Self::default() }
+    }
+
+    /// The subscription goes on elsewhere: what was to be acked before is not.
+    pub(super) fn move_to(&mut self, generation: Generation) {
+        self.offsets.clear();
+        self.newest.clear();
+        (self.batches, self.bytes) = (0, 0);
+        self.generation = Some(generation);
     }
 
     /// Sends the newest acks once more: the coordinator may have been started again since, and have forgotten those of its last
@@ -214,7 +228,6 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Code;
 
     const P: PartitionId = PartitionId(0);
 
@@ -266,6 +279,21 @@ mod tests {
         pending.again();
         assert!(pending.settled().is_none());
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5)), (PartitionId(1), Offset(2))])));
+    }
+
+    #[test]
+    fn what_was_acked_before_a_seek_is_not_sent_and_not_sent_again() {
+        let mut pending = Pending::default();
+        pending.add(P, Offset(4), 1).1.expect("nothing has failed");
+        let offsets = pending.take().expect("one to send");
+        pending.answered(offsets, Ok(()));
+        pending.add(P, Offset(5), 1).1.expect("nothing has failed");
+        pending.move_to(Generation(7));
+        pending.again();
+        assert_eq!(pending.take(), None);
+        assert!(pending.settled().expect("all is confirmed").is_ok());
+        pending.add(P, Offset(2), 1).1.expect("nothing has failed");
+        assert_eq!((pending.take(), pending.generation), (Some(Offsets::from([(P, Offset(2))])), Some(Generation(7))));
     }
 
     #[test]

@@ -9,9 +9,10 @@ use super::generated::control_client::ControlClient;
 use super::options::Offsets;
 use super::retry::Backoff;
 use super::transport::Transport;
-use super::{Client, Error};
-use crate::engine::{Epoch, EpochState, Start, StreamId};
-use crate::wire::proto;
+use super::{Client, Error, SubscriptionLag, Why, why};
+use crate::engine::{Epoch, EpochState, Generation, Offset, PartitionId, PartitionMove, Start, StreamId};
+use crate::wire::start::offset_messages;
+use crate::wire::{self, proto};
 
 /// A producer and one run of it, as epochs need them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,13 +138,17 @@ impl Client {
     /// Creates a subscription; one that exists stays as it is.
     ///
     /// # Errors
-    /// `stream_not_found`, `too_many`.
-    pub async fn subscribe(&self, stream: &str, subscription: &str, start: Start) -> Result<proto::SubscriptionDescription, Error> {
-        let start = match start {
-            Start::Earliest => proto::Start::Earliest,
-            Start::Latest => proto::Start::Latest,
+    /// `stream_not_found`, `too_many`; `offset_gone` if something behind the start is no longer kept, `offset_ahead` beyond the
+    /// end or the next epoch, `partition_out_of_range`, `invalid_argument` for an epoch of nobody knows whom.
+    pub async fn subscribe(&self, stream: &str, subscription: &str, start: &Start) -> Result<proto::SubscriptionDescription, Error> {
+        // What a server takes that knows no other starts.
+        let named = if *start == Start::Latest { proto::Start::Latest } else { proto::Start::Earliest };
+        let request = proto::SubscribeRequest {
+            stream: stream.to_owned(),
+            subscription: subscription.to_owned(),
+            start: named.into(),
+            start_at: Some(wire::start::message(start)),
         };
-        let request = proto::SubscribeRequest { stream: stream.to_owned(), subscription: subscription.to_owned(), start: start.into() };
         self.call(request, |mut control, request| async move { control.subscribe(request).await }).await
     }
 
@@ -161,11 +166,24 @@ impl Client {
     /// # Errors
     /// `subscription_not_found`, `offset_ahead`, `stream_replaced` if the stream is not `stream_id`'s.
     pub async fn ack(&self, stream: &str, subscription: &str, offsets: &Offsets, stream_id: Option<StreamId>) -> Result<(), Error> {
+        self.ack_for(stream, subscription, None, offsets, stream_id).await
+    }
+
+    /// The same for a subscription that was not moved since, else `subscription_moved`.
+    pub(super) async fn ack_for(
+        &self,
+        stream: &str,
+        subscription: &str,
+        generation: Option<Generation>,
+        offsets: &Offsets,
+        stream_id: Option<StreamId>,
+    ) -> Result<(), Error> {
         let request = proto::AckRequest {
             stream: stream.to_owned(),
             subscription: subscription.to_owned(),
-            offsets: offset_list(offsets),
+            offsets: offset_messages(offsets),
             stream_id: stream_id.map_or(0, |id| id.0),
+            generation: generation.map_or(0, |generation| generation.0),
         };
         self.call(request, |mut control, request| async move { control.ack(request).await }).await.map(drop)
     }
@@ -179,24 +197,71 @@ impl Client {
         let request = proto::PlanRequest {
             stream: stream.to_owned(),
             subscription: subscription.to_owned(),
-            offsets: offset_list(offsets),
+            offsets: offset_messages(offsets),
             stream_id: stream_id.map_or(0, |id| id.0),
         };
         self.call(request, |mut control, request| async move { control.plan(request).await }).await.map(drop)
     }
 
-    /// Puts the subscription's cursor on offsets that are still kept, forwards or backwards.
+    /// Puts the subscription's cursors elsewhere, forwards or backwards, and says how each has moved; with `dry_run` only how it
+    /// would. Partitions that [`Start::Offsets`] does not name stay where they are. A seek whose first answer was lost on the way
+    /// is tried again, and then says that nothing has moved.
     ///
     /// # Errors
-    /// As [`Client::ack`], and `offset_gone`.
-    pub async fn seek(&self, stream: &str, subscription: &str, offsets: &Offsets, stream_id: Option<StreamId>) -> Result<(), Error> {
+    /// `subscription_not_found`, `stream_replaced`, and those of [`Client::subscribe`] for a start.
+    pub async fn seek(
+        &self,
+        stream: &str,
+        subscription: &str,
+        to: &Start,
+        stream_id: Option<StreamId>,
+        dry_run: bool,
+    ) -> Result<Vec<PartitionMove>, Error> {
         let request = proto::SeekRequest {
             stream: stream.to_owned(),
             subscription: subscription.to_owned(),
-            offsets: offset_list(offsets),
+            offsets: Vec::new(),
+            stream_id: stream_id.map_or(0, |id| id.0),
+            start_at: Some(wire::start::message(to)),
+            dry_run,
+        };
+        let response = self.call(request, |mut control, request| async move { control.seek(request).await }).await?;
+        if response.moves.is_empty() {
+            return Err(Error::protocol(
+                "an answer to a seek that names no partition, as of an older coordinator, which has moved nothing",
+            ));
+        }
+        Ok(wire::start::moves(&response.moves))
+    }
+
+    /// The offsets at which a start lies, of every partition: what a consumer without a subscription begins with.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `stream_replaced` if the stream is not `stream_id`'s, and those of [`Client::subscribe`] for a start.
+    pub async fn locate(&self, stream: &str, start: &Start, stream_id: Option<StreamId>) -> Result<Offsets, Error> {
+        let request = proto::LocateRequest {
+            stream: stream.to_owned(),
+            start_at: Some(wire::start::message(start)),
             stream_id: stream_id.map_or(0, |id| id.0),
         };
-        self.call(request, |mut control, request| async move { control.seek(request).await }).await.map(drop)
+        let response = self.call(request, |mut control, request| async move { control.locate(request).await }).await?;
+        Ok(response.offsets.iter().map(|at| (PartitionId(at.partition), Offset(at.offset))).collect())
+    }
+
+    /// What each subscription of a stream has not acked, by name.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn lag(&self, stream: &str) -> Result<Vec<SubscriptionLag>, Error> {
+        Ok(self.describe_stream(stream).await?.subscriptions.iter().map(SubscriptionLag::of).collect())
+    }
+
+    /// Who waits for whom in a stream, and since when, in sentences.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub async fn why(&self, stream: &str) -> Result<Why, Error> {
+        Ok(why(&self.describe_stream(stream).await?))
     }
 
     /// Statistics of one stream, or of all.
@@ -226,10 +291,6 @@ impl Client {
             backoff.wait(error).await?;
         }
     }
-}
-
-fn offset_list(offsets: &Offsets) -> Vec<proto::PartitionOffset> {
-    offsets.iter().map(|(partition, offset)| proto::PartitionOffset { partition: partition.0, offset: offset.0 }).collect()
 }
 
 fn epoch_state(response: &proto::EpochResponse) -> Result<EpochState, Error> {

@@ -1,7 +1,7 @@
 //! A consumer: reads a stream's batches in order, ahead of the caller, and acks what the caller is done with.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -9,9 +9,11 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
 use super::acks::{Acks, Pending};
-use super::prefetch::Prefetch;
-use super::reader::{self, ReadPlan, Reader};
-use super::ready::{Joined, Ready, joined};
+use super::options::Offsets;
+use super::plan::{self, ReadPlan, Starts};
+use super::prefetch::{Prefetch, Taken};
+use super::reader::Reader;
+use super::ready::{Joined, joined};
 use super::retry::now;
 use super::task::OwnedTask;
 use super::watched::Watched;
@@ -53,7 +55,7 @@ pub struct Consumer {
     plan: Arc<ReadPlan>,
     subscription: Option<String>,
     prefetch: Arc<Watched<Prefetch>>,
-    pub(super) taken: VecDeque<Ready>,
+    pub(super) taken: Taken,
     /// Met a batch that cannot be decoded: reading ends there.
     failed: Option<Error>,
     /// Of the batch that was handed out last: acks go by it.
@@ -62,25 +64,33 @@ pub struct Consumer {
     /// What is to be acked. With the reader, which knows when the coordinator may have forgotten some.
     to_ack: Arc<Watched<Pending>>,
     acks: Option<Acks>,
+    /// How often the subscription went on elsewhere, and how often the caller was taken there.
+    moves: Arc<AtomicU64>,
+    moved: u64,
+    /// Since then, one past the last batch handed out of each partition: more is not the caller's to ack.
+    handed: Option<Offsets>,
 }
 
 impl Consumer {
     pub(super) async fn open(client: Client, stream: &str, options: ConsumerOptions) -> Result<Self, Error> {
         let subscription = options.subscription.clone();
         let (batches, bytes) = (options.prefetch_batches, options.prefetch_bytes);
-        let (plan, start, schema) = reader::plan(&client, stream, options).await?;
-        let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent)));
+        let (plan, Starts { offsets, generation }, schema) = plan::plan(&client, stream, options).await?;
+        let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent, generation)));
         let mut consumer = Self {
             client,
             plan: Arc::new(plan),
             subscription,
-            prefetch: Arc::new(Watched::new(Prefetch::new(batches, bytes, start, schema))),
-            taken: VecDeque::new(),
+            prefetch: Arc::new(Watched::new(Prefetch::new((batches, bytes), offsets, generation, schema))),
+            taken: Taken::default(),
             failed: None,
             batch_bytes: 0,
             reader: None,
             to_ack,
             acks: None,
+            moves: Arc::default(),
+            moved: 0,
+            handed: None,
         };
         consumer.ensure_reading();
         Ok(consumer)
@@ -141,9 +151,13 @@ impl Consumer {
         if let Some(error) = &self.failed {
             return Some(Err(error.clone()));
         }
-        let delivered = self.taken.pop_front()?.deliver();
+        self.follow();
+        let delivered = self.taken.batches.pop_front()?.deliver();
         match &delivered {
-            Ok(delivered) => self.batch_bytes = delivered.bytes,
+            Ok(delivered) => {
+                self.batch_bytes = delivered.bytes;
+                self.note(delivered.partition, delivered.offset);
+            }
             Err(error) => self.failed = Some(error.clone()),
         }
         Some(delivered)
@@ -159,9 +173,25 @@ impl Consumer {
         }
     }
 
+    /// Where the subscription went on elsewhere, what was taken before is of no more use.
+    fn follow(&mut self) {
+        let moves = self.moves.load(Acquire);
+        if moves != self.moved {
+            self.moved = moves;
+            self.taken.follow(moves);
+            self.handed = Some(Offsets::new());
+        }
+    }
+
+    fn note(&mut self, partition: PartitionId, offset: Offset) {
+        if let Some(handed) = &mut self.handed {
+            handed.insert(partition, offset.plus(1));
+        }
+    }
+
     /// Whether there is something to hand out at once: batches, or the error that reading has ended with.
     pub(super) fn has_taken(&self) -> bool {
-        !self.taken.is_empty() || self.failed.is_some()
+        !self.taken.batches.is_empty() || self.failed.is_some()
     }
 
     /// Hands out what was taken and what is there already, up to so many batches and about so many bytes.
@@ -169,14 +199,16 @@ impl Consumer {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        self.follow();
         let (mut batches, mut bytes) = (Vec::new(), 0);
         while batches.len() < batches_max && bytes < bytes_max {
-            if self.taken.is_empty() && !self.prefetch.with(|prefetch| prefetch.take_ready(&mut self.taken)) {
+            if self.taken.batches.is_empty() && !self.prefetch.with(|prefetch| prefetch.take_ready(&mut self.taken)) {
                 break;
             }
-            let Some(ready) = self.taken.pop_front() else { break };
+            let Some(ready) = self.taken.batches.pop_front() else { break };
             bytes += ready.origin.bytes;
             self.batch_bytes = ready.origin.bytes;
+            self.note(ready.origin.partition, ready.origin.offset);
             batches.push(ready);
         }
         self.prefetch.wake();
@@ -201,14 +233,20 @@ impl Consumer {
         }
     }
 
-    /// The subscription is done with all batches of the partition before `offset`. Returns at once: acks are sent in
+    /// The subscription is done with all batches of the partition before `offset`. After a seek the next batches come from where
+    /// that has put the subscription, and what was handed out before it can no longer be acked: such acks do nothing. Returns at once: acks are sent in
     /// the background, the newest for all the older ones, up to two milliseconds later where many come; and once more after
     /// the connection broke, for a coordinator that was started again may have forgotten the last ones.
     ///
     /// # Errors
     /// `invalid_argument` without a subscription; what an earlier ack was refused with.
     pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
+        self.follow();
         let batch_bytes = self.batch_bytes;
+        let is_before = |handed: &Offsets| handed.get(&partition).is_none_or(|end| offset > *end);
+        if self.handed.as_ref().is_some_and(is_before) {
+            return self.acks().map(drop);
+        }
         self.acks()?.ack(partition, offset, batch_bytes)
     }
 
@@ -239,7 +277,7 @@ impl Consumer {
     pub(super) fn ensure_reading(&mut self) {
         if self.prefetch.with(Prefetch::start) {
             let (client, plan, to_ack) = (self.client.clone(), self.plan.clone(), self.to_ack.clone());
-            let reader = Reader { client, plan, prefetch: self.prefetch.clone(), to_ack };
+            let reader = Reader { client, plan, prefetch: self.prefetch.clone(), to_ack, moves: self.moves.clone() };
             let prefetch = self.prefetch.clone();
             let on_panic = move |error| prefetch.update(|prefetch| prefetch.end(Err(error)));
             self.reader = Some(OwnedTask::spawn(self.client.runtime(), reader.run(), on_panic));

@@ -24,11 +24,12 @@
 //! | `shared` | bodies in shared memory, where both ends are on one host |
 //! | `retry` | when to try again |
 //! | `admin` | the control verbs |
+//! | `lag`, `why` | what a description tells: who is behind, who waits for whom |
 //! | `call`, `put` | hand-framed `DoPut` and `DoGet` |
 //! | `encode`, `decode` | record batches to and from Arrow IPC messages |
 //! | `auto_compression` | whether the next batch is worth compressing |
 //! | `window`, `sender`, `appends` | batches on their way, the task that sends them, what producers and writers share |
-//! | `prefetch`, `reader`, `acks` | batches read ahead, the task that reads them, acks on their way |
+//! | `plan`, `prefetch`, `reader`, `acks` | what is read and from where, batches read ahead, the task that reads them, acks on their way |
 //! | `producer`, `writer`, `consumer` | what users hold |
 
 mod acks;
@@ -58,9 +59,11 @@ mod generated {
     include!("generated/bowstring.v1.rs");
 }
 mod handle;
+mod lag;
 mod local;
 mod options;
 mod plain;
+mod plan;
 mod prefetch;
 mod producer;
 mod put;
@@ -72,6 +75,7 @@ mod shared;
 mod task;
 mod transport;
 mod watched;
+mod why;
 mod window;
 mod writer;
 
@@ -81,10 +85,12 @@ pub use connection::Dial;
 pub use consumer::{Consumer, Delivered};
 pub use error::Error;
 pub use handle::Client;
+pub use lag::{Lag, PartitionLag, SubscriptionLag};
 pub use options::{
     ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, WriterId, WriterOptions,
 };
 pub use plain::{ColumnSlices, PlainLayout};
 pub use producer::Producer;
 pub use ready::{Joined, Origin};
+pub use why::{Cause, Reason, Why, why};
 pub use writer::EpochWriter;

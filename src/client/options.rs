@@ -168,7 +168,8 @@ pub type Offsets = BTreeMap<PartitionId, Offset>;
 /// Where a consumer starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadStart {
-    /// Where the subscription stands. A new subscription, or none: as [`Start`] says.
+    /// Where the subscription stands. A new subscription, or none: as [`Start`] says, all partitions of the stream together; what of
+    /// them is not kept any more is refused, also where others are read.
     Cursor(Start),
     /// Exactly here, whatever the subscription has acked; partitions that are not named start at their cursor,
     /// or without a subscription at the earliest kept batch.
@@ -204,6 +205,9 @@ pub struct ConsumerOptions {
     pub prefetch_bytes: u64,
     /// How long to wait for a stream that does not exist yet. Default: not at all.
     pub stream_wait: Duration,
+    /// What the consumer calls itself to whoever asks who reads: 1 to 256 bytes, no control characters; it need not be
+    /// unique. None: this process, as "host/pid".
+    pub consumer: Option<String>,
 }
 
 impl Default for ConsumerOptions {
@@ -218,6 +222,7 @@ impl Default for ConsumerOptions {
             prefetch_batches: 8,
             prefetch_bytes: 64 << 20,
             stream_wait: Duration::ZERO,
+            consumer: None,
         }
     }
 }

@@ -7,12 +7,29 @@ use arrow_schema::SchemaRef;
 use super::Error;
 use super::options::Offsets;
 use super::ready::{Origin, Ready};
-use crate::engine::{Offset, PartitionId, Retry};
+use crate::engine::{Generation, Offset, PartitionId, Retry};
 
 /// Batches below this sum do not count against `prefetch_batches`: with small ones, a wait per batch is the cost.
 const SMALL_BYTES: u64 = 1 << 20;
 /// Taken by the caller under one lock: many small batches, or one large.
 const TAKE_BYTES: u64 = 256 << 10;
+
+/// What the caller's side has taken out.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) batches: VecDeque<Ready>,
+    /// How often the subscription had gone on elsewhere by then.
+    moves: u64,
+}
+
+impl Taken {
+    /// Drops what is of before the newest of so many moves.
+    pub(super) fn follow(&mut self, moves: u64) {
+        if self.moves < moves {
+            self.batches.clear();
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Prefetch {
@@ -22,6 +39,10 @@ pub(super) struct Prefetch {
     bytes_max: u64,
     /// Per partition, one past the newest batch that came in: where a new connection goes on.
     pub(super) next: Offsets,
+    /// Which of the subscription's cursors these batches are read for.
+    pub(super) generation: Option<Generation>,
+    /// How often that was another one.
+    moves: u64,
     pub(super) schema: Option<SchemaRef>,
     /// How the reader's task ended. Reported after the last ready batch; an error whose `retry()` allows another
     /// try is reported once, and then the reader starts again.
@@ -30,8 +51,24 @@ pub(super) struct Prefetch {
 }
 
 impl Prefetch {
-    pub(super) fn new(batches_max: usize, bytes_max: u64, next: Offsets, schema: Option<SchemaRef>) -> Self {
-        Self { ready: VecDeque::new(), bytes: 0, batches_max: batches_max.max(1), bytes_max, next, schema, ended: None, running: false }
+    pub(super) fn new(
+        (batches_max, bytes_max): (usize, u64),
+        next: Offsets,
+        generation: Option<Generation>,
+        schema: Option<SchemaRef>,
+    ) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            bytes: 0,
+            batches_max: batches_max.max(1),
+            bytes_max,
+            next,
+            generation,
+            moves: 0,
+            schema,
+            ended: None,
+            running: false,
+        }
     }
 
     /// Whether the reader's task is to be started.
@@ -63,7 +100,7 @@ impl Prefetch {
     }
 
     /// Hands out what is ready: true if there was something, false at the end of the stream; none: wait.
-    pub(super) fn take(&mut self, taken: &mut VecDeque<Ready>) -> Option<Result<bool, Error>> {
+    pub(super) fn take(&mut self, taken: &mut Taken) -> Option<Result<bool, Error>> {
         if self.take_ready(taken) {
             return Some(Ok(true));
         }
@@ -71,12 +108,13 @@ impl Prefetch {
     }
 
     /// Hands out what is ready, if anything is.
-    pub(super) fn take_ready(&mut self, taken: &mut VecDeque<Ready>) -> bool {
+    pub(super) fn take_ready(&mut self, taken: &mut Taken) -> bool {
         let mut bytes = 0;
         while let Some(batch) = self.ready.pop_front() {
             self.bytes -= batch.origin.bytes;
             bytes += batch.origin.bytes;
-            taken.push_back(batch);
+            taken.moves = self.moves;
+            taken.batches.push_back(batch);
             if self.ready.front().is_none_or(|next| bytes + next.origin.bytes > TAKE_BYTES) {
                 return true;
             }
@@ -97,6 +135,15 @@ impl Prefetch {
             return Some(Ok(Some(schema.clone())));
         }
         self.take_end().map(|ended| ended.map(|()| None))
+    }
+
+    /// The subscription goes on elsewhere: what was read before is of no more use.
+    pub(super) fn move_to(&mut self, generation: Generation) {
+        self.ready.clear();
+        self.bytes = 0;
+        self.next.clear();
+        self.generation = Some(generation);
+        self.moves += 1;
     }
 
     /// The reader's task has ended.

@@ -1,130 +1,29 @@
 //! The task behind a consumer: keeps a `DoGet` open that fills the prefetch, and resumes after breaks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Release};
 
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_flight::Ticket;
-use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use http_body_util::Full;
 
-use super::acks::{Pending, Urgent};
+use super::acks::Pending;
 use super::call::{Answers, DO_GET};
 use super::decode::{BatchDecoder, Decoded, OWN_BYTES_MIN};
-use super::options::{Offsets, ReadStart};
+use super::plan::{ReadPlan, as_numbers};
 use super::prefetch::Prefetch;
 use super::ready::{Content, Origin, Ready};
 use super::retry::{Backoff, STEADY, now};
 use super::shared::Borrower;
 use super::watched::Watched;
-use super::{Client, ConsumerOptions, Error};
-use crate::engine::{Code, Epoch, Offset, PartitionId, Start, StreamId, Timestamp};
+use super::{Client, Error};
+use crate::engine::{Code, Epoch, Generation, Offset, PartitionId, SubscriptionName, Timestamp};
 use crate::wire::body::Body;
 use crate::wire::command::GetCommand;
 use crate::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
 use crate::wire::metadata::BatchMetadata;
-use crate::wire::proto::{SharedBody, StreamDescription};
-use crate::wire::schema::StreamSchema;
-
-/// How often a stream that does not exist yet is looked for.
-const STREAM_WAIT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What is read: the same over all reconnects.
-#[derive(Debug)]
-pub(super) struct ReadPlan {
-    /// Without `start`, which changes.
-    pub(super) command: GetCommand,
-    pub(super) stream_id: StreamId,
-    pub(super) partitions: Vec<PartitionId>,
-    ends: Offsets,
-    pub(super) acks_urgent: Urgent,
-}
-
-/// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
-/// Ends are fixed here, so that a reconnect cannot move them.
-pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions) -> Result<(ReadPlan, Offsets, Option<SchemaRef>), Error> {
-    let description = find_stream(client, stream, &options).await?;
-    let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
-    let partitions = options.partitions.unwrap_or_else(|| all.collect());
-    let count = u32::try_from(description.partitions.len()).unwrap_or(u32::MAX);
-    let offsets = match &options.start {
-        ReadStart::Offsets(offsets) => Some(offsets),
-        ReadStart::Cursor(_) => None,
-    };
-    let named = offsets.into_iter().chain(&options.end).flat_map(Offsets::keys);
-    if let Some(partition) = partitions.iter().chain(named).copied().find(|partition| partition.0 >= count) {
-        return Err(crate::engine::Error::PartitionOutOfRange { partition, partitions: count }.into());
-    }
-    let starts = starts(client, &description, options.subscription.as_deref(), &options.start, &partitions).await?;
-    let mut ends = options.end.unwrap_or_default();
-    if !options.follow {
-        for partition in &description.partitions {
-            ends.entry(PartitionId(partition.partition)).or_insert(Offset(partition.end));
-        }
-    }
-    ends.retain(|partition, _| partitions.contains(partition));
-    let schema = match description.schema.is_empty() {
-        true => None,
-        false => Some(StreamSchema::parse(description.schema)?.arrow().clone()),
-    };
-    let command = GetCommand {
-        stream: stream.to_owned(),
-        follow: options.follow,
-        partitions: Some(partitions.iter().map(|partition| partition.0).collect()),
-        subscription: options.subscription,
-        start: None,
-        end: (!ends.is_empty()).then(|| as_numbers(&ends)),
-        stream_id: Some(description.stream_id),
-        batches_max: None,
-        link: None,
-    };
-    let limits = description.options.unwrap_or_default();
-    let acks_urgent = Urgent::of(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
-    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends, acks_urgent }, starts, schema))
-}
-
-async fn find_stream(client: &Client, stream: &str, options: &ConsumerOptions) -> Result<StreamDescription, Error> {
-    let deadline = now() + options.stream_wait;
-    let description = loop {
-        match client.describe_stream(stream).await {
-            Err(error) if error.code() == Code::StreamNotFound && now() < deadline => tokio::time::sleep(STREAM_WAIT_PAUSE).await,
-            result => break result?,
-        }
-    };
-    match options.stream_id {
-        Some(id) if id.0 != description.stream_id => Err(Error::StreamReplaced { stream: stream.to_owned(), noun: "consumer" }),
-        _ => Ok(description),
-    }
-}
-
-/// The offsets that are given to the coordinator: explicit ones. Where a subscription stands is left to it, since acks
-/// of an earlier consumer may still be on their way.
-async fn starts(
-    client: &Client,
-    description: &StreamDescription,
-    subscription: Option<&str>,
-    start: &ReadStart,
-    partitions: &[PartitionId],
-) -> Result<Offsets, Error> {
-    let (new, exact) = match start {
-        ReadStart::Cursor(start) => (*start, None),
-        ReadStart::Offsets(offsets) => (Start::Earliest, Some(offsets)),
-    };
-    let mut starts = Offsets::new();
-    if let Some(subscription) = subscription {
-        client.subscribe(&description.stream, subscription, new).await?;
-    } else if new == Start::Latest {
-        starts.extend(description.partitions.iter().map(|partition| (PartitionId(partition.partition), Offset(partition.end))));
-    }
-    starts.extend(exact.into_iter().flatten().map(|(partition, offset)| (*partition, *offset)));
-    starts.retain(|partition, _| partitions.contains(partition));
-    Ok(starts)
-}
-
-fn as_numbers(offsets: &Offsets) -> std::collections::BTreeMap<u32, u64> {
-    offsets.iter().map(|(partition, offset)| (partition.0, offset.0)).collect()
-}
+use crate::wire::proto::SharedBody;
 
 /// What the task needs to know.
 #[derive(Debug)]
@@ -133,6 +32,8 @@ pub(super) struct Reader {
     pub(super) plan: Arc<ReadPlan>,
     pub(super) prefetch: Arc<Watched<Prefetch>>,
     pub(super) to_ack: Arc<Watched<Pending>>,
+    /// How often the subscription went on elsewhere.
+    pub(super) moves: Arc<AtomicU64>,
 }
 
 impl Reader {
@@ -146,6 +47,13 @@ impl Reader {
                 break Ok(());
             };
             tracing::debug!(stream = self.plan.command.stream, %error, "a read connection ended");
+            let error = match error.code() {
+                Code::SubscriptionMoved => match self.follow_subscription().await {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
+                _ => error,
+            };
             self.client.connector().connection_broke();
             if now().saturating_duration_since(started) >= STEADY {
                 backoff.reset();
@@ -155,6 +63,28 @@ impl Reader {
             }
         };
         self.prefetch.update(|prefetch| prefetch.end(result));
+    }
+
+    /// Goes on where the subscription does now, and forgets what was read before.
+    async fn follow_subscription(&self) -> Result<(), Error> {
+        let GetCommand { stream, subscription, .. } = &self.plan.command;
+        let found = self.client.describe_stream(stream).await?;
+        if found.stream_id != self.plan.stream_id.0 {
+            return Err(Error::StreamReplaced { stream: stream.clone(), noun: "consumer" });
+        }
+        let name = subscription.as_deref().unwrap_or_default();
+        let Some(found) = found.subscriptions.iter().find(|found| found.subscription == name) else {
+            let subscription = SubscriptionName::new(name).map_err(|error| Error::invalid(error.to_string()))?;
+            return Err(crate::engine::Error::SubscriptionNotFound { subscription }.into());
+        };
+        let generation = Generation(found.generation);
+        // In this order: what the caller takes from now on is known to be of another place.
+        self.to_ack.update(|pending| pending.move_to(generation));
+        self.prefetch.update(|prefetch| {
+            prefetch.move_to(generation);
+            self.moves.fetch_add(1, Release);
+        });
+        Ok(())
     }
 
     /// One connection, until it ends: well only where the coordinator says that there is no more.
@@ -192,7 +122,10 @@ impl Reader {
     fn ticket(&self, borrower: Option<&Borrower>) -> Result<Ticket, Error> {
         let mut command = self.plan.command.clone();
         command.link = borrower.map(Borrower::number);
-        command.start = Some(self.prefetch.with(|prefetch| as_numbers(&prefetch.next)));
+        self.prefetch.with(|prefetch| {
+            command.start = Some(as_numbers(&prefetch.next));
+            command.generation = prefetch.generation.map(|generation| generation.0);
+        });
         let command = serde_json::to_vec(&command).map_err(|error| Error::protocol(error.to_string()))?;
         Ok(Ticket { ticket: command.into() })
     }

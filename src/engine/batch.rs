@@ -29,10 +29,15 @@ pub struct Batch<D> {
     pub data: D,
     /// Where the bytes are counted.
     pub(super) place: Place,
+    /// When it could first be read; while it cannot, when it came. A restart counts anew.
+    pub(super) visible_at: Timestamp,
     /// Rows of all earlier batches of the partition, dropped ones too: lag in rows is a subtraction.
     pub(super) rows_before: u64,
     /// Bytes of all earlier batches of the partition.
     pub(super) bytes_before: u64,
+    /// When the newest batch of the partition was appended, of all up to this one: a clock may go back, and an epoch's
+    /// batches come behind later ones. Rises from batch to batch, so that a time can be looked up.
+    pub(super) newest_at: Timestamp,
     /// Its turn in the order of appends over all partitions: the oldest is dropped first under `DropOldest`.
     pub(super) age: u64,
 }

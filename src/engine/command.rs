@@ -4,19 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppenderId, AppenderKind, Attempt, Connection, Epoch, EpochState, Error, Offset, PartitionId, Place, ProducerId, Receipt, RunId,
-    SubscriptionName, Task,
+    AppenderId, AppenderKind, Attempt, Connection, Epoch, EpochState, Error, Generation, Offset, PartitionId, PartitionMove, Place,
+    ProducerId, Receipt, RunId, Start, SubscriptionName, Task,
 };
-
-/// Where a new subscription starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
-    /// At the oldest batch that is still kept. The default.
-    #[default]
-    Earliest,
-    /// After the newest visible batch.
-    Latest,
-}
 
 /// One change to a stream.
 #[derive(Debug, Clone)]
@@ -109,7 +99,7 @@ pub enum Command<D> {
         /// How long this sign lasts; zero says goodbye.
         lease: Duration,
     },
-    /// Creates a subscription; one that exists stays as it is. A first one that starts at the latest batch
+    /// Creates a subscription; one that exists stays as it is. A first one that starts behind the earliest batch
     /// drops what came before, since nobody holds it any more.
     Subscribe {
         /// Its name.
@@ -126,6 +116,8 @@ pub enum Command<D> {
     Ack {
         /// Its name.
         subscription: SubscriptionName,
+        /// Refused unless it is the subscription's: who acks was moved elsewhere meanwhile.
+        generation: Option<Generation>,
         /// Per partition, one past the last batch it is done with.
         offsets: Vec<(PartitionId, Offset)>,
     },
@@ -137,12 +129,14 @@ pub enum Command<D> {
         /// Per partition, one past the last planned batch.
         offsets: Vec<(PartitionId, Offset)>,
     },
-    /// Puts the subscription's cursor on an offset that is still kept, forwards or backwards.
+    /// Puts the subscription's cursors where it says, forwards or backwards. Answer: [`Outcome::Moved`].
     Seek {
         /// Its name.
         subscription: SubscriptionName,
-        /// Per partition, the next batch to be delivered.
-        offsets: Vec<(PartitionId, Offset)>,
+        /// At the next batch to be delivered. Partitions that [`Start::Offsets`] does not name stay where they are.
+        to: Start,
+        /// Only says what it would do.
+        dry_run: bool,
     },
     /// Ends the stream in good order: readers get what is there, then the end.
     Complete,
@@ -194,6 +188,8 @@ pub enum Outcome {
     Receipt(Receipt),
     /// The epoch's state after the command.
     Epoch(EpochState),
+    /// How a seek has moved the subscription, or would: each partition.
+    Moved(Vec<PartitionMove>),
 }
 
 /// A part of a durable stream that a restart has to find as it was.

@@ -1,139 +1,8 @@
-//! Errors and their stable codes: what was asked, what is the limit or state, what to do.
+//! Errors: what was asked, what is the limit or state, what to do.
 
-use super::{AppenderId, Attempt, Epoch, Limits, Offset, PartitionId, ProducerId, RunId, SubscriptionName, Task};
-
-/// When the same call may be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Never: it fails again until something else changes.
-    Never,
-    /// At once, on a new connection.
-    Now,
-    /// After a while: the state that refused it passes.
-    After,
-}
-
-/// Whether what was sent is stored: what a producer must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoredState {
-    /// It is not.
-    No,
-    /// It is: the call changed nothing more.
-    Yes,
-    /// The connection broke before the answer; ask again with the same ordinal, which is idempotent.
-    Unknown,
-}
-
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $retry:ident, $stored:ident;)*) => {
-        /// A stable error code: the same in Rust, Python, on the wire (`proto/`, trailer `bowstring-code`)
-        /// and in metrics. A number or name, once given, is never given to another error.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Code {
-            /// Every code.
-            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
-
-            /// The code's name on the wire and in metrics.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Code::$name => $text,)* }
-            }
-
-            /// The code's number in `proto/`.
-            #[must_use]
-            pub fn number(self) -> i32 {
-                match self { $(Code::$name => $number,)* }
-            }
-
-            /// The code of a name on the wire; none for names of newer versions.
-            #[must_use]
-            pub fn from_name(name: &str) -> Option<Code> {
-                Code::ALL.iter().copied().find(|code| code.as_str() == name)
-            }
-
-            /// When the call may be tried again.
-            #[must_use]
-            pub fn retry(self) -> Retry {
-                match self { $(Code::$name => Retry::$retry,)* }
-            }
-
-            /// Whether what the call sent is stored.
-            #[must_use]
-            pub fn stored(self) -> StoredState {
-                match self { $(Code::$name => StoredState::$stored,)* }
-            }
-        }
-    };
-}
-
-codes! {
-    /// A name, number or option that cannot be used.
-    InvalidArgument = 1, "invalid_argument", Never, No;
-    /// No stream of that name.
-    StreamNotFound = 2, "stream_not_found", Never, No;
-    /// A stream of that name exists with other options.
-    StreamExists = 3, "stream_exists", Never, No;
-    /// The stream was deleted and created again: offsets and receipts of the former one mean nothing.
-    StreamReplaced = 4, "stream_replaced", Never, No;
-    /// The stream is complete; nothing more can be appended.
-    StreamCompleted = 5, "stream_completed", Never, No;
-    /// The stream was ended with an error by its producer.
-    StreamFailed = 6, "stream_failed", Never, No;
-    /// The partition's number is not below the stream's number of partitions.
-    PartitionOutOfRange = 7, "partition_out_of_range", Never, No;
-    /// The batches' schema is not the stream's.
-    SchemaMismatch = 8, "schema_mismatch", Never, No;
-    /// The bytes are no valid Arrow IPC or Flight message.
-    MalformedMessage = 9, "malformed_message", Never, No;
-    /// One message is larger than the server takes.
-    MessageTooLarge = 10, "message_too_large", Never, No;
-    /// One batch is larger than the stream's byte limit: it could never fit.
-    BatchTooLarge = 11, "batch_too_large", Never, No;
-    /// The buffer is full and the stream's policy is to refuse.
-    BufferFull = 12, "buffer_full", After, No;
-    /// The spool is full: the open epoch is larger than memory and spool, or a durable stream's log, together.
-    SpoolFull = 13, "spool_full", Never, No;
-    /// A deadline passed while waiting.
-    Timeout = 14, "timeout", After, No;
-    /// A newer run of the same producer has taken over.
-    Fenced = 15, "fenced", Never, No;
-    /// The epoch is committed already: what was to be appended is there.
-    EpochCommitted = 16, "epoch_committed", Never, Yes;
-    /// The epoch is not open: it was aborted, or the coordinator forgot it in a restart.
-    EpochNotOpen = 17, "epoch_not_open", Never, No;
-    /// The commit names a receipt that the coordinator does not hold.
-    ReceiptUnknown = 18, "receipt_unknown", Never, No;
-    /// No subscription of that name on the stream.
-    SubscriptionNotFound = 19, "subscription_not_found", Never, No;
-    /// The offset asked for is no longer kept.
-    OffsetGone = 20, "offset_gone", Never, No;
-    /// The offset asked for lies beyond the end of what is visible.
-    OffsetAhead = 21, "offset_ahead", Never, No;
-    /// An append whose ordinal leaves a gap: one before it was lost on the way.
-    OrdinalGap = 22, "ordinal_gap", Now, No;
-    /// The appender is not open, or not in the state that the call needs.
-    AppenderNotReady = 23, "appender_not_ready", Now, No;
-    /// The producer stopped giving signs of life without completing the stream.
-    ProducerLost = 24, "producer_lost", After, No;
-    /// A limit of the coordinator on the number of streams, subscriptions, appenders or producers.
-    TooMany = 25, "too_many", After, No;
-    /// The coordinator is shutting down.
-    ShuttingDown = 26, "shutting_down", After, No;
-    /// The coordinator cannot be reached, or the connection broke.
-    Unavailable = 27, "unavailable", After, Unknown;
-    /// The call was cancelled by its caller.
-    Cancelled = 28, "cancelled", Never, No;
-    /// Reading or writing a file of the coordinator failed.
-    Storage = 29, "storage", After, No;
-    /// The server does not know the call.
-    Unimplemented = 30, "unimplemented", Never, No;
-    /// A defect in bowstring itself.
-    Internal = 31, "internal", Never, Unknown;
-}
+use super::{
+    AppenderId, Attempt, Code, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, SubscriptionName, Task, Timestamp,
+};
 
 /// What the engine refuses, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -290,6 +159,18 @@ pub enum Error {
         /// The name.
         subscription: SubscriptionName,
     },
+    /// See [`Code::SubscriptionMoved`].
+    #[error(
+        "subscription {subscription} was moved meanwhile, by a seek, or deleted and made again (it was {asked}, and is {current}); go on from where it is now"
+    )]
+    SubscriptionMoved {
+        /// The name.
+        subscription: SubscriptionName,
+        /// Whose cursors were meant.
+        asked: Generation,
+        /// Whose count.
+        current: Generation,
+    },
     /// See [`Code::OffsetGone`].
     #[error(
         "offset {offset} of partition {partition} is no longer kept: the earliest is {earliest}; start from there if the gap is acceptable"
@@ -311,6 +192,64 @@ pub enum Error {
         offset: Offset,
         /// One past the last visible offset.
         end: Offset,
+    },
+    /// [`Code::OffsetGone`] of a time.
+    #[error(
+        "not all batches of partition {partition} since {} are kept: one that was appended at {} is gone, with all before offset {earliest}; start at earliest if the gap is acceptable",
+        time.rfc3339(), newest.rfc3339()
+    )]
+    TimeGone {
+        /// The partition.
+        partition: PartitionId,
+        /// Time asked for.
+        time: Timestamp,
+        /// When the newest batch was appended that is gone.
+        newest: Timestamp,
+        /// Earliest offset kept.
+        earliest: Offset,
+    },
+    /// [`Code::OffsetGone`] of an epoch.
+    #[error(
+        "not all batches of partition {partition} since epoch {epoch} of producer {producer} are kept: of epoch {newest} some are gone, with all before offset {earliest}; start at earliest if the gap is acceptable"
+    )]
+    EpochGone {
+        /// The partition.
+        partition: PartitionId,
+        /// The producer.
+        producer: ProducerId,
+        /// Epoch asked for.
+        epoch: Epoch,
+        /// The newest epoch of which something is gone, as far as is known.
+        newest: Epoch,
+        /// Earliest offset kept.
+        earliest: Offset,
+    },
+    /// [`Code::OffsetAhead`] of an epoch.
+    #[error(
+        "epoch {epoch} of producer {producer} is too far ahead: {}; start at epoch {next} at most, or at latest",
+        committed.map_or_else(|| "none is committed yet".to_owned(), |committed| format!("the last that is committed is {committed}"))
+    )]
+    EpochAhead {
+        /// The producer.
+        producer: ProducerId,
+        /// Epoch asked for.
+        epoch: Epoch,
+        /// Last committed epoch.
+        committed: Option<Epoch>,
+        /// The highest epoch that may be asked for.
+        next: Epoch,
+    },
+    /// A start at an epoch that does not say of which producer, or of one that the stream does not know.
+    #[error(
+        "{} an epoch to start at; {}",
+        .asked.as_ref().map_or_else(|| "only its producer makes a number".to_owned(), |asked| format!("producer {asked} is not known to the stream, and has")),
+        name_one_of(.known)
+    )]
+    EpochOfWhom {
+        /// The producer asked for.
+        asked: Option<ProducerId>,
+        /// Those that have committed epochs.
+        known: Vec<ProducerId>,
     },
     /// See [`Code::OrdinalGap`].
     #[error(
@@ -351,9 +290,8 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::WriterFinished { .. } | Error::ProducerUnknown { .. } => {
-                Code::InvalidArgument
-            }
+            Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::WriterFinished { .. } => Code::InvalidArgument,
+            Error::ProducerUnknown { .. } | Error::EpochOfWhom { .. } => Code::InvalidArgument,
             Error::PartitionOutOfRange { .. } => Code::PartitionOutOfRange,
             Error::StreamCompleted => Code::StreamCompleted,
             Error::StreamFailed { .. } => Code::StreamFailed,
@@ -365,8 +303,9 @@ impl Error {
             Error::EpochNotOpen { .. } => Code::EpochNotOpen,
             Error::ReceiptUnknown { .. } => Code::ReceiptUnknown,
             Error::SubscriptionNotFound { .. } => Code::SubscriptionNotFound,
-            Error::OffsetGone { .. } => Code::OffsetGone,
-            Error::OffsetAhead { .. } => Code::OffsetAhead,
+            Error::SubscriptionMoved { .. } => Code::SubscriptionMoved,
+            Error::OffsetGone { .. } | Error::TimeGone { .. } | Error::EpochGone { .. } => Code::OffsetGone,
+            Error::OffsetAhead { .. } | Error::EpochAhead { .. } => Code::OffsetAhead,
             Error::OrdinalGap { .. } => Code::OrdinalGap,
             Error::AppenderNotReady { .. } => Code::AppenderNotReady,
             Error::TooMany { .. } => Code::TooMany,
@@ -374,16 +313,15 @@ impl Error {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How many names an error lists.
+const NAMES_MAX: usize = 10;
 
-    #[test]
-    fn codes_have_names_and_numbers_of_their_own() {
-        for (index, code) in Code::ALL.iter().enumerate() {
-            assert_eq!(Code::from_name(code.as_str()), Some(*code));
-            assert!(Code::ALL[..index].iter().all(|other| other.number() != code.number()));
-        }
-        assert_eq!(Code::from_name("of a newer version"), None);
+fn name_one_of(known: &[ProducerId]) -> String {
+    if known.is_empty() {
+        return "no producer has committed epochs: start at earliest or latest".to_owned();
     }
+    let names: Vec<_> = known.iter().take(NAMES_MAX).map(ProducerId::as_str).collect();
+    let more = known.len() - names.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("name one that commits epochs: {}{more}", names.join(", "))
 }

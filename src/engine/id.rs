@@ -88,6 +88,10 @@ name_type!(
     SubscriptionName, "subscription"
 );
 name_type!(
+    /// What a consumer calls itself, for whoever looks who reads: "host/pid" unless told otherwise. It need not be unique.
+    ConsumerName, "consumer"
+);
+name_type!(
     /// A producer's stable identity, for instance a Spark query id: the same after a restart.
     ProducerId, "producer"
 );
@@ -138,6 +142,11 @@ number_type!(
 number_type!(
     /// What tells a stream from another one of the same name, created later: drawn at random at creation.
     StreamId(u64)
+);
+number_type!(
+    /// Tells a subscription's cursors apart: a new one when it is made, and with each seek. What an older one acked is of no
+    /// more use.
+    Generation(u64)
 );
 number_type!(
     /// Microseconds since the Unix epoch, as the caller's clock says.

@@ -50,6 +50,10 @@ pub(super) const PRODUCERS_MAX: usize = 16_384;
 /// taken for a new run; its epochs are still checked against the last committed one.
 pub(super) const SUPERSEDED_RUNS_MAX: usize = 64;
 
+/// Of how many producers a partition remembers the newest epoch that it has dropped: it is written with each change of where the
+/// partition begins. A stream that more write to says of the others together what is gone.
+pub(super) const DROPPED_EPOCHS_MAX: usize = 32;
+
 /// When batches of an epoch can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Visibility {

@@ -10,27 +10,36 @@
 mod appender;
 mod batch;
 mod budget;
+mod code;
 mod command;
+mod dropped;
 mod epoch;
 mod error;
 mod id;
 mod limits;
+mod meter;
 mod partition;
 mod snapshot;
+mod start;
 mod stream;
 mod subscription;
+mod time;
 mod view;
 
 pub use appender::{AppenderKind, Connection};
 pub use batch::{Batch, BatchFacts};
 pub use budget::Place;
-pub use command::{Command, Effects, Outcome, Part, Start};
+pub use code::{Code, Retry, StoredState};
+pub use command::{Command, Effects, Outcome, Part};
+pub use dropped::Dropped;
 pub use epoch::{EpochState, Receipt};
-pub use error::{Code, Error, Retry, StoredState};
+pub use error::Error;
 pub use id::{
-    AppenderId, Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task, Timestamp,
+    AppenderId, Attempt, ConsumerName, Epoch, Generation, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName,
+    SubscriptionName, Task, Timestamp,
 };
 pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
+pub use start::{PartitionMove, Start, StartError};
 pub use stream::{Stream, StreamState};
 pub use view::{EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use super::budget::{Place, Usage};
-use super::{Batch, BatchFacts, Error, Offset, PartitionId};
+use super::meter::Meter;
+use super::snapshot::ProducerSnapshot;
+use super::{Batch, BatchFacts, Dropped, Epoch, Error, Offset, PartitionId, ProducerId, Timestamp};
 
 /// Batches `[start, end)`, visible but for the newest of a durable stream, and running totals.
 #[derive(Debug)]
@@ -20,6 +22,14 @@ pub(super) struct Partition<D> {
     /// Rows and bytes ever appended. They saturate: a batch of nulls may claim any number of rows.
     pub(super) rows_total: u64,
     pub(super) bytes_total: u64,
+    /// When the newest batch was appended that ever was.
+    newest_at: Timestamp,
+    /// What is remembered of those before the start.
+    dropped: Dropped,
+    /// Batches that became visible lately.
+    pub(super) appends: Meter,
+    /// When the newest one did, as far as is known since a restart.
+    pub(super) shown_at: Option<Timestamp>,
 }
 
 impl<D> Partition<D> {
@@ -33,15 +43,37 @@ impl<D> Partition<D> {
             used: Usage::default(),
             rows_total: 0,
             bytes_total: 0,
+            newest_at: Timestamp::default(),
+            dropped: Dropped::default(),
+            appends: Meter::default(),
+            shown_at: None,
         }
     }
 
     /// An empty partition begins here, with so much before it.
-    pub(super) fn begin(&mut self, start: Offset, rows_before: u64, bytes_before: u64) {
+    pub(super) fn begin(&mut self, start: Offset, rows_before: u64, bytes_before: u64, dropped: Dropped) {
         debug_assert!(self.batches.is_empty(), "it has not begun yet");
         self.start = start;
         self.rows_total = rows_before;
         self.bytes_total = bytes_before;
+        self.newest_at = dropped.newest_at.unwrap_or_default();
+        self.dropped = dropped;
+    }
+
+    /// If nobody kept account of what was dropped: all of it was appended before now, and its epochs were committed.
+    pub(super) fn account_for_unknown(&mut self, producers: &[(ProducerId, ProducerSnapshot)], now: Timestamp) {
+        if self.start == Offset(0) || self.dropped.newest_at.is_some() {
+            return;
+        }
+        self.dropped.newest_at = Some(now);
+        for (producer, found) in producers {
+            found.committed.into_iter().for_each(|epoch| self.dropped.note_epoch(producer, epoch));
+        }
+    }
+
+    /// What is remembered of batches before the start.
+    pub(super) fn dropped(&self) -> &Dropped {
+        &self.dropped
     }
 
     /// The earliest offset that is kept.
@@ -65,21 +97,34 @@ impl<D> Partition<D> {
     }
 
     /// All before `offset` is visible; whether that is news.
-    pub(super) fn settle(&mut self, offset: Offset) -> bool {
+    pub(super) fn settle(&mut self, offset: Offset, now: Timestamp) -> bool {
         let left = self.end().0.saturating_sub(offset.0);
-        let is_news = left < self.unsettled;
-        self.unsettled = self.unsettled.min(left);
-        is_news
+        let news = self.unsettled.saturating_sub(left);
+        let hidden = self.batches.iter_mut().rev().skip(usize::try_from(left).unwrap_or(usize::MAX));
+        hidden.take(usize::try_from(news).unwrap_or(usize::MAX)).for_each(|batch| batch.visible_at = now);
+        self.unsettled -= news;
+        self.count_shown(news, now);
+        news > 0
+    }
+
+    /// So many batches have just become visible.
+    pub(super) fn count_shown(&mut self, batches: u64, now: Timestamp) {
+        if batches > 0 {
+            self.appends.count(batches, now);
+            self.shown_at = Some(now);
+        }
     }
 
     pub(super) fn used(&self) -> &Usage {
         &self.used
     }
 
-    pub(super) fn push(&mut self, facts: BatchFacts, data: D, place: Place, age: u64) -> Offset {
+    pub(super) fn push(&mut self, facts: BatchFacts, data: D, place: Place, age: u64, now: Timestamp) -> Offset {
         let offset = self.end();
         let (rows, bytes) = (facts.rows, facts.bytes);
-        self.batches.push_back(Batch { offset, facts, data, place, rows_before: self.rows_total, bytes_before: self.bytes_total, age });
+        self.newest_at = self.newest_at.max(facts.appended_at);
+        let (rows_before, bytes_before, newest_at) = (self.rows_total, self.bytes_total, self.newest_at);
+        self.batches.push_back(Batch { offset, facts, data, place, visible_at: now, rows_before, bytes_before, newest_at, age });
         self.used.add(place, bytes);
         self.rows_total = self.rows_total.saturating_add(rows);
         self.bytes_total = self.bytes_total.saturating_add(bytes);
@@ -100,6 +145,7 @@ impl<D> Partition<D> {
         let batch = self.batches.pop_front()?;
         self.used.sub(batch.place, batch.facts.bytes);
         self.start = batch.offset.plus(1);
+        self.dropped.note(&batch.facts);
         Some(batch)
     }
 
@@ -120,6 +166,26 @@ impl<D> Partition<D> {
             Some(batch) => (batch.rows_before, batch.bytes_before),
             None => (self.rows_total, self.bytes_total),
         }
+    }
+
+    /// The first visible batch that was appended at or after a time; the visible end if there is none.
+    pub(super) fn first_since(&self, time: Timestamp) -> Result<Offset, Error> {
+        if let Some(newest) = self.dropped.newest_at.filter(|newest| *newest >= time) {
+            return Err(Error::TimeGone { partition: self.id, time, newest, earliest: self.start });
+        }
+        let before = self.batches.partition_point(|batch| batch.newest_at < time);
+        Ok(self.start.plus(before as u64).min(self.visible_end()))
+    }
+
+    /// The first visible batch of a producer's epoch, or of a later one; the visible end if there is none. Looks through what is
+    /// kept: with `immediate` visibility epochs come in any order.
+    pub(super) fn first_of(&self, producer: &ProducerId, epoch: Epoch) -> Result<Offset, Error> {
+        if let Some(newest) = self.dropped.newest_epoch(producer).filter(|newest| *newest >= epoch) {
+            return Err(Error::EpochGone { partition: self.id, producer: producer.clone(), epoch, newest, earliest: self.start });
+        }
+        let is_it = |batch: &Batch<D>| batch.facts.epoch.is_some_and(|of| of >= epoch) && batch.facts.producer == *producer;
+        let first = self.batches.iter().find(|batch| is_it(batch)).map(|batch| batch.offset);
+        Ok(first.unwrap_or(self.visible_end()).min(self.visible_end()))
     }
 
     /// Refuses an offset beyond the end.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BatchFacts, Epoch, Offset, ProducerId, RunId, StreamOptions, StreamState, SubscriptionName, Timestamp};
+use super::{BatchFacts, Dropped, Epoch, Generation, Offset, ProducerId, RunId, StreamOptions, StreamState, SubscriptionName, Timestamp};
 
 /// A stream as a restart finds it. Open epochs are no part of it: they are run again from their start.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ pub struct EpochTotals {
 }
 
 /// A partition's batches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionSnapshot<D> {
     /// The earliest offset that is kept.
     pub start: Offset,
@@ -45,6 +45,8 @@ pub struct PartitionSnapshot<D> {
     pub rows_before: u64,
     /// See `rows_before`.
     pub bytes_before: u64,
+    /// What is remembered of batches before the start.
+    pub dropped: Dropped,
     /// From the start on, without a gap.
     pub batches: Vec<(BatchFacts, D)>,
 }
@@ -54,6 +56,8 @@ pub struct PartitionSnapshot<D> {
 pub struct SubscriptionSnapshot {
     /// When it was created.
     pub created_at: Timestamp,
+    /// Which of its cursors count.
+    pub generation: Generation,
     /// One per partition.
     pub cursors: Vec<CursorSnapshot>,
 }

@@ -8,6 +8,7 @@ mod epochs;
 mod restore;
 mod room;
 mod settle;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use super::limits::PARTITIONS_MAX;
 use super::partition::Partition;
 use super::subscription::Subscription;
 use super::{
-    AppenderId, Batch, Command, Effects, Error, Offset, Outcome, Part, PartitionId, ProducerId, StreamId, StreamName, StreamOptions,
-    SubscriptionName, Timestamp,
+    AppenderId, Batch, Command, Effects, Error, Generation, Offset, Outcome, Part, PartitionId, ProducerId, StreamId, StreamName,
+    StreamOptions, SubscriptionName, Timestamp,
 };
 
 /// Whether a stream goes on.
@@ -146,18 +147,18 @@ impl<D: Clone> Stream<D> {
             Command::CommitEpoch { producer, run, epoch, receipts } => self.commit_epoch(&producer, &run, epoch, &receipts, now, effects),
             Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
             Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
-            Command::Subscribe { subscription, start } => self.subscribe(subscription, start, now, effects),
+            Command::Subscribe { subscription, start } => self.subscribe(subscription, &start, now, effects),
             Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, now, effects),
-            Command::Ack { subscription, offsets } => self.ack(&subscription, &offsets, now, effects),
+            Command::Ack { subscription, generation, offsets } => self.ack(&subscription, generation, &offsets, now, effects),
             Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets, effects),
-            Command::Seek { subscription, offsets } => self.seek(&subscription, &offsets, now, effects),
+            Command::Seek { subscription, to, dry_run } => self.seek(&subscription, &to, dry_run, now, effects),
             Command::Complete => self.end(StreamState::Completed, effects),
             Command::Fail { reason } => self.end(StreamState::Failed { reason }, effects),
             Command::Tick => {
                 self.drop_retained(now, effects);
                 Ok(self.expire_producers(now, effects))
             }
-            Command::Settle { batches, bytes, durable } => self.settle(batches, bytes, &durable, effects),
+            Command::Settle { batches, bytes, durable } => self.settle(batches, bytes, &durable, now, effects),
         }
     }
 
@@ -241,6 +242,23 @@ impl<D: Clone> Stream<D> {
     pub fn cursor(&self, subscription: &SubscriptionName, partition: PartitionId) -> Result<Offset, Error> {
         self.partition(partition)?;
         Ok(self.subscription(subscription)?.cursors[partition.index()].acked)
+    }
+
+    /// Which of a subscription's cursors count.
+    ///
+    /// # Errors
+    /// [`Error::SubscriptionNotFound`].
+    pub fn generation(&self, subscription: &SubscriptionName) -> Result<Generation, Error> {
+        Ok(self.subscription(subscription)?.generation)
+    }
+
+    /// Refuses who reads or acks for cursors that are of no more use.
+    ///
+    /// # Errors
+    /// [`Error::SubscriptionNotFound`], [`Error::SubscriptionMoved`].
+    pub fn check_generation(&self, subscription: &SubscriptionName, asked: Generation) -> Result<(), Error> {
+        let current = self.generation(subscription)?;
+        if asked == current { Ok(()) } else { Err(Error::SubscriptionMoved { subscription: subscription.clone(), asked, current }) }
     }
 
     fn partition(&self, partition: PartitionId) -> Result<&Partition<D>, Error> {

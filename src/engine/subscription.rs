@@ -1,6 +1,7 @@
 //! A subscription: a named cursor over all partitions.
 
-use super::{Offset, Timestamp};
+use super::meter::Meter;
+use super::{Generation, Offset, Timestamp};
 
 /// A subscription's place in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,11 +12,32 @@ pub(super) struct Cursor {
     pub(super) planned: Offset,
     /// Batches that were dropped before this subscription had acked them (`DropOldest` only).
     pub(super) skipped: u64,
+    /// When it last moved by an ack or seek, or was made; what is dropped under it moves it and does not count. A restart counts anew.
+    pub(super) moved_at: Timestamp,
+    /// Batches that were acked lately. A restart counts anew.
+    pub(super) acks: Meter,
 }
 
 impl Cursor {
-    pub(super) fn at(offset: Offset) -> Self {
-        Self { acked: offset, planned: offset, skipped: 0 }
+    pub(super) fn at(offset: Offset, now: Timestamp) -> Self {
+        Self { acked: offset, planned: offset, skipped: 0, moved_at: now, acks: Meter::since(now) }
+    }
+
+    /// All before `offset` is acked; never moves back.
+    pub(super) fn ack(&mut self, offset: Offset, now: Timestamp) {
+        if offset > self.acked {
+            self.acks.count(offset.since(self.acked), now);
+            self.acked = offset;
+            self.moved_at = now;
+        }
+    }
+
+    /// Goes on at `offset`, forwards or backwards.
+    pub(super) fn seek(&mut self, offset: Offset, now: Timestamp) {
+        if offset != self.acked {
+            self.moved_at = now;
+        }
+        (self.acked, self.planned) = (offset, offset);
     }
 
     /// Batches before this no longer hold back producers on this subscription's behalf.
@@ -33,6 +55,15 @@ impl Cursor {
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) created_at: Timestamp,
+    pub(super) generation: Generation,
     /// One per partition.
     pub(super) cursors: Vec<Cursor>,
+}
+
+impl Subscription {
+    /// From now on its cursors are others than before. Time makes the number one that no subscription of this name had,
+    /// also one that was deleted before.
+    pub(super) fn renew(&mut self, now: Timestamp) {
+        self.generation = Generation(now.0.max(self.generation.0.saturating_add(1)));
+    }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AppenderId, Epoch, Limits, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, StreamState, SubscriptionName, Timestamp,
+    AppenderId, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, StreamState, SubscriptionName,
+    Timestamp,
 };
 
 /// A stream at one moment.
@@ -62,6 +63,8 @@ pub struct PartitionView {
     pub rows_total: u64,
     /// Bytes ever appended.
     pub bytes_total: u64,
+    /// How long ago the newest batch became visible; none before the first one since the stream was created or restored.
+    pub idle_for: Option<Duration>,
 }
 
 /// A subscription at one moment.
@@ -71,6 +74,8 @@ pub struct SubscriptionView {
     pub name: SubscriptionName,
     /// When it was created.
     pub created_at: Timestamp,
+    /// Which of its cursors count: another one after each seek.
+    pub generation: Generation,
     /// One per partition.
     pub partitions: Vec<SubscriptionPartitionView>,
 }
@@ -94,6 +99,12 @@ pub struct SubscriptionPartitionView {
     pub lag_bytes: u64,
     /// Age of the oldest batch not acked yet; zero if there is none.
     pub lag_age: Duration,
+    /// How long the oldest batch not acked could have been: since it became visible or the cursor was last moved by an ack or
+    /// seek, whichever was later. Zero if there is none. A restart counts anew.
+    pub held_for: Duration,
+    /// When all of it will be acked, if acks and appends go on as in the last 10 to 20 seconds, in batches. None: never, since acks
+    /// are not faster than appends.
+    pub drains_in: Option<Duration>,
 }
 
 /// A producer at one moment.

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::control::{ControlService, CursorCommand};
 use super::error::Error;
-use crate::wire::proto;
+use crate::engine::{Start, StartError};
+use crate::wire::{self, proto};
 
 /// Name and description of every action.
 pub(super) const ALL: &[(&str, &str)] = &[
@@ -21,11 +22,18 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ),
     ("delete_stream", "delete a stream with everything in it; body: its name, or {\"stream\"}"),
     ("describe", "a stream's partitions, subscriptions and lag; body: its name, or {\"stream\"}"),
-    ("subscribe", "create a subscription; body: {\"stream\", \"subscription\", \"start\"?: \"earliest\" or \"latest\"}"),
+    (
+        "subscribe",
+        "create a subscription; body: {\"stream\", \"subscription\", \"start\"?: \"earliest\", \"latest\", \"0:100,1:50\", \"epoch:7\", \"epoch:7@PRODUCER\" or \"2026-11-01T12:00:00Z\"}",
+    ),
     ("unsubscribe", "remove a subscription; body: {\"stream\", \"subscription\"}"),
     ("ack", "done with all batches before these offsets; body: {\"stream\", \"subscription\", \"offsets\": {\"0\": 7}}"),
     ("plan", "what will be acked only later no longer holds back producers; body as for ack"),
-    ("seek", "put a subscription's cursor on offsets; body as for ack"),
+    (
+        "seek",
+        "move a subscription; body: {\"stream\", \"subscription\", \"start\" as for subscribe, or \"offsets\" as for ack, \"dry_run\"?}; answers {\"moves\"}",
+    ),
+    ("locate", "where a start lies; body: {\"stream\", \"start\"}; answers {\"offsets\": {\"0\": 7}}"),
     ("open_epoch", "body: {\"stream\", \"producer\", \"run\", \"epoch\"}; answers {\"state\"}"),
     (
         "commit_epoch",
@@ -65,18 +73,32 @@ struct Creating {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StartText {
-    Earliest,
-    Latest,
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Subscribing {
     stream: String,
     subscription: String,
-    start: Option<StartText>,
+    start: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Locating {
+    stream: String,
+    start: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seeking {
+    stream: String,
+    subscription: String,
+    start: Option<String>,
+    #[serde(default)]
+    offsets: BTreeMap<u32, u64>,
+    #[serde(default)]
+    stream_id: IdText,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Deserialize)]
@@ -144,11 +166,11 @@ pub(super) async fn run(control: &ControlService, action: &str, body: &[u8]) -> 
         return Ok(done());
     }
     let result = apply(control, action, body);
-    let durable = match (action, name(body)) {
+    let durable = match (action, whose(body)) {
         // What is acked need not be: see `is_late`.
-        ("ack" | "describe" | "stats", _) | (_, Err(_)) => Ok(()),
-        ("subscribe" | "unsubscribe" | "plan" | "seek", Ok(stream)) => control.durable_subscriptions(&stream).await,
-        (_, Ok(stream)) => control.durable(&stream).await,
+        ("ack" | "describe" | "locate" | "stats", _) | (_, None) => Ok(()),
+        ("subscribe" | "unsubscribe" | "plan" | "seek", Some(stream)) => control.durable_subscriptions(&stream).await,
+        (_, Some(stream)) => control.durable(&stream).await,
     };
     result.and_then(|answer| durable.map(|()| answer))
 }
@@ -169,7 +191,8 @@ fn apply(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, E
         }
         "ack" => move_cursors(control, parse(body)?, CursorCommand::Ack),
         "plan" => move_cursors(control, parse(body)?, CursorCommand::Plan),
-        "seek" => move_cursors(control, parse(body)?, CursorCommand::Seek),
+        "seek" => seek(control, parse(body)?),
+        "locate" => locate(control, parse(body)?),
         "open_epoch" => {
             let EpochBody { stream, producer, run, epoch, .. } = parse(body)?;
             control.open(&proto::OpenEpochRequest { stream, producer, run, epoch }).map(|state| epoch_answer(&state))
@@ -204,17 +227,46 @@ fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
 }
 
 fn subscribe(control: &ControlService, body: Subscribing) -> Result<Bytes, Error> {
-    let start = match body.start {
-        None | Some(StartText::Earliest) => proto::Start::Earliest,
-        Some(StartText::Latest) => proto::Start::Latest,
-    };
-    let request = proto::SubscribeRequest { stream: body.stream, subscription: body.subscription, start: start.into() };
+    let start_at = body.start.as_deref().map(start_at).transpose()?;
+    let request = proto::SubscribeRequest { stream: body.stream, subscription: body.subscription, start_at, ..Default::default() };
     control.subscribe_to(&request).map(|subscription| answer(&subscription_summary(&subscription)))
+}
+
+fn seek(control: &ControlService, body: Seeking) -> Result<Bytes, Error> {
+    let Seeking { stream, subscription, start, offsets, stream_id, dry_run } = body;
+    if start.is_some() && !offsets.is_empty() {
+        return Err(Error::InvalidArgument { field: "start", reason: "offsets are given, too; name one of both".to_owned() });
+    }
+    let start_at = start.as_deref().map(start_at).transpose()?;
+    let offsets = offsets.into_iter().map(|(partition, offset)| proto::PartitionOffset { partition, offset }).collect();
+    let request = proto::SeekRequest { stream, subscription, offsets, stream_id: stream_id.value()?, start_at, dry_run };
+    let moves = control.seek_to(&request)?.moves;
+    Ok(answer(&json!({ "moves": moves.iter().map(move_summary).collect::<Vec<_>>() })))
+}
+
+fn move_summary(moved: &proto::PartitionMove) -> serde_json::Value {
+    json!({
+        "partition": moved.partition, "from": moved.from, "to": moved.to, "batches": moved.batches, "rows": moved.rows,
+        "bytes": moved.bytes, "gone_batches": moved.gone_batches,
+    })
+}
+
+fn locate(control: &ControlService, body: Locating) -> Result<Bytes, Error> {
+    let start_at = Some(start_at(&body.start)?);
+    let located = control.locate_start(&proto::LocateRequest { stream: body.stream, start_at, stream_id: 0 })?;
+    let offsets: BTreeMap<String, u64> = located.offsets.iter().map(|at| (at.partition.to_string(), at.offset)).collect();
+    Ok(answer(&json!({ "stream_id": located.stream_id.to_string(), "offsets": offsets })))
+}
+
+fn start_at(text: &str) -> Result<proto::StartAt, Error> {
+    let start: Start = text.parse().map_err(|error: StartError| Error::InvalidArgument { field: "start", reason: error.to_string() })?;
+    Ok(wire::start::message(&start))
 }
 
 fn move_cursors(control: &ControlService, body: Cursors, command: CursorCommand) -> Result<Bytes, Error> {
     let offsets = body.offsets.into_iter().map(|(partition, offset)| proto::PartitionOffset { partition, offset }).collect();
-    let request = proto::AckRequest { stream: body.stream, subscription: body.subscription, offsets, stream_id: body.stream_id.value()? };
+    let (stream, subscription, stream_id) = (body.stream, body.subscription, body.stream_id.value()?);
+    let request = proto::AckRequest { stream, subscription, offsets, stream_id, generation: 0 };
     control.move_cursors(&request, command).map(|()| done())
 }
 
@@ -236,6 +288,18 @@ fn name(body: &[u8]) -> Result<String, Error> {
     }
     String::from_utf8(body.to_vec())
         .map_err(|_| Error::InvalidArgument { field: "body", reason: "a stream's name is UTF-8 text".to_owned() })
+}
+
+/// The stream that any action's body names.
+fn whose(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Whose {
+        stream: String,
+    }
+    if body.first() == Some(&b'{') {
+        return serde_json::from_slice::<Whose>(body).ok().map(|whose| whose.stream);
+    }
+    String::from_utf8(body.to_vec()).ok()
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
@@ -283,10 +347,15 @@ fn subscription_summary(subscription: &proto::SubscriptionDescription) -> serde_
     let partition = |partition: &proto::SubscriptionPartition| {
         json!({
             "partition": partition.partition, "acked": partition.acked, "planned": partition.planned, "lag_batches": partition.lag_batches,
-            "lag_rows": partition.lag_rows, "lag_bytes": partition.lag_bytes,
+            "lag_rows": partition.lag_rows, "lag_bytes": partition.lag_bytes, "lag_age_micros": partition.lag_age_micros,
+            "held_micros": partition.held_micros, "drain_micros": partition.drain_micros,
         })
     };
-    json!({ "subscription": subscription.subscription, "partitions": subscription.partitions.iter().map(partition).collect::<Vec<_>>() })
+    json!({
+        "subscription": subscription.subscription,
+        "partitions": subscription.partitions.iter().map(partition).collect::<Vec<_>>(),
+        "consumers": subscription.consumers.iter().map(|one| json!({"consumer": one.consumer, "peer": one.peer})).collect::<Vec<_>>(),
+    })
 }
 
 fn stats_summary(stats: &proto::StreamStats) -> serde_json::Value {
@@ -296,4 +365,19 @@ fn stats_summary(stats: &proto::StreamStats) -> serde_json::Value {
         "delivered_batches": stats.delivered_batches, "delivered_rows": stats.delivered_rows, "delivered_bytes": stats.delivered_bytes,
         "producer_blocked_seconds": stats.producer_blocked_seconds,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else nobody would wait until what the action did is durable.
+    #[test]
+    fn a_body_names_its_stream_whatever_else_it_says() {
+        let commit = br#"{"stream": "s", "producer": "p", "run": "r", "epoch": 0, "receipts": []}"#;
+        for body in [&b"s"[..], br#"{"stream": "s"}"#, br#"{"stream": "s", "subscription": "a"}"#, commit] {
+            assert_eq!(whose(body).as_deref(), Some("s"));
+        }
+        assert_eq!(whose(br#"{"subscription": "a"}"#), None);
+    }
 }

@@ -2,6 +2,8 @@
 
 mod appender;
 mod commit;
+mod readers;
+mod starts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use tokio::sync::{Notify, oneshot};
 
 pub(super) use self::appender::Appender;
 pub(super) use self::commit::NamedWriter;
+use self::readers::Reader;
+pub(super) use self::readers::{ConsumerView, ReaderName, Watch};
 use super::clock::Clock;
 use super::counters::StreamCounters;
 use super::dictionaries::DictionaryRoom;
@@ -40,6 +44,8 @@ pub struct StreamCell {
     /// The partition of the next batch that names none, before the modulo.
     round_robin: AtomicU32,
     inner: Mutex<Inner>,
+    /// Who reads now, in the order in which they came.
+    readers: Mutex<Vec<Arc<Reader>>>,
     /// Of a durable stream.
     log: Option<Arc<LogState>>,
 }
@@ -106,6 +112,7 @@ impl StreamCell {
             counters: StreamCounters::new(partitions),
             round_robin: AtomicU32::new(0),
             inner: Mutex::new(inner),
+            readers: Mutex::default(),
             log,
         }
     }
@@ -292,18 +299,6 @@ impl StreamCell {
         }
     }
 
-    /// Registers a reader of these partitions; it is woken when one of them has new batches, and when
-    /// anything else that readers care for changes.
-    pub(super) fn watch(self: &Arc<Self>, partitions: &[PartitionId]) -> Watch {
-        let notify = Arc::new(Notify::new());
-        let mut inner = self.inner.lock();
-        for partition in partitions {
-            inner.readers[partition.index()].push(notify.clone());
-        }
-        self.counters.reader_opened();
-        Watch { cell: self.clone(), partitions: partitions.to_vec(), notify }
-    }
-
     /// Ends the stream and drops what is in it, also while readers and appenders still hold the cell: one that
     /// stands still would keep all of it.
     pub(super) fn delete(&self) {
@@ -364,30 +359,5 @@ impl Inner {
             // Fails only if the waiting call is being dropped; then its guard closes the appender.
             let _ = waiting.send(grant);
         }
-    }
-}
-
-/// A registered reader.
-#[derive(Debug)]
-pub(super) struct Watch {
-    cell: Arc<StreamCell>,
-    partitions: Vec<PartitionId>,
-    notify: Arc<Notify>,
-}
-
-impl Watch {
-    /// Ends when something has changed since the last call ended.
-    pub(super) async fn changed(&self) {
-        self.notify.notified().await;
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let mut inner = self.cell.inner.lock();
-        for partition in &self.partitions {
-            inner.readers[partition.index()].retain(|reader| !Arc::ptr_eq(reader, &self.notify));
-        }
-        self.cell.counters.reader_closed();
     }
 }

@@ -10,9 +10,9 @@ use super::convert;
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::generated::control_server::Control;
-use crate::engine::{Command, Epoch, ProducerId, RunId, StreamId, StreamName, SubscriptionName};
-use crate::wire::proto;
+use crate::engine::{Command, Epoch, Generation, ProducerId, RunId, Start, StreamId, StreamName, SubscriptionName};
 use crate::wire::schema::StreamSchema;
+use crate::wire::{self, proto};
 
 /// Longest lease of a producer: a sign of life once an hour is hardly one.
 const LEASE_MAX: Duration = Duration::from_secs(3600);
@@ -132,10 +132,14 @@ impl ControlService {
     pub(super) fn subscribe_to(&self, request: &proto::SubscribeRequest) -> Result<proto::SubscriptionDescription, Error> {
         let cell = self.cell(&request.stream)?;
         let subscription = SubscriptionName::new(&request.subscription)?;
-        cell.apply(Command::Subscribe { subscription: subscription.clone(), start: convert::start(request.start()) })?;
+        let start = match &request.start_at {
+            Some(start) => wire::start::start(start)?,
+            None => wire::start::named_start(request.start()),
+        };
+        cell.apply(Command::Subscribe { subscription: subscription.clone(), start })?;
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
-        Ok(convert::subscription(&view.ok_or_else(gone)?))
+        Ok(convert::subscription(&view.ok_or_else(gone)?, &cell.consumers()))
     }
 
     pub(super) fn unsubscribe_from(&self, stream: &str, subscription: &str) -> Result<(), Error> {
@@ -143,18 +147,37 @@ impl ControlService {
         self.cell(stream)?.apply(Command::Unsubscribe { subscription }).map(drop)
     }
 
-    /// Acks, plans and seeks: a command over some offsets of a subscription.
+    /// Acks and plans: a command over some offsets of a subscription.
     pub(super) fn move_cursors(&self, request: &proto::AckRequest, command: CursorCommand) -> Result<(), Error> {
         let cell = self.cell(&request.stream)?;
         cell.check_id((request.stream_id != 0).then_some(StreamId(request.stream_id)))?;
         let subscription = SubscriptionName::new(&request.subscription)?;
         let offsets = convert::offsets(&request.offsets);
+        let generation = (request.generation != 0).then_some(Generation(request.generation));
         let command = match command {
-            CursorCommand::Ack => Command::Ack { subscription, offsets },
+            CursorCommand::Ack => Command::Ack { subscription, generation, offsets },
             CursorCommand::Plan => Command::Plan { subscription, offsets },
-            CursorCommand::Seek => Command::Seek { subscription, offsets },
         };
         cell.apply(command).map(drop)
+    }
+
+    pub(super) fn seek_to(&self, request: &proto::SeekRequest) -> Result<proto::SeekResponse, Error> {
+        let cell = self.cell(&request.stream)?;
+        cell.check_id((request.stream_id != 0).then_some(StreamId(request.stream_id)))?;
+        let to = match &request.start_at {
+            Some(start) => wire::start::start(start)?,
+            None => Start::Offsets(convert::offsets(&request.offsets).into_iter().collect()),
+        };
+        let moves = cell.seek(SubscriptionName::new(&request.subscription)?, to, request.dry_run)?;
+        Ok(proto::SeekResponse { moves: wire::start::move_messages(&moves) })
+    }
+
+    pub(super) fn locate_start(&self, request: &proto::LocateRequest) -> Result<proto::LocateResponse, Error> {
+        let cell = self.cell(&request.stream)?;
+        cell.check_id((request.stream_id != 0).then_some(StreamId(request.stream_id)))?;
+        let start = wire::start::start(&request.start_at.clone().unwrap_or_default())?;
+        let offsets = (0..).zip(cell.locate(&start)?).map(|(partition, offset)| proto::PartitionOffset { partition, offset: offset.0 });
+        Ok(proto::LocateResponse { stream_id: cell.id().0, offsets: offsets.collect() })
     }
 
     pub(super) fn stats(&self, stream: &str) -> Result<proto::GetStatsResponse, Error> {
@@ -174,7 +197,6 @@ impl ControlService {
 pub(super) enum CursorCommand {
     Ack,
     Plan,
-    Seek,
 }
 
 fn producer(producer: &str, run: &str) -> Result<(ProducerId, RunId), Error> {
@@ -254,16 +276,18 @@ impl Control for ControlService {
 
     async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanResponse> {
         let proto::PlanRequest { stream, subscription, offsets, stream_id } = request.into_inner();
-        let request = proto::AckRequest { stream, subscription, offsets, stream_id };
+        let request = proto::AckRequest { stream, subscription, offsets, stream_id, generation: 0 };
         let planned = self.move_cursors(&request, CursorCommand::Plan);
         self.answer_of_subscriptions(&request.stream, planned.map(|()| proto::PlanResponse {})).await
     }
 
     async fn seek(&self, request: Request<proto::SeekRequest>) -> Answer<proto::SeekResponse> {
-        let proto::SeekRequest { stream, subscription, offsets, stream_id } = request.into_inner();
-        let request = proto::AckRequest { stream, subscription, offsets, stream_id };
-        let moved = self.move_cursors(&request, CursorCommand::Seek);
-        self.answer_of_subscriptions(&request.stream, moved.map(|()| proto::SeekResponse {})).await
+        let request = request.get_ref();
+        self.answer_of_subscriptions(&request.stream, self.seek_to(request)).await
+    }
+
+    async fn locate(&self, request: Request<proto::LocateRequest>) -> Answer<proto::LocateResponse> {
+        self.answer(self.locate_start(request.get_ref()))
     }
 
     async fn get_stats(&self, request: Request<proto::GetStatsRequest>) -> Answer<proto::GetStatsResponse> {

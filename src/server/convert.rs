@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::cell::{NamedWriter, StreamCell};
+use super::cell::{ConsumerView, NamedWriter, StreamCell};
 use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
-    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, Start, StreamOptions, StreamState,
-    StreamView, SubscriptionView, Task, Timestamp, Visibility,
+    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, StreamOptions, StreamState, StreamView,
+    SubscriptionView, Task, Timestamp, Visibility,
 };
 use crate::wire::proto;
 
@@ -67,6 +67,7 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
 
 pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
     let view = cell.describe();
+    let consumers = cell.consumers();
     let (state, reason) = match &view.state {
         StreamState::Open => (proto::StreamState::Open, String::new()),
         StreamState::Completed => (proto::StreamState::Completed, String::new()),
@@ -80,7 +81,7 @@ pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
         state: state.into(),
         reason,
         partitions: partitions(&view),
-        subscriptions: view.subscriptions.iter().map(subscription).collect(),
+        subscriptions: view.subscriptions.iter().map(|view| subscription(view, &consumers)).collect(),
         producers: view.producers.iter().map(producer).collect(),
         waiting: waiting(&view),
         buffered_batches: view.buffered_batches,
@@ -94,6 +95,7 @@ pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
         logged_batches: view.logged_batches,
         logged_bytes: view.logged_bytes,
         log_waits_for: cell.log().and_then(|log| log.waits_for()).map_or_else(String::new, |why| why.to_string()),
+        log_waits_micros: cell.log().map_or(0, |log| micros(log.stuck_for())),
     }
 }
 
@@ -106,6 +108,7 @@ fn partitions(view: &StreamView) -> Vec<proto::PartitionDescription> {
         buffered_bytes: partition.buffered_bytes,
         rows_total: partition.rows_total,
         bytes_total: partition.bytes_total,
+        idle_micros: partition.idle_for.map(micros),
     };
     view.partitions.iter().map(message).collect()
 }
@@ -119,7 +122,8 @@ fn waiting(view: &StreamView) -> Vec<proto::WaitDescription> {
     view.waiting.iter().map(message).collect()
 }
 
-pub(super) fn subscription(view: &SubscriptionView) -> proto::SubscriptionDescription {
+/// A subscription, with those of the stream's consumers that read for it.
+pub(super) fn subscription(view: &SubscriptionView, consumers: &[ConsumerView]) -> proto::SubscriptionDescription {
     let partition = |partition: &crate::engine::SubscriptionPartitionView| proto::SubscriptionPartition {
         partition: partition.partition.0,
         acked: partition.acked.0,
@@ -129,11 +133,26 @@ pub(super) fn subscription(view: &SubscriptionView) -> proto::SubscriptionDescri
         lag_rows: partition.lag_rows,
         lag_bytes: partition.lag_bytes,
         lag_age_micros: micros(partition.lag_age),
+        held_micros: micros(partition.held_for),
+        drain_micros: partition.drains_in.map(micros),
     };
+    let own = consumers.iter().filter(|consumer| consumer.name.subscription.as_ref() == Some(&view.name));
     proto::SubscriptionDescription {
         subscription: view.name.to_string(),
         partitions: view.partitions.iter().map(partition).collect(),
         created_at_micros: view.created_at.0,
+        consumers: own.map(consumer).collect(),
+        generation: view.generation.0,
+    }
+}
+
+fn consumer(view: &ConsumerView) -> proto::ConsumerDescription {
+    let sent = view.sent.iter().map(|(partition, sent)| proto::ConsumerPartition { partition: partition.0, sent: sent.0 });
+    proto::ConsumerDescription {
+        consumer: view.name.consumer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        peer: view.name.peer.clone(),
+        reading_micros: micros(view.reading_for),
+        partitions: sent.collect(),
     }
 }
 
@@ -180,13 +199,6 @@ pub(super) fn stats(cell: &StreamCell) -> proto::StreamStats {
 
 pub(super) fn offsets(offsets: &[proto::PartitionOffset]) -> Vec<(PartitionId, Offset)> {
     offsets.iter().map(|offset| (PartitionId(offset.partition), Offset(offset.offset))).collect()
-}
-
-pub(super) fn start(start: proto::Start) -> Start {
-    match start {
-        proto::Start::Unspecified | proto::Start::Earliest => Start::Earliest,
-        proto::Start::Latest => Start::Latest,
-    }
 }
 
 /// The writers that a commit's receipts name, if they are of this stream and of the epoch.

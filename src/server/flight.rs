@@ -120,10 +120,12 @@ fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Re
         follow: target.follow,
         partitions: Some(vec![partition.0]),
         subscription: target.subscription.as_ref().map(ToString::to_string),
+        generation: target.generation.map(|generation| generation.0),
         start: start.and_then(one),
         end: end.and_then(one),
         stream_id: Some(cell.id().0),
         batches_max: target.batches_max,
+        consumer: target.consumer.as_ref().map(ToString::to_string),
         // The link is of who asks; who reads may be another.
         link: None,
     };

@@ -111,8 +111,7 @@ impl Greeting {
 /// Who is connected.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    /// The peer's address, for logs; one that came by the Unix socket has none.
-    #[expect(dead_code, reason = "kept in the request's extensions for logging")]
+    /// The peer's address; one that came by the Unix socket has none.
     pub(super) address: Option<SocketAddr>,
 }
 

@@ -67,6 +67,7 @@ metrics! {
     LAG_ROWS = Gauge "bowstring_subscription_lag_rows" "Rows that the subscription has not acked";
     LAG_BYTES = Gauge "bowstring_subscription_lag_bytes" "Bytes that the subscription has not acked";
     LAG_SECONDS = Gauge "bowstring_subscription_lag_seconds" "Age of the oldest batch that the subscription has not acked";
+    HELD_SECONDS = Gauge "bowstring_subscription_held_seconds" "How long the subscription could have acked that batch: since it became visible or the cursor last moved, whichever was later";
     EPOCHS_COMMITTED = Counter "bowstring_epochs_committed_total" "Epochs committed";
     EPOCHS_ABORTED = Counter "bowstring_epochs_aborted_total" "Epochs aborted, by their producer or by its newer run";
     EPOCHS_REPLAYED = Counter "bowstring_epochs_replayed_total" "Epochs opened or committed again after their commit, which changed nothing";
@@ -204,6 +205,7 @@ impl Scrape {
         self.add(LAG_ROWS, labels, count(place.lag_rows));
         self.add(LAG_BYTES, labels, count(place.lag_bytes));
         self.add(LAG_SECONDS, labels, place.lag_age.as_secs_f64());
+        self.add(HELD_SECONDS, labels, place.held_for.as_secs_f64());
     }
 
     fn families(mut self) -> Vec<MetricFamily> {

@@ -23,6 +23,7 @@ use tower::Service;
 
 use super::coordinator::Coordinator;
 use super::error::Error;
+use super::listener::Peer;
 use super::status::{ok_trailers, trailers};
 use super::{read, write};
 use crate::wire::command::GetTarget;
@@ -110,7 +111,8 @@ async fn get_response(coordinator: Arc<Coordinator>, request: Request<Body>) -> 
         Some(_) => FrameWriter::within_process(),
         None => FrameWriter::new(),
     };
-    let chunks = match ticket(request).await.and_then(|target| read::get(coordinator.clone(), &target, frames)) {
+    let peer = peer(&request);
+    let chunks = match ticket(request).await.and_then(|target| read::get(coordinator.clone(), &target, peer, frames)) {
         Ok(chunks) => chunks,
         Err(error) => return respond(futures::stream::once(async move { Ok(Frame::trailers(closing(&coordinator, Err(error)))) })),
     };
@@ -125,6 +127,16 @@ async fn get_response(coordinator: Arc<Coordinator>, request: Request<Body>) -> 
         }
         yield Ok(Frame::trailers(closing(&coordinator, ended)));
     })
+}
+
+/// Where a call comes from, for whoever looks who reads.
+fn peer(request: &Request<Body>) -> String {
+    let extensions = request.extensions();
+    match (extensions.get::<WithinProcess>(), extensions.get::<Peer>()) {
+        (Some(_), _) => "process".to_owned(),
+        (None, Some(peer)) => peer.address.map_or_else(|| "unix".to_owned(), |address| address.to_string()),
+        (None, None) => String::new(),
+    }
 }
 
 /// The one message that a `DoGet` request carries.

@@ -7,11 +7,11 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures::Stream;
 
-use super::cell::{StreamCell, Watch};
+use super::cell::{ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
-use crate::engine::{Batch, Code, Command, FullPolicy, Offset, PartitionId, StreamState};
+use crate::engine::{Batch, Code, Command, FullPolicy, Generation, Offset, PartitionId, StreamState, SubscriptionName};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::GetTarget;
@@ -26,7 +26,7 @@ use crate::zoo::{self, Bug};
 const BATCHES_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 8 << 20;
 
-/// Serves one `DoGet`: the chunks of its response, which is driven by whoever asks for them. A consumer that
+/// Serves one `DoGet` of `peer`: the chunks of its response, which is driven by whoever asks for them. A consumer that
 /// stops reading holds up nobody but itself.
 ///
 /// # Errors
@@ -35,10 +35,11 @@ const BYTES_AT_ONCE: u64 = 8 << 20;
 pub(super) fn get(
     coordinator: Arc<Coordinator>,
     target: &GetTarget,
+    peer: String,
     frames: FrameWriter,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
     coordinator.check_running()?;
-    let mut reading = Reading::open(coordinator, target, frames)?;
+    let mut reading = Reading::open(coordinator, target, peer, frames)?;
     Ok(try_stream! {
         while reading.wait_for_schema().await? {}
         loop {
@@ -112,6 +113,8 @@ struct Reading {
     cell: Arc<StreamCell>,
     watch: Watch,
     ranges: Vec<Range>,
+    /// The subscription that is read for, and which of its cursors.
+    reads_for: Option<(SubscriptionName, Generation)>,
     /// Batches that may still be sent; none: no limit.
     batches_left: Option<u64>,
     schema_sent: bool,
@@ -123,7 +126,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn open(coordinator: Arc<Coordinator>, target: &GetTarget, frames: FrameWriter) -> Result<Self, Error> {
+    fn open(coordinator: Arc<Coordinator>, target: &GetTarget, peer: String, frames: FrameWriter) -> Result<Self, Error> {
         let cell = coordinator.get(&target.stream)?;
         cell.check_id(target.stream_id)?;
         let partitions = match &target.partitions {
@@ -133,13 +136,16 @@ impl Reading {
         let named = [&target.start, &target.end].into_iter().flatten().flat_map(BTreeMap::keys);
         // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
         named.copied().try_for_each(|partition| cell.range(partition).map(drop))?;
+        let reads_for = target.subscription.as_ref().map(|name| reads_for(&cell, name, target.generation)).transpose()?;
         let ranges: Vec<_> = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<_, _>>()?;
+        let name = ReaderName { consumer: target.consumer.clone(), subscription: target.subscription.clone(), peer };
         Ok(Self {
-            watch: cell.watch(&partitions),
+            watch: cell.watch(name, ranges.iter().map(|range| (range.partition, range.next))),
             link: target.link.and_then(|link| coordinator.links().get(link)).and_then(Link::begin_reading),
             cell,
             coordinator,
             ranges,
+            reads_for,
             batches_left: target.batches_max,
             schema_sent: false,
             dictionaries: DictionarySet::empty(),
@@ -169,6 +175,7 @@ impl Reading {
     /// Whether nothing more will come, and why. Asked *before* looking for batches: what is visible by then
     /// is found by the look that follows. The end of a durable stream is one once it is durable, and with it all that came before.
     async fn ended(&self) -> Result<Option<Result<(), Error>>, Error> {
+        self.check_not_moved()?;
         let ended = self.end_state();
         if self.cell.state() != StreamState::Open && !self.is_bounded() {
             self.cell.durable().await?;
@@ -186,6 +193,16 @@ impl Reading {
             return Some(Err(Error::ShuttingDown));
         }
         self.cell.lost_producer().map(|producer| Err(Error::ProducerLost { producer }))
+    }
+
+    /// Refuses to go on for a subscription that goes on elsewhere.
+    fn check_not_moved(&self) -> Result<(), Error> {
+        let Some((name, generation)) = &self.reads_for else { return Ok(()) };
+        match self.cell.check_generation(name, *generation) {
+            // Who deletes it ends nobody's reading.
+            Err(error) if error.code() == Code::SubscriptionNotFound => Ok(()),
+            checked => checked,
+        }
     }
 
     /// Whether the end of what was asked for is known: it does not depend on the stream's.
@@ -272,15 +289,24 @@ impl Reading {
             shared,
         };
         self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), sent);
+        self.watch.sent(index, batch.offset.plus(1));
         if zoo::has(Bug::CursorMovesAtSend) {
             for subscription in self.cell.describe().subscriptions {
                 let offsets = vec![(partition, batch.offset.plus(1))];
-                drop(self.cell.apply(Command::Ack { subscription: subscription.name, offsets }));
+                drop(self.cell.apply(Command::Ack { subscription: subscription.name, generation: None, offsets }));
             }
         }
         let latency = self.cell.now().since(batch.facts.appended_at);
         self.cell.counters().count_delivered(partition, batch.facts.rows, batch.facts.bytes, latency);
     }
+}
+
+/// Which of the subscription's cursors are read for: those that were asked for, or else those that it has now.
+fn reads_for(cell: &StreamCell, name: &SubscriptionName, asked: Option<Generation>) -> Result<(SubscriptionName, Generation), Error> {
+    if let Some(asked) = asked {
+        cell.check_generation(name, asked)?;
+    }
+    Ok((name.clone(), cell.generation(name)?))
 }
 
 /// Where reading a partition starts and ends.

@@ -241,9 +241,9 @@ impl Drop for Store {
 fn stored(found: StreamSnapshot<Arc<LoggedBatch>>) -> StreamSnapshot<StoredBatch> {
     let StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers } = found;
     let logged = |batch| StoredBatch::Logged { batch, is_staged: false };
-    let partition = |PartitionSnapshot { start, rows_before, bytes_before, batches }: PartitionSnapshot<Arc<LoggedBatch>>| {
+    let partition = |PartitionSnapshot { start, rows_before, bytes_before, dropped, batches }: PartitionSnapshot<Arc<LoggedBatch>>| {
         let batches = batches.into_iter().map(|(facts, batch)| (facts, logged(batch))).collect();
-        PartitionSnapshot { start, rows_before, bytes_before, batches }
+        PartitionSnapshot { start, rows_before, bytes_before, dropped, batches }
     };
     let partitions = partitions.into_iter().map(partition).collect();
     StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers }

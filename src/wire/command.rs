@@ -3,6 +3,8 @@
 //! A stock Flight client uses a path, `[stream]` or `[stream, partition]`, or the JSON texts below as
 //! command and ticket.
 
+mod id_text;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
 use crate::engine::{
-    AppenderKind, Attempt, Connection, Epoch, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, SubscriptionName, Task,
+    AppenderKind, Attempt, Connection, ConsumerName, Epoch, Generation, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName,
+    SubscriptionName, Task,
 };
 
 /// The JSON command of a `DoPut`'s descriptor.
@@ -73,6 +76,9 @@ pub struct GetCommand {
     /// Starts where this subscription's acks have come to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<String>,
+    /// Ends with `subscription_moved` unless it is the subscription's, or once it is not any more.
+    #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
     /// Per partition, the first offset; overrules the subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<BTreeMap<u32, u64>>,
@@ -85,6 +91,9 @@ pub struct GetCommand {
     /// Ends after so many batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches_max: Option<u64>,
+    /// What the consumer calls itself, for descriptions of the subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
     /// The link on which arenas may be shown, that bodies lie in.
     #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
     pub link: Option<u64>,
@@ -271,6 +280,8 @@ pub struct GetTarget {
     pub partitions: Option<Vec<PartitionId>>,
     /// Starts where this subscription's acks have come to.
     pub subscription: Option<SubscriptionName>,
+    /// Which of the subscription's cursors are meant.
+    pub generation: Option<Generation>,
     /// Per partition, the first offset.
     pub start: Option<BTreeMap<PartitionId, Offset>>,
     /// Per partition, one past the last offset.
@@ -279,6 +290,8 @@ pub struct GetTarget {
     pub stream_id: Option<StreamId>,
     /// Ends after so many batches.
     pub batches_max: Option<u64>,
+    /// What the consumer calls itself.
+    pub consumer: Option<ConsumerName>,
     /// The link on which arenas may be shown.
     pub link: Option<u64>,
 }
@@ -301,10 +314,12 @@ impl GetTarget {
             follow: command.follow,
             partitions,
             subscription: command.subscription.as_deref().map(SubscriptionName::new).transpose()?,
+            generation: command.generation.map(Generation),
             start: command.start.map(offsets),
             end: command.end.map(offsets),
             stream_id: command.stream_id.map(StreamId),
             batches_max: command.batches_max,
+            consumer: command.consumer.as_deref().map(ConsumerName::new).transpose()?,
             link: command.link,
         })
     }
@@ -344,50 +359,3 @@ fn from_json<T: serde::de::DeserializeOwned>(what: &'static str, text: &[u8]) ->
 
 /// What to do about a text that cannot be used.
 const HINT: &str = "send a JSON object such as {\"stream\": \"s\"} (docs/flight.md lists its fields)";
-
-/// Stream ids use all 64 bits, more than a JSON number carries in most languages: written as text, read as
-/// text or number.
-mod id_text {
-    use std::fmt;
-
-    use serde::de::{Error, Visitor};
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    #[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
-    pub(super) fn serialize<S: Serializer>(id: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-        match id {
-            Some(id) => serializer.serialize_str(&id.to_string()),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-        Ok(Option::<Id>::deserialize(deserializer)?.map(|Id(id)| id))
-    }
-
-    struct Id(u64);
-
-    impl<'de> Deserialize<'de> for Id {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_any(NumberOrText).map(Id)
-        }
-    }
-
-    struct NumberOrText;
-
-    impl Visitor<'_> for NumberOrText {
-        type Value = u64;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a number from 0 to 18446744073709551615, or its digits as text")
-        }
-
-        fn visit_u64<E: Error>(self, id: u64) -> Result<u64, E> {
-            Ok(id)
-        }
-
-        fn visit_str<E: Error>(self, id: &str) -> Result<u64, E> {
-            id.parse().map_err(|_| E::invalid_value(serde::de::Unexpected::Str(id), &self))
-        }
-    }
-}

@@ -14,6 +14,7 @@ mod layout;
 pub mod metadata;
 pub mod report;
 pub mod schema;
+pub mod start;
 
 /// The messages of `proto/`, generated; `tests/it/codegen.rs` checks that they are current.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated code")]

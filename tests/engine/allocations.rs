@@ -60,7 +60,10 @@ impl Flow {
     fn acks(&self) -> Vec<Command<u64>> {
         let done = self.ordinal.saturating_sub(BUFFERED) / u64::from(PARTITIONS);
         let offsets: Vec<_> = (0..PARTITIONS).map(|partition| (PartitionId(partition), Offset(done))).collect();
-        self.subscriptions.iter().map(|name| Command::Ack { subscription: name.clone(), offsets: offsets.clone() }).collect()
+        self.subscriptions
+            .iter()
+            .map(|name| Command::Ack { subscription: name.clone(), generation: None, offsets: offsets.clone() })
+            .collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bowstring::engine::{Code, Command, EpochState, Outcome, Place};
+use bowstring::engine::{Code, Command, EpochState, Error, Outcome, PartitionMove, Place, Start};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -29,6 +29,14 @@ const NEEDED: &[(&str, usize)] = &[
     ("dropped the oldest", 150),
     ("receipt", 1000),
     ("changed", 30),
+    ("sought", 300),
+    ("read again", 8),
+    ("skipped", 50),
+    ("looked what a seek would do", 60),
+    ("started at a time", 100),
+    ("started at an epoch", 50),
+    ("behind a time that is gone", 30),
+    ("behind an epoch that is gone", 5),
 ];
 
 #[test]
@@ -82,6 +90,9 @@ fn happenings(step: &Step) -> Vec<&'static str> {
         Ok(Outcome::Epoch(EpochState::Committed)) => committed(step),
         Ok(Outcome::Epoch(EpochState::AlreadyCommitted)) => vec!["replayed"],
         Ok(Outcome::Epoch(EpochState::Aborted)) => vec!["aborted"],
+        Ok(Outcome::Moved(moves)) => moved(command, moves),
+        Err(Error::TimeGone { .. }) => vec!["behind a time that is gone"],
+        Err(Error::EpochGone { .. }) => vec!["behind an epoch that is gone"],
         Ok(Outcome::Done | Outcome::Opened { .. } | Outcome::Epoch(EpochState::Open)) | Err(_) => Vec::new(),
     };
     let named = crate::model::named_run(command).and_then(|(producer, run)| Some((before.producers.get(producer)?, run)));
@@ -93,10 +104,32 @@ fn happenings(step: &Step) -> Vec<&'static str> {
         ("changed", effects.changed),
         ("took over with batches staged", takes_over && effects.dropped_batches > 0),
         ("dropped the oldest", matches!(command, Command::Reserve { .. }) && effects.dropped_batches > 0),
+        ("started at a time", is_start(step, |start| matches!(start, Start::Time(_)))),
+        ("started at an epoch", is_start(step, |start| matches!(start, Start::Epoch { .. }))),
         ("dropped acked batches", matches!(command, Command::Ack { .. }) && effects.dropped_batches > 0),
     ];
     names.extend(told.into_iter().filter(|(_, happened)| *happened).map(|(name, _)| name));
     names
+}
+
+/// Whether a subscription was created or moved to such a start.
+fn is_start(step: &Step, is_it: impl Fn(&Start) -> bool) -> bool {
+    let Step { command, effects, before } = step;
+    effects.outcome.is_ok()
+        && match command {
+            Command::Subscribe { subscription, start } => !before.subscriptions.contains_key(subscription) && is_it(start),
+            Command::Seek { to, dry_run, .. } => !dry_run && is_it(to),
+            _ => false,
+        }
+}
+
+fn moved(command: &Command<u64>, moves: &[PartitionMove]) -> Vec<&'static str> {
+    if matches!(command, Command::Seek { dry_run: true, .. }) {
+        return vec!["looked what a seek would do"];
+    }
+    let back = moves.iter().any(|moved| moved.to < moved.from).then_some("read again");
+    let on = moves.iter().any(|moved| moved.to > moved.from).then_some("skipped");
+    ["sought"].into_iter().chain(back).chain(on).collect()
 }
 
 fn is_resend(step: &Step) -> bool {

@@ -1,8 +1,8 @@
 //! Durable streams: nothing is visible before it is settled, and all else is as in memory; a restart finds what there was.
 
 use bowstring::engine::{
-    AppenderId, BatchFacts, Command, Effects, Error, Offset, Outcome, Part, PartitionId, PartitionSnapshot, Place, ProducerId, Stream,
-    StreamId, StreamName, StreamOptions, StreamSnapshot, StreamView, SubscriptionName, Timestamp,
+    AppenderId, BatchFacts, Command, Effects, Epoch, Error, Offset, Outcome, Part, PartitionId, PartitionSnapshot, Place, ProducerId,
+    Start, Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamView, SubscriptionName, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -99,10 +99,10 @@ fn seen(view: &StreamView) -> String {
 
 fn snapshot(stream: &Stream<u64>, names: (&[SubscriptionName], &[ProducerId])) -> StreamSnapshot<u64> {
     let partition = |partition| {
-        let PartitionSnapshot { start, rows_before, bytes_before, .. } = stream.partition_snapshot(partition).expect("is there");
+        let PartitionSnapshot { start, rows_before, bytes_before, dropped, .. } = stream.partition_snapshot(partition).expect("is there");
         let batches = stream.unsettled(partition, start).expect("is there");
         let batches = batches.map(|batch| (batch.facts.clone(), batch.data));
-        PartitionSnapshot { start, rows_before, bytes_before, batches: batches.collect() }
+        PartitionSnapshot { start, rows_before, bytes_before, dropped, batches: batches.collect() }
     };
     StreamSnapshot {
         options: stream.options().clone(),
@@ -177,9 +177,19 @@ proptest! {
         // Open epochs are run again from their start, whoever waited calls again, and every lease begins anew.
         expected.producers.iter_mut().for_each(|producer| (producer.epochs, producer.lost) = (Vec::new(), false));
         expected.waiting.clear();
+        // Who holds what begins anew as well.
+        for place in expected.subscriptions.iter_mut().flat_map(|view| &mut view.partitions) {
+            place.held_for = std::time::Duration::ZERO;
+            place.drains_in = (place.lag_batches == 0).then_some(std::time::Duration::ZERO);
+        }
         prop_assert_eq!(seen(&expected), seen(&again.describe(world.now)));
         for partition in partitions(&again) {
             prop_assert_eq!(readable(&durable.stream, partition), readable(&again, partition));
+        }
+        let times = (0..10).map(|second| Start::Time(Timestamp(second * 1_000_000)));
+        let of = |producer: &ProducerId| { let producer = producer.clone(); (0..6).map(move |epoch| Start::Epoch { producer: Some(producer.clone()), epoch: Epoch(epoch) }) };
+        for start in times.chain(producers.iter().flat_map(of)) {
+            prop_assert_eq!(durable.stream.locate(&start), again.locate(&start), "{}", start);
         }
         // Every ordinal and run goes on where it was.
         for view in &expected.producers {
@@ -273,7 +283,7 @@ fn what_changes_is_named_and_what_only_is_in_memory_is_not() {
     assert_eq!(touched(open("r")), [Part::Producer(producer("p"))]);
     assert_eq!(touched(open("r")), [], "the same run");
     assert_eq!(touched(open("newer")), [Part::Producer(producer("p"))]);
-    let subscribe = || Command::Subscribe { subscription: subscription("s"), start: bowstring::engine::Start::Earliest };
+    let subscribe = || Command::Subscribe { subscription: subscription("s"), start: Start::Earliest };
     assert_eq!(touched(subscribe()), [Part::Subscription(subscription("s"))]);
     assert_eq!(touched(subscribe()), []);
     let keep = |lease| Command::KeepProducer { producer: producer("p"), run: run("newer"), lease: std::time::Duration::from_secs(lease) };
@@ -288,12 +298,8 @@ fn what_changes_is_named_and_what_only_is_in_memory_is_not() {
 #[test]
 fn batches_that_a_restart_finds_keep_their_turns() {
     let facts = |at: u64| BatchFacts { rows: 1, bytes: 1, producer: producer("p"), epoch: None, appended_at: Timestamp(at) };
-    let partition = |times: &[u64]| PartitionSnapshot {
-        start: Offset(0),
-        rows_before: 0,
-        bytes_before: 0,
-        batches: times.iter().map(|at| (facts(*at), *at)).collect(),
-    };
+    let partition =
+        |times: &[u64]| PartitionSnapshot { batches: times.iter().map(|at| (facts(*at), *at)).collect(), ..PartitionSnapshot::default() };
     let mut options = StreamOptions { partitions: 2, full_policy: bowstring::engine::FullPolicy::DropOldest, ..options_of(10, 4) };
     options.limits.max_buffered_bytes = 10;
     let snapshot = StreamSnapshot {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use bowstring::engine::{
-    AppenderId, Command, Connection, Epoch, Error, Offset, PartitionId, Start, Stream, StreamId, StreamName, StreamOptions, Timestamp,
+    AppenderId, Command, Connection, Epoch, Error, Generation, Offset, PartitionId, Start, Stream, StreamId, StreamName, StreamOptions,
+    Timestamp,
 };
 
 use crate::story::{Story, direct, producer, reject, run, subscription, writer};
@@ -51,6 +52,11 @@ every_error! {
     SubscriptionNotFound: refused(&mut story(), Command::Unsubscribe { subscription: subscription("nobody") });
     OffsetGone: offset_gone();
     OffsetAhead: after(subscribe(), Command::Tick, ack(1));
+    TimeGone: gone(Start::Time(Timestamp(0)));
+    EpochGone: gone(Start::Epoch { producer: Some(producer("p")), epoch: Epoch(0) });
+    EpochAhead: gone(Start::Epoch { producer: None, epoch: Epoch(2) });
+    EpochOfWhom: gone(Start::Epoch { producer: Some(producer("nobody")), epoch: Epoch(0) });
+    SubscriptionMoved: after(subscribe(), seek(Start::Latest), ack_of_old());
     OrdinalGap: append(&mut story(), 1, PartitionId(0));
     AppenderNotReady: append(&mut story(), 0, PartitionId(0));
     ProducerUnknown: producer_unknown();
@@ -103,7 +109,11 @@ fn subscribe() -> Command<u64> {
 }
 
 fn ack(offset: u64) -> Command<u64> {
-    Command::Ack { subscription: subscription("s"), offsets: vec![(PartitionId(0), Offset(offset))] }
+    Command::Ack { subscription: subscription("s"), generation: None, offsets: vec![(PartitionId(0), Offset(offset))] }
+}
+
+fn ack_of_old() -> Command<u64> {
+    Command::Ack { subscription: subscription("s"), generation: Some(Generation(u64::MAX)), offsets: Vec::new() }
 }
 
 fn partition_count() -> Error {
@@ -149,7 +159,21 @@ fn offset_gone() -> Error {
     assert!(story.ask(subscribe()).is_ok());
     assert!(story.ask(ack(1)).is_ok());
     assert!(story.world.stream.read(PartitionId(0), Offset(0), 1, 1).is_err());
-    refused(&mut story, Command::Seek { subscription: subscription("s"), offsets: vec![(PartitionId(0), Offset(0))] })
+    refused(&mut story, seek(Start::Offsets([(PartitionId(0), Offset(0))].into())))
+}
+
+fn seek(to: Start) -> Command<u64> {
+    Command::Seek { subscription: subscription("s"), to, dry_run: false }
+}
+
+/// A seek after a batch of epoch 0 has been dropped.
+fn gone(to: Start) -> Error {
+    let mut story = story();
+    story.attempt(writer(0, 0, 0), 1);
+    assert!(story.commit(0, &[(0, 0)]).outcome.is_ok());
+    story.subscribe("s");
+    story.ack("s", 1);
+    refused(&mut story, seek(to))
 }
 
 fn connection_superseded() -> Error {

@@ -108,9 +108,12 @@ fn hostile_numbers_are_refused_and_change_nothing() {
     let before = story.world.appearance();
     let offsets = |offset| vec![(PartitionId(0), bowstring::engine::Offset(offset))];
     let table = [
-        (Command::Ack { subscription: subscription("s"), offsets: offsets(u64::MAX) }, Code::OffsetAhead),
+        (Command::Ack { subscription: subscription("s"), generation: None, offsets: offsets(u64::MAX) }, Code::OffsetAhead),
         (Command::Plan { subscription: subscription("s"), offsets: offsets(2) }, Code::OffsetAhead),
-        (Command::Seek { subscription: subscription("s"), offsets: offsets(u64::MAX) }, Code::OffsetAhead),
+        (
+            Command::Seek { subscription: subscription("s"), to: Start::Offsets(offsets(u64::MAX).into_iter().collect()), dry_run: false },
+            Code::OffsetAhead,
+        ),
         (Command::Reserve { appender, bytes: u64::MAX }, Code::BatchTooLarge),
         (append(appender, u64::MAX, PartitionId(0)), Code::OrdinalGap),
         (append(appender, 1, PartitionId(u32::MAX)), Code::PartitionOutOfRange),

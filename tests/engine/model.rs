@@ -4,11 +4,13 @@
 //! visible, staged, reserved, dropped, waiting) it works out itself, without the engine's shortcuts.
 
 mod note;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bowstring::engine::{
-    AppenderId, AppenderKind, Attempt, Command, Epoch, Limits, Place, ProducerId, RunId, StreamOptions, SubscriptionName, Task, Visibility,
+    AppenderId, AppenderKind, Attempt, Command, Epoch, Limits, Place, ProducerId, RunId, StreamOptions, SubscriptionName, Task, Timestamp,
+    Visibility,
 };
 
 /// A batch that was taken in.
@@ -21,6 +23,7 @@ pub(crate) struct Held {
     pub(crate) place: Place,
     pub(crate) producer: ProducerId,
     pub(crate) epoch: Option<Epoch>,
+    pub(crate) appended_at: Timestamp,
     pub(crate) writer: Option<(Task, Attempt)>,
     /// How many batches had become visible in the stream before it.
     pub(crate) age: usize,
@@ -92,6 +95,7 @@ pub(crate) struct Model {
     pub(crate) line: Vec<AppenderId>,
     pub(crate) ended: bool,
     shown: usize,
+    now: Timestamp,
 }
 
 impl Model {
@@ -105,6 +109,7 @@ impl Model {
             line: Vec::new(),
             ended: false,
             shown: 0,
+            now: Timestamp(0),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Random operations, from small domains so that they meet, with a few hostile numbers among them.
 
-use bowstring::engine::{FullPolicy, Limits, Start, StreamOptions, Visibility};
+use bowstring::engine::{FullPolicy, Limits, StreamOptions, Visibility};
 use proptest::prelude::*;
 
 /// Which run of a producer speaks.
@@ -47,6 +47,21 @@ pub(crate) enum Where {
     BeforeStart,
     Ahead,
     Largest,
+}
+
+/// Which start.
+#[derive(Debug, Clone)]
+pub(crate) enum Begin {
+    Earliest,
+    Latest,
+    Offsets(Vec<(u32, Where)>),
+    /// So many seconds ago.
+    Ago(u64),
+    /// Of a producer, or of the only one: so many epochs before the one after the next. Producer 2 never comes.
+    Epoch {
+        producer: Option<u8>,
+        back: u64,
+    },
 }
 
 /// Which attempts a commit names.
@@ -129,7 +144,7 @@ pub(crate) enum Operation {
     },
     Subscribe {
         subscription: u8,
-        start: Start,
+        start: Begin,
     },
     Unsubscribe {
         subscription: u8,
@@ -144,7 +159,8 @@ pub(crate) enum Operation {
     },
     Seek {
         subscription: u8,
-        offsets: Vec<(u32, Where)>,
+        to: Begin,
+        dry_run: bool,
     },
     Complete,
     Fail,
@@ -180,7 +196,7 @@ fn options_with(policy: BoxedStrategy<FullPolicy>) -> impl Strategy<Value = Stre
 
 /// Up to 120 operations. Most streams have a subscription from the start, and few end before the last ones.
 pub(crate) fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    let start = Operation::Subscribe { subscription: 0, start: Start::Earliest };
+    let start = Operation::Subscribe { subscription: 0, start: Begin::Earliest };
     let first = prop::option::weighted(0.8, Just(start));
     let end = prop::option::weighted(0.1, (ending(), prop::collection::vec(operation(), 0..20)));
     (first, prop::collection::vec(operation(), 1..100), end).prop_map(|(first, middle, end)| {
@@ -231,18 +247,28 @@ fn epochs() -> impl Strategy<Value = Operation> {
             .prop_map(|(producer, run, epoch, winners)| Operation::Commit { producer, run, epoch, winners }),
         1 => (producer(), run(), number()).prop_map(|(producer, run, epoch)| Operation::Abort { producer, run, epoch }),
         1 => (producer(), run(), 0_u64..5).prop_map(|(producer, run, seconds)| Operation::Keep { producer, run, seconds }),
-        1 => (0_u64..4).prop_map(|seconds| Operation::Tick { seconds }),
+        2 => (0_u64..4).prop_map(|seconds| Operation::Tick { seconds }),
     ]
 }
 
 fn consuming() -> impl Strategy<Value = Operation> {
-    let start = prop_oneof![Just(Start::Earliest), Just(Start::Latest)];
     prop_oneof![
-        4 => (subscription(), start).prop_map(|(subscription, start)| Operation::Subscribe { subscription, start }),
+        5 => (subscription(), begin()).prop_map(|(subscription, start)| Operation::Subscribe { subscription, start }),
         1 => subscription().prop_map(|subscription| Operation::Unsubscribe { subscription }),
         14 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Ack { subscription, offsets }),
         5 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Plan { subscription, offsets }),
-        2 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Seek { subscription, offsets }),
+        8 => (subscription(), begin(), prop::bool::weighted(0.2))
+            .prop_map(|(subscription, to, dry_run)| Operation::Seek { subscription, to, dry_run }),
+    ]
+}
+
+fn begin() -> impl Strategy<Value = Begin> {
+    prop_oneof![
+        2 => Just(Begin::Earliest),
+        2 => Just(Begin::Latest),
+        4 => offsets().prop_map(Begin::Offsets),
+        4 => (0_u64..6).prop_map(Begin::Ago),
+        4 => (prop::option::weighted(0.9, 0_u8..3), 0_u64..5).prop_map(|(producer, back)| Begin::Epoch { producer, back }),
     ]
 }
 

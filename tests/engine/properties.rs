@@ -4,4 +4,5 @@ mod attempts;
 mod limits;
 mod logs;
 mod retention;
+mod starts;
 mod waiting;

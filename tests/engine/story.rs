@@ -85,7 +85,7 @@ impl Story {
 
     /// Acks partition 0 up to an offset, that one not.
     pub(crate) fn ack(&mut self, name: &str, offset: u64) -> Effects {
-        self.effects(Command::Ack { subscription: subscription(name), offsets: vec![(PartitionId(0), Offset(offset))] })
+        self.effects(Command::Ack { subscription: subscription(name), generation: None, offsets: vec![(PartitionId(0), Offset(offset))] })
     }
 
     /// Plans partition 0 up to an offset, that one not.

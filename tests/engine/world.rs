@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring::engine::{
-    AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, Error, Offset, Outcome, PartitionId, ProducerId, RunId, Stream, StreamId,
-    StreamName, StreamOptions, SubscriptionName, Task, Timestamp,
+    AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, Error, Offset, Outcome, PartitionId, ProducerId, RunId, Start, Stream,
+    StreamId, StreamName, StreamOptions, SubscriptionName, Task, Timestamp,
 };
 
 use crate::model::{Doing, Model};
-use crate::operations::{Number, Operation, Ordinal, Run, Size, Where, Winners};
+use crate::operations::{Begin, Number, Operation, Ordinal, Run, Size, Where, Winners};
 
 /// One command and all that was seen of it.
 pub(crate) struct Step {
@@ -98,7 +98,7 @@ impl World {
         let before = self.model.clone();
         let effects = self.stream.apply(command.clone(), self.now);
         let starts: Vec<_> = (0..self.model.logs.len()).map(|partition| self.range(partition).0.0).collect();
-        self.model.note(&command, &effects, &starts);
+        self.model.note(&command, &effects, &starts, self.now);
         if let Ok(Outcome::Opened { appender, .. }) = effects.outcome {
             self.opened.push(appender);
         }
@@ -181,17 +181,19 @@ impl World {
                 Command::KeepProducer { producer: producer_id(*producer), run, lease: Duration::from_secs(*seconds) }
             }
             Operation::Subscribe { subscription, start } => {
-                Command::Subscribe { subscription: subscription_name(*subscription), start: *start }
+                Command::Subscribe { subscription: subscription_name(*subscription), start: self.start(start) }
             }
             Operation::Unsubscribe { subscription } => Command::Unsubscribe { subscription: subscription_name(*subscription) },
             Operation::Ack { subscription, offsets } => {
-                Command::Ack { subscription: subscription_name(*subscription), offsets: self.offsets(offsets) }
+                let subscription = subscription_name(*subscription);
+                let generation = self.stream.generation(&subscription).ok();
+                Command::Ack { subscription, generation, offsets: self.offsets(offsets) }
             }
             Operation::Plan { subscription, offsets } => {
                 Command::Plan { subscription: subscription_name(*subscription), offsets: self.offsets(offsets) }
             }
-            Operation::Seek { subscription, offsets } => {
-                Command::Seek { subscription: subscription_name(*subscription), offsets: self.offsets(offsets) }
+            Operation::Seek { subscription, to, dry_run } => {
+                Command::Seek { subscription: subscription_name(*subscription), to: self.start(to), dry_run: *dry_run }
             }
             Operation::Complete => Command::Complete,
             Operation::Fail => Command::Fail { reason: Arc::from("the source broke") },
@@ -271,6 +273,19 @@ impl World {
             Winners::Twice => finished.extend_from_within(..),
         }
         finished
+    }
+
+    fn start(&self, begin: &Begin) -> Start {
+        match begin {
+            Begin::Earliest => Start::Earliest,
+            Begin::Latest => Start::Latest,
+            Begin::Offsets(offsets) => Start::Offsets(self.offsets(offsets).into_iter().collect()),
+            Begin::Ago(seconds) => Start::Time(Timestamp(self.now.0.saturating_sub(seconds * 1_000_000))),
+            Begin::Epoch { producer, back } => {
+                let next = self.epoch(producer.unwrap_or_default(), Number::Ahead(2));
+                Start::Epoch { producer: producer.map(producer_id), epoch: Epoch(next.0.saturating_sub(*back)) }
+            }
+        }
     }
 
     fn offsets(&self, offsets: &[(u32, Where)]) -> Vec<(PartitionId, Offset)> {

@@ -52,6 +52,10 @@ fn what_is_appended_blocking_is_read_blocking() {
         consumer.close(wait).expect("closed already");
         let description = client.describe_stream("s", wait).expect("the stream is there");
         assert_eq!(description.subscriptions[0].partitions[0].acked, 50);
+        let lag = client.lag("s", wait).expect("the stream is there");
+        assert_eq!((lag[0].subscription.as_str(), lag[0].total.batches, lag[0].partitions[0].offset), ("a", 0, 50));
+        let why = client.why("s", wait).expect("the stream is there");
+        assert_eq!(why.to_string(), "stream s is completed: nobody appends any more");
     });
 }
 

@@ -159,7 +159,7 @@ async fn a_subscription_goes_on_after_its_last_ack_and_can_be_moved(on: Transpor
     let server = on.server(ServerConfig::default()).await;
     let client = on.client(&server).await;
     filled(&client, "s", 10).await;
-    client.subscribe("s", "keeps", Start::Earliest).await.expect("subscribes");
+    client.subscribe("s", "keeps", &Start::Earliest).await.expect("subscribes");
     let mut consumer = subscribed(&client, "s", "a").await;
     for _ in 0..4 {
         let delivered = next(&mut consumer).await;
@@ -170,7 +170,7 @@ async fn a_subscription_goes_on_after_its_last_ack_and_can_be_moved(on: Transpor
     let mut consumer = subscribed(&client, "s", "a").await;
     assert_eq!(number(&next(&mut consumer).await), 4);
     drop(consumer);
-    client.seek("s", "a", &Offsets::from([(P0, Offset(2))]), None).await.expect("still kept by the other subscription");
+    client.seek("s", "a", &Start::Offsets([(P0, Offset(2))].into()), None, false).await.expect("still kept by the other subscription");
     let mut consumer = subscribed(&client, "s", "a").await;
     assert_eq!(number(&next(&mut consumer).await), 2);
     let plain = client.consumer("s", ConsumerOptions::default()).await;

@@ -38,13 +38,13 @@ async fn abort(channel: &Channel, run: &str, epoch: u64) -> Result<EpochResponse
 }
 
 async fn subscribe(channel: &Channel, name: &str, start: Start) -> SubscriptionDescription {
-    let request = SubscribeRequest { stream: "s".into(), subscription: name.into(), start: start.into() };
+    let request = SubscribeRequest { stream: "s".into(), subscription: name.into(), start: start.into(), start_at: None };
     call(channel, "Subscribe", request).await.expect("subscribes")
 }
 
 fn cursor(subscription: &str, offset: u64) -> AckRequest {
     let offsets = vec![PartitionOffset { partition: 0, offset }];
-    AckRequest { stream: "s".into(), subscription: subscription.into(), offsets, stream_id: 0 }
+    AckRequest { stream: "s".into(), subscription: subscription.into(), offsets, stream_id: 0, generation: 0 }
 }
 
 async fn ack(channel: &Channel, subscription: &str, offset: u64) -> Result<AckResponse, Status> {
@@ -209,16 +209,17 @@ async fn acks_free_what_all_subscriptions_are_done_with_and_seeks_go_both_ways()
     assert_eq!((description.subscriptions[0].partitions[0].acked, description.subscriptions[0].partitions[0].lag_rows), (2, 2));
 
     let seek = |offset| {
-        let AckRequest { stream, subscription, offsets, stream_id } = cursor("b", offset);
-        SeekRequest { stream, subscription, offsets, stream_id }
+        let AckRequest { stream, subscription, offsets, stream_id, .. } = cursor("b", offset);
+        SeekRequest { stream, subscription, offsets, stream_id, ..SeekRequest::default() }
     };
-    let SeekResponse {} = call(&channel, "Seek", seek(3)).await.expect("goes back");
+    let SeekResponse { moves } = call(&channel, "Seek", seek(3)).await.expect("goes back");
+    assert_eq!((moves[0].from, moves[0].to, moves[0].batches, moves[0].rows), (4, 3, 1, 1));
     assert_eq!(read(&channel, json!({"stream": "s", "subscription": "b"})).await.expect("reads"), [numbers(3..4)]);
     assert_eq!(refused(call::<_, SeekResponse>(&channel, "Seek", seek(1)).await), "offset_gone");
     assert_eq!(refused(call::<_, SeekResponse>(&channel, "Seek", seek(5)).await), "offset_ahead");
     assert_eq!(refused(ack(&channel, "a", 5).await), "offset_ahead");
 
-    let AckRequest { stream, subscription, offsets, stream_id } = cursor("a", 3);
+    let AckRequest { stream, subscription, offsets, stream_id, .. } = cursor("a", 3);
     let PlanResponse {} = call(&channel, "Plan", PlanRequest { stream, subscription, offsets, stream_id }).await.expect("plans");
     let planned = describe(&channel, "s").await.expect("is there").subscriptions.remove(0).partitions.remove(0);
     assert_eq!((planned.acked, planned.planned), (2, 3));

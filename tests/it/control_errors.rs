@@ -10,8 +10,8 @@ use bowstring::engine::Code;
 use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::metadata::AppendMetadata;
 use bowstring::wire::proto::{
-    CreateStreamRequest, FullPolicy, KeepProducerRequest, KeepProducerResponse, StreamDescription, StreamOptions, SubscribeRequest,
-    SubscriptionDescription,
+    AckRequest, AckResponse, CreateStreamRequest, FullPolicy, KeepProducerRequest, KeepProducerResponse, StreamDescription, StreamOptions,
+    SubscribeRequest, SubscriptionDescription,
 };
 use serde_json::json;
 use tonic::transport::Channel;
@@ -82,12 +82,23 @@ async fn of_requests(channel: &Channel) -> Vec<String> {
     codes.push(refused(act(channel, "subscribe", one_more).await));
     codes.push(refused(act(channel, "ack", r#"{"stream": "s", "subscription": "nobody", "offsets": {}}"#).await));
     codes.push(refused(act(channel, "ack", r#"{"stream": "s", "subscription": "0", "offsets": {"0": 1}}"#).await));
+    let former = AckRequest { stream: "s".into(), subscription: "0".into(), generation: 1, ..Default::default() };
+    codes.push(refused(call::<_, AckResponse>(channel, "Ack", former).await));
     codes.push(refused(act(channel, "describe", "").await));
     codes.push(refused(act(channel, "describe", "nosuch").await));
     codes.push(refused(act(channel, "nosuch", "").await));
     assert_eq!(
         codes,
-        ["stream_exists", "too_many", "subscription_not_found", "offset_ahead", "invalid_argument", "stream_not_found", "unimplemented"]
+        [
+            "stream_exists",
+            "too_many",
+            "subscription_not_found",
+            "offset_ahead",
+            "subscription_moved",
+            "invalid_argument",
+            "stream_not_found",
+            "unimplemented"
+        ]
     );
     codes
 }

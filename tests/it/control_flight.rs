@@ -69,6 +69,13 @@ async fn every_action_that_is_listed_does_what_the_control_call_does() {
     let description: bowstring::wire::proto::StreamDescription =
         call(&channel, "DescribeStream", bowstring::wire::proto::DescribeStreamRequest { stream: "s".into() }).await.expect("is there");
     assert_eq!((description.subscriptions[0].partitions[1].acked, description.partitions[1].start), (2, 2));
+    assert_eq!(do_it("locate", json!({"stream": "s", "start": "epoch:1@p"})).await["offsets"], json!({"0": 0, "1": 2}));
+    do_it("subscribe", json!({"stream": "s", "subscription": "b", "start": "1:2"})).await;
+    let seek = json!({"stream": "s", "subscription": "b", "start": "earliest", "dry_run": true});
+    let moved = json!({"partition": 1, "from": 2, "to": 2, "batches": 0, "rows": 0, "bytes": 0, "gone_batches": 2});
+    assert_eq!(do_it("seek", seek).await["moves"][1], moved);
+    let body = json!({"stream": "s", "subscription": "b", "start": "first"}).to_string();
+    assert_eq!(refused(act(&channel, "seek", body).await), "invalid_argument");
     let stats = do_it("stats", json!({"stream": "s"})).await;
     assert_eq!(act(&channel, "stats", "").await.expect("of all"), stats);
     do_it("unsubscribe", json!({"stream": "s", "subscription": "a"})).await;
@@ -77,7 +84,7 @@ async fn every_action_that_is_listed_does_what_the_control_call_does() {
     do_it("fail", json!({"stream": "t", "reason": "why"})).await;
     assert_eq!(refused(put(&channel, path("t"), vec![numbers(0..1)]).await), "stream_failed");
     act(&channel, "delete_stream", "s").await.expect("deletes");
-    done.extend(["unsubscribe", "complete", "fail", "delete_stream"]);
+    done.extend(["locate", "unsubscribe", "complete", "fail", "delete_stream"]);
 
     let listed: Vec<_> =
         flight(&channel).list_actions(Empty {}).await.expect("lists").into_inner().try_collect().await.expect("to its end");

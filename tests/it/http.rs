@@ -198,6 +198,7 @@ async fn metrics_show_what_happened() {
     assert_eq!(of_subscription("subscription_lag_bytes"), of_partition("partition_buffered_bytes"));
     assert_eq!(of_subscription("acked_bytes_total") + of_subscription("subscription_lag_bytes"), of_partition("appended_bytes_total"));
     assert!((0.0..20.0).contains(&of_subscription("subscription_lag_seconds")));
+    assert!((0.0..=of_subscription("subscription_lag_seconds")).contains(&of_subscription("subscription_held_seconds")));
     assert_eq!(
         (of_stream("epochs_committed_total", ""), of_stream("epochs_aborted_total", ""), of_stream("epochs_replayed_total", "")),
         (1.0, 1.0, 1.0)

@@ -31,7 +31,7 @@ async fn work(client: &Client, batches: usize) {
 
 /// What a subscription of this name gets from the earliest offset on.
 async fn replay(client: &Client, subscription: &str) -> Vec<i64> {
-    client.subscribe("s", subscription, Start::Earliest).await.expect("is new");
+    client.subscribe("s", subscription, &Start::Earliest).await.expect("is new");
     let options = ConsumerOptions { subscription: Some(subscription.to_owned()), follow: false, ..ConsumerOptions::default() };
     let mut consumer = client.consumer("s", options).await.expect("is there");
     let numbers = soon(rest(&mut consumer)).await.expect("is read").iter().map(number).collect();

@@ -62,7 +62,7 @@ impl Workload {
         let connect = async || Client::connect(url, options.clone()).await.expect("the server is there");
         let client = connect().await;
         create(&client, "s", partitions(2)).await;
-        client.subscribe("s", "audit", Start::Earliest).await.expect("is new");
+        client.subscribe("s", "audit", &Start::Earliest).await.expect("is new");
         let shared = Arc::<Shared>::default();
         Self {
             appending: tokio::spawn(append(connect().await, shared.clone())),

@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::client::Delivered;
 
 /// The schema with `_partition`, `_offset` and `_epoch` behind it.
-pub(super) fn schema_with_offsets(schema: &SchemaRef) -> SchemaRef {
+pub(in crate::cli) fn schema_with_offsets(schema: &SchemaRef) -> SchemaRef {
     let own = [
         Field::new("_partition", DataType::UInt32, false),
         Field::new("_offset", DataType::UInt64, false),
@@ -20,7 +20,7 @@ pub(super) fn schema_with_offsets(schema: &SchemaRef) -> SchemaRef {
 }
 
 /// The batch with those columns.
-pub(super) fn with_offsets(delivered: &Delivered) -> Result<RecordBatch, CliError> {
+pub(in crate::cli) fn with_offsets(delivered: &Delivered) -> Result<RecordBatch, CliError> {
     let batch = &delivered.batch;
     let rows = batch.num_rows();
     let own: [ArrayRef; 3] = [

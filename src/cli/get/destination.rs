@@ -92,7 +92,8 @@ pub(super) fn without_schema(place: &Place, stream: &str) -> Result<(), CliError
     Err(CliError::NoSchema { stream: stream.to_owned(), format })
 }
 
-fn table(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<String, CliError> {
+/// The rows as a table.
+pub(in crate::cli) fn table(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<String, CliError> {
     let printed = pretty_format_batches_with_schema(schema.clone(), batches);
     printed.map(|table| table.to_string()).map_err(|error| CliError::Unwritable {
         name: "stdout".to_owned(),

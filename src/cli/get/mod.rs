@@ -1,8 +1,8 @@
 //! `bowstring get`: a stream into a file, or onto the terminal.
 
-mod columns;
-mod destination;
-mod select;
+pub(super) mod columns;
+pub(super) mod destination;
+pub(super) mod select;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
@@ -63,7 +63,8 @@ pub(super) struct GetArgs {
     /// Partitions to read, for instance 0,2 [default: all]
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     partitions: Option<Vec<u32>>,
-    /// Where to start: earliest, latest, or offsets such as 0:100,1:50 [default: the subscription's cursor, or earliest]
+    /// Where to start: earliest, latest, a time such as 2026-11-01T12:00:00Z, an epoch such as epoch:7 or epoch:7@PRODUCER (each
+    /// of these for a new subscription, or none), or offsets such as 0:100,1:50 [default: the subscription's cursor, or earliest]
     #[arg(long, value_name = "WHERE")]
     from: Option<select::From>,
     /// Wait for more until the stream ends

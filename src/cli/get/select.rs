@@ -2,44 +2,36 @@
 
 use std::str::FromStr;
 
-use crate::client::{Offsets, ReadStart};
-use crate::engine::{Offset, PartitionId, Start};
+use crate::client::ReadStart;
+use crate::engine::{Start, StartError};
 
-/// `earliest`, `latest` or `PARTITION:OFFSET,...`.
+/// `PARTITION:OFFSET,...`, whatever the subscription has acked; or another start, of a new subscription or of none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct From(pub(super) ReadStart);
+pub(in crate::cli) struct From(pub(in crate::cli) ReadStart);
 
 impl FromStr for From {
-    type Err = String;
+    type Err = StartError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "earliest" => Ok(Self(ReadStart::Cursor(Start::Earliest))),
-            "latest" => Ok(Self(ReadStart::Cursor(Start::Latest))),
-            _ => offsets(text)
-                .map(|offsets| Self(ReadStart::Offsets(offsets)))
-                .ok_or_else(|| format!("{text:?} is no start; write earliest, latest, or partitions and offsets such as 0:100,1:50")),
-        }
+    fn from_str(text: &str) -> Result<Self, StartError> {
+        Ok(Self(match text.parse()? {
+            Start::Offsets(offsets) => ReadStart::Offsets(offsets),
+            start => ReadStart::Cursor(start),
+        }))
     }
-}
-
-fn offsets(text: &str) -> Option<Offsets> {
-    let pair = |pair: &str| {
-        let (partition, offset) = pair.split_once(':')?;
-        Some((PartitionId(partition.trim().parse().ok()?), Offset(offset.trim().parse().ok()?)))
-    };
-    text.split(',').map(pair).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Offsets;
+    use crate::engine::{Epoch, Offset, PartitionId};
 
     #[test]
     fn a_start_is_a_word_or_offsets() {
         assert_eq!("latest".parse(), Ok(From(ReadStart::Cursor(Start::Latest))));
         let offsets = Offsets::from([(PartitionId(0), Offset(100)), (PartitionId(2), Offset(5))]);
         assert_eq!("0:100, 2:5".parse(), Ok(From(ReadStart::Offsets(offsets))));
+        assert_eq!("epoch:7".parse(), Ok(From(ReadStart::Cursor(Start::Epoch { producer: None, epoch: Epoch(7) }))));
         for wrong in ["", "0", "0:x", "first", "0:1,"] {
             assert!(wrong.parse::<From>().is_err(), "{wrong}");
         }

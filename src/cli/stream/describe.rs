@@ -7,9 +7,10 @@ use clap::Args;
 use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
 use crate::cli::quantity::{Span, batches, bytes, count, rows, span};
-use crate::cli::report::{self, Lag};
+use crate::cli::report;
 use crate::cli::table::{Align, Columns};
 use crate::cli::{print_json, print_lines};
+use crate::client::Lag;
 use crate::engine::StreamName;
 use crate::wire::proto::{StreamDescription, StreamOptions};
 
@@ -143,6 +144,8 @@ fn subscriptions(stream: &StreamDescription) -> Vec<String> {
         ("lag rows", Align::Right),
         ("lag bytes", Align::Right),
         ("oldest", Align::Right),
+        ("held", Align::Right),
+        ("consumers", Align::Right),
         ("skipped", Align::Right),
     ]);
     for subscription in &stream.subscriptions {
@@ -155,7 +158,9 @@ fn subscriptions(stream: &StreamDescription) -> Vec<String> {
             count(lag.batches),
             count(lag.rows),
             bytes(lag.bytes),
-            span(Duration::from_micros(lag.micros)),
+            span(lag.age),
+            span(lag.held_for),
+            subscription.consumers.len().to_string(),
             count(lag.skipped),
         ]);
     }

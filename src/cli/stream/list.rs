@@ -5,9 +5,10 @@ use clap::Args;
 use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
 use crate::cli::quantity::{bytes, count};
-use crate::cli::report::{self, Lag};
+use crate::cli::report;
 use crate::cli::table::{Align, Columns};
 use crate::cli::{print_json, print_lines};
+use crate::client::Lag;
 use crate::wire::proto::StreamDescription;
 
 /// List all streams

@@ -1,16 +1,18 @@
 //! `bowstring top`: a live view of streams, rates, lag and waiting producers.
 
-mod screen;
+pub(super) mod screen;
 mod view;
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::time::Instant;
 
 use super::config::{ClientSettings, Settings};
 use super::error::CliError;
 use super::quantity::Span;
+use super::rates::Rates;
 use super::signals::Signals;
 use super::stats;
 use crate::engine::StreamName;
@@ -41,7 +43,13 @@ pub(super) async fn run(args: TopArgs, settings: &Settings, signals: &mut Signal
     if io::stdout().is_terminal() && io::stdin().is_terminal() {
         // Asked once before the screen is taken over, so that a wrong name is an error and not a blank screen.
         client.stats(name).await?;
-        return screen::run(&client, name, interval, signals).await;
+        let mut rates = Rates::default();
+        let look = async || {
+            let stats = client.stats(name).await?;
+            let rates = rates.look(Instant::now(), &stats);
+            Ok(view::lines(&stats, &rates))
+        };
+        return screen::run(interval, signals, look).await;
     }
     signals.interrupt(stats::repeat(&client, name, interval, false)).await
 }

@@ -1,4 +1,4 @@
-//! The terminal while `top` has it: raw, on its alternate screen, and given back whatever happens.
+//! The terminal while `top` or `lag` has it: raw, on its alternate screen, and given back whatever happens.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -8,14 +8,10 @@ use crossterm::style::{Attribute, Print, SetAttribute};
 use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute, queue};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use super::view;
 use crate::cli::error::CliError;
-use crate::cli::rates::Rates;
 use crate::cli::signals::Signals;
 use crate::cli::stats::ticks;
-use crate::client::Client;
 
 /// How long the thread that waits for keys waits at a time: so long may it outlive the screen.
 const KEY_WAIT: Duration = Duration::from_millis(100);
@@ -27,20 +23,21 @@ enum Asked {
     Redraw,
 }
 
-/// Draws at every interval until q, Esc or Ctrl-C is pressed, or the coordinator has gone for good.
-pub(super) async fn run(client: &Client, stream: Option<&str>, interval: Duration, signals: &mut Signals) -> Result<(), CliError> {
+/// Draws what `look` sees at every interval until q, Esc or Ctrl-C is pressed, or the coordinator has gone for good.
+pub(in crate::cli) async fn run(
+    interval: Duration,
+    signals: &mut Signals,
+    mut look: impl AsyncFnMut() -> Result<Vec<String>, CliError>,
+) -> Result<(), CliError> {
     let screen = Screen::enter()?;
     let mut keys = keys();
-    let mut rates = Rates::default();
     let mut ticks = ticks(interval);
     let mut lines = vec!["...".to_owned()];
     let mut offset = 0_usize;
     loop {
         tokio::select! {
             _ = ticks.tick() => {
-                let stats = client.stats(stream).await?;
-                let rates = rates.look(Instant::now(), &stats);
-                lines = view::lines(&stats, &rates);
+                lines = look().await?;
             }
             asked = keys.recv() => match asked {
                 None | Some(Asked::Quit) => return Ok(()),

@@ -1,13 +1,13 @@
 //! What `top` shows, as lines of text.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::cli::quantity::{bytes, count, per_second, span, whole};
 use crate::cli::rates::{self, Rate};
-use crate::cli::report::{self, Lag};
+use crate::cli::report;
 use crate::cli::stats;
 use crate::cli::table::{Align, Columns};
+use crate::client::Lag;
 use crate::wire::proto::{GetStatsResponse, StreamStats};
 
 /// The whole view; its first line is a heading.
@@ -66,6 +66,7 @@ fn subscriptions(stats: &GetStatsResponse) -> Vec<String> {
         ("rows", Align::Right),
         ("bytes", Align::Right),
         ("oldest", Align::Right),
+        ("held", Align::Right),
     ]);
     let streams = stats.streams.iter().filter_map(|stream| stream.description.as_ref());
     let mut any = false;
@@ -78,7 +79,8 @@ fn subscriptions(stats: &GetStatsResponse) -> Vec<String> {
             count(lag.batches),
             count(lag.rows),
             bytes(lag.bytes),
-            span(Duration::from_micros(lag.micros)),
+            span(lag.age),
+            span(lag.held_for),
         ]);
     }
     if any { [vec![String::new()], columns.lines()].concat() } else { Vec::new() }
@@ -104,7 +106,8 @@ mod tests {
     fn streams_lag_and_waiting_producers_are_all_in_view() {
         let wait = WaitDescription { producer: "spark-1".into(), bytes: 4 << 20, waiting_micros: 2_300_000 };
         let partition = SubscriptionPartition { lag_batches: 7, lag_rows: 7000, ..SubscriptionPartition::default() };
-        let subscription = SubscriptionDescription { subscription: "trainer".into(), partitions: vec![partition], created_at_micros: 0 };
+        let subscription =
+            SubscriptionDescription { subscription: "trainer".into(), partitions: vec![partition], ..SubscriptionDescription::default() };
         let description = StreamDescription {
             stream: "flights".into(),
             subscriptions: vec![subscription],

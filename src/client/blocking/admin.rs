@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Client, Wait};
-use crate::client::{Error, Offsets, ProducerRun};
-use crate::engine::{Epoch, EpochState, Start, StreamId};
+use crate::client::{Error, Offsets, ProducerRun, SubscriptionLag, Why};
+use crate::engine::{Epoch, EpochState, PartitionMove, Start, StreamId};
 use crate::wire::proto;
 
 impl Client {
@@ -122,16 +122,16 @@ impl Client {
     /// Creates a subscription; one that exists stays as it is.
     ///
     /// # Errors
-    /// `stream_not_found`, `too_many`.
+    /// `stream_not_found`, `too_many`, `offset_gone`, `offset_ahead`, `partition_out_of_range`, `invalid_argument`.
     pub fn subscribe<E: From<Error>>(
         &self,
         stream: &str,
         subscription: &str,
-        start: Start,
+        start: &Start,
         wait: &mut Wait<'_, E>,
     ) -> Result<proto::SubscriptionDescription, E> {
-        let (stream, subscription) = (stream.to_owned(), subscription.to_owned());
-        self.call(wait, |client| async move { client.subscribe(&stream, &subscription, start).await })
+        let (stream, subscription, start) = (stream.to_owned(), subscription.to_owned(), start.clone());
+        self.call(wait, |client| async move { client.subscribe(&stream, &subscription, &start).await })
     }
 
     /// Removes a subscription; what only it held back is dropped.
@@ -175,20 +175,54 @@ impl Client {
         self.call(wait, |client| async move { client.plan(&stream, &subscription, &offsets, stream_id).await })
     }
 
-    /// Puts the subscription's cursor on offsets that are still kept, forwards or backwards.
+    /// Puts the subscription's cursors elsewhere and says how each has moved; with `dry_run` only how it would.
     ///
     /// # Errors
-    /// As [`Client::ack`], and `offset_gone`.
+    /// `subscription_not_found`, `stream_replaced`, and those of [`Client::subscribe`] for a start.
     pub fn seek<E: From<Error>>(
         &self,
         stream: &str,
         subscription: &str,
-        offsets: &Offsets,
+        to: &Start,
+        stream_id: Option<StreamId>,
+        dry_run: bool,
+        wait: &mut Wait<'_, E>,
+    ) -> Result<Vec<PartitionMove>, E> {
+        let (stream, subscription, to) = (stream.to_owned(), subscription.to_owned(), to.clone());
+        self.call(wait, |client| async move { client.seek(&stream, &subscription, &to, stream_id, dry_run).await })
+    }
+
+    /// The offsets at which a start lies, of every partition.
+    ///
+    /// # Errors
+    /// `stream_not_found`, `stream_replaced`, and those of [`Client::subscribe`] for a start.
+    pub fn locate<E: From<Error>>(
+        &self,
+        stream: &str,
+        start: &Start,
         stream_id: Option<StreamId>,
         wait: &mut Wait<'_, E>,
-    ) -> Result<(), E> {
-        let (stream, subscription, offsets) = (stream.to_owned(), subscription.to_owned(), offsets.clone());
-        self.call(wait, |client| async move { client.seek(&stream, &subscription, &offsets, stream_id).await })
+    ) -> Result<Offsets, E> {
+        let (stream, start) = (stream.to_owned(), start.clone());
+        self.call(wait, |client| async move { client.locate(&stream, &start, stream_id).await })
+    }
+
+    /// What each subscription of a stream has not acked, by name.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub fn lag<E: From<Error>>(&self, stream: &str, wait: &mut Wait<'_, E>) -> Result<Vec<SubscriptionLag>, E> {
+        let stream = stream.to_owned();
+        self.call(wait, |client| async move { client.lag(&stream).await })
+    }
+
+    /// Who waits for whom in a stream, and since when, in sentences.
+    ///
+    /// # Errors
+    /// `stream_not_found`.
+    pub fn why<E: From<Error>>(&self, stream: &str, wait: &mut Wait<'_, E>) -> Result<Why, E> {
+        let stream = stream.to_owned();
+        self.call(wait, |client| async move { client.why(&stream).await })
     }
 
     /// Statistics of one stream, or of all.

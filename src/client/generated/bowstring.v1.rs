@@ -422,6 +422,7 @@ pub mod control_client {
             req.extensions_mut().insert(GrpcMethod::new("bowstring.v1.Control", "Plan"));
             self.inner.unary(req, path, codec).await
         }
+        /// Puts the subscription's cursors elsewhere, or says what that would do.
         pub async fn seek(
             &mut self,
             request: impl tonic::IntoRequest<crate::wire::proto::SeekRequest>,
@@ -443,6 +444,31 @@ pub mod control_client {
             );
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("bowstring.v1.Control", "Seek"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The offsets at which a start lies: for those who read without a subscription. Refused where Subscribe would be.
+        pub async fn locate(
+            &mut self,
+            request: impl tonic::IntoRequest<crate::wire::proto::LocateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::LocateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/bowstring.v1.Control/Locate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bowstring.v1.Control", "Locate"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn get_stats(

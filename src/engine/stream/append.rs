@@ -36,7 +36,7 @@ impl<D: Clone> Stream<D> {
             *next += 1;
         }
         let facts = BatchFacts { rows, bytes, producer: kind.producer().clone(), epoch: kind.epoch(), appended_at: now };
-        let offset = self.take_in(&kind, StagedBatch { partition, facts, data, place }, effects);
+        let offset = self.take_in(&kind, StagedBatch { partition, facts, data, place }, now, effects);
         if let AppenderKind::Direct { producer, .. } = kind {
             self.touch(Part::Producer(producer), effects);
         }
@@ -44,12 +44,12 @@ impl<D: Clone> Stream<D> {
     }
 
     /// Counts a batch for its writer, if a writer sent it, and stages it or makes it visible.
-    fn take_in(&mut self, kind: &AppenderKind, batch: StagedBatch<D>, effects: &mut Effects) -> Option<Offset> {
+    fn take_in(&mut self, kind: &AppenderKind, batch: StagedBatch<D>, now: Timestamp, effects: &mut Effects) -> Option<Offset> {
         let visible = self.is_visible_at_once(kind);
-        let Some(writer) = self.writer(kind) else { return Some(self.show(batch, effects)) };
+        let Some(writer) = self.writer(kind) else { return Some(self.show(batch, now, effects)) };
         writer.count(batch.facts.rows, batch.facts.bytes);
         if visible {
-            return Some(self.show(batch, effects));
+            return Some(self.show(batch, now, effects));
         }
         writer.staged.push(batch);
         None
@@ -57,15 +57,16 @@ impl<D: Clone> Stream<D> {
 
     /// Makes a batch visible, or gives it its offset and leaves the rest to [`Command::Settle`](super::super::Command::Settle).
     /// It is charged already.
-    pub(super) fn show(&mut self, batch: StagedBatch<D>, effects: &mut Effects) -> Offset {
+    pub(super) fn show(&mut self, batch: StagedBatch<D>, now: Timestamp, effects: &mut Effects) -> Offset {
         let age = self.next_age;
         self.next_age += 1;
         let partition = &mut self.partitions[batch.partition.index()];
-        let offset = partition.push(batch.facts, batch.data, batch.place, age);
+        let offset = partition.push(batch.facts, batch.data, batch.place, age, now);
         if self.is_durable && !zoo::has(Bug::VisibleAtOnce) {
             partition.hide_newest();
             self.touch(Part::Partition(batch.partition), effects);
         } else {
+            partition.count_shown(1, now);
             effects.visible.push(batch.partition);
         }
         offset

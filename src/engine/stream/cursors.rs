@@ -2,7 +2,7 @@
 
 use super::super::limits::SUBSCRIPTIONS_MAX;
 use super::super::subscription::{Cursor, Subscription};
-use super::super::{Batch, Effects, Error, Offset, Outcome, Part, PartitionId, Retention, Start, SubscriptionName, Timestamp};
+use super::super::{Batch, Effects, Error, Generation, Offset, Outcome, Part, PartitionId, Retention, Start, SubscriptionName, Timestamp};
 use super::Stream;
 use crate::zoo::{self, Bug};
 
@@ -10,7 +10,7 @@ impl<D: Clone> Stream<D> {
     pub(super) fn subscribe(
         &mut self,
         name: SubscriptionName,
-        start: Start,
+        start: &Start,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
@@ -20,13 +20,8 @@ impl<D: Clone> Stream<D> {
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
         }
-        let cursors = self.partitions.iter().map(|partition| {
-            Cursor::at(match start {
-                Start::Earliest => partition.start(),
-                Start::Latest => partition.visible_end(),
-            })
-        });
-        let subscription = Subscription { created_at: now, cursors: cursors.collect() };
+        let cursors = self.locate(start)?.into_iter().map(|offset| Cursor::at(offset, now));
+        let subscription = Subscription { created_at: now, generation: Generation(now.0), cursors: cursors.collect() };
         self.subscriptions.insert(name.clone(), subscription);
         self.touch(Part::Subscription(name), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);
@@ -45,11 +40,15 @@ impl<D: Clone> Stream<D> {
     pub(super) fn ack(
         &mut self,
         name: &SubscriptionName,
+        generation: Option<Generation>,
         offsets: &[(PartitionId, Offset)],
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
-        self.for_cursors(name, offsets, |cursor, offset| cursor.acked = cursor.acked.max(offset))?;
+        if let Some(generation) = generation.filter(|_| !zoo::has(Bug::LateAckUndoesSeek)) {
+            self.check_generation(name, generation)?;
+        }
+        self.for_cursors(name, offsets, |cursor, offset| cursor.ack(offset, now))?;
         self.touch(Part::Subscription(name.clone()), effects);
         self.drop_acked(named(offsets), now, effects);
         Ok(Outcome::Done)
@@ -69,17 +68,26 @@ impl<D: Clone> Stream<D> {
     pub(super) fn seek(
         &mut self,
         name: &SubscriptionName,
-        offsets: &[(PartitionId, Offset)],
+        to: &Start,
+        dry_run: bool,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
-        for &(partition, offset) in offsets {
-            self.partition(partition)?.check_kept(offset)?;
+        let moves = self.moves(name, to)?;
+        if dry_run {
+            return Ok(Outcome::Moved(moves));
         }
-        self.for_cursors(name, offsets, |cursor, offset| *cursor = Cursor { skipped: cursor.skipped, ..Cursor::at(offset) })?;
+        // What is not named stays as it is, what it has planned too.
+        let is_named = |partition: &PartitionId| if let Start::Offsets(offsets) = to { offsets.contains_key(partition) } else { true };
+        let offsets: Vec<_> = moves.iter().map(|moved| (moved.partition, moved.to)).filter(|(partition, _)| is_named(partition)).collect();
+        self.for_cursors(name, &offsets, |cursor, offset| cursor.seek(offset, now))?;
+        if let Some(subscription) = self.subscriptions.get_mut(name) {
+            subscription.renew(now);
+        }
+        effects.changed = true;
         self.touch(Part::Subscription(name.clone()), effects);
-        self.drop_acked(named(offsets), now, effects);
-        Ok(Outcome::Done)
+        self.drop_acked(named(&offsets), now, effects);
+        Ok(Outcome::Moved(moves))
     }
 
     /// Checks all offsets, then changes all cursors: all or nothing.

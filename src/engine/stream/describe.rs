@@ -3,6 +3,7 @@
 use super::super::appender::Progress;
 use super::super::budget::Usage;
 use super::super::epoch::Producer;
+use super::super::meter::time_to_drain;
 use super::super::partition::Partition;
 use super::super::subscription::Cursor;
 use super::super::{
@@ -30,7 +31,7 @@ impl<D: Clone> Stream<D> {
             epochs_committed: self.epochs_committed,
             epochs_aborted: self.epochs_aborted,
             epochs_replayed: self.epochs_replayed,
-            partitions: self.numbered().map(|(id, partition)| partition_view(id, partition)).collect(),
+            partitions: self.numbered().map(|(id, partition)| partition_view(id, partition, now)).collect(),
             subscriptions: self.subscription_views(now),
             producers: self.producers.iter().map(|(id, producer)| producer_view(id, producer, now)).collect(),
             waiting: self.wait_views(now),
@@ -51,6 +52,7 @@ impl<D: Clone> Stream<D> {
             .map(|(name, subscription)| SubscriptionView {
                 name: name.clone(),
                 created_at: subscription.created_at,
+                generation: subscription.generation,
                 partitions: view(subscription),
             })
             .collect()
@@ -69,7 +71,7 @@ impl<D: Clone> Stream<D> {
     }
 }
 
-fn partition_view<D>(id: PartitionId, partition: &Partition<D>) -> PartitionView {
+fn partition_view<D>(id: PartitionId, partition: &Partition<D>, now: Timestamp) -> PartitionView {
     let (rows_total, bytes_total) = partition.totals_before(partition.visible_end());
     PartitionView {
         partition: id,
@@ -79,21 +81,26 @@ fn partition_view<D>(id: PartitionId, partition: &Partition<D>) -> PartitionView
         buffered_bytes: partition.used().memory_bytes,
         rows_total,
         bytes_total,
+        idle_for: partition.shown_at.map(|shown_at| now.since(shown_at)),
     }
 }
 
 fn lag_view<D>(id: PartitionId, partition: &Partition<D>, cursor: &Cursor, now: Timestamp) -> SubscriptionPartitionView {
     let (rows, bytes) = partition.totals_before(cursor.acked);
     let (visible_rows, visible_bytes) = partition.totals_before(partition.visible_end());
+    let lag_batches = partition.visible_end().since(cursor.acked);
+    let oldest = partition.get(cursor.acked);
     SubscriptionPartitionView {
         partition: id,
         acked: cursor.acked,
         planned: cursor.planned,
         skipped: cursor.skipped,
-        lag_batches: partition.visible_end().since(cursor.acked),
+        lag_batches,
         lag_rows: visible_rows - rows,
         lag_bytes: visible_bytes - bytes,
-        lag_age: partition.get(cursor.acked).map(|batch| now.since(batch.facts.appended_at)).unwrap_or_default(),
+        lag_age: oldest.map(|batch| now.since(batch.facts.appended_at)).unwrap_or_default(),
+        held_for: oldest.map(|batch| now.since(batch.visible_at.max(cursor.moved_at))).unwrap_or_default(),
+        drains_in: time_to_drain(lag_batches, &cursor.acks, &partition.appends, now),
     }
 }
 

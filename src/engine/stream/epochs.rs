@@ -59,7 +59,7 @@ impl<D: Clone> Stream<D> {
         let committed = ended.remove(&epoch);
         self.abort_epochs(ended.into_values(), effects);
         if let Some(mut committed) = committed {
-            self.show_winners(&mut committed, receipts, effects);
+            self.show_winners(&mut committed, receipts, now, effects);
             self.drop_epoch(committed, effects);
         }
         self.epochs_committed += 1;
@@ -69,7 +69,7 @@ impl<D: Clone> Stream<D> {
 
     /// Makes what the named writers have staged visible, by task, so that the order is the same however the
     /// receipts came in. With `immediate` visibility nothing is staged: it is visible already.
-    fn show_winners(&mut self, epoch: &mut OpenEpoch<D>, receipts: &[(Task, Attempt)], effects: &mut Effects) {
+    fn show_winners(&mut self, epoch: &mut OpenEpoch<D>, receipts: &[(Task, Attempt)], now: Timestamp, effects: &mut Effects) {
         let mut winners = receipts.to_vec();
         if zoo::has(Bug::AllAttemptsCount) {
             winners = epoch.writers.iter().filter(|(_, writer)| writer.finished).map(|(key, _)| *key).collect();
@@ -78,7 +78,7 @@ impl<D: Clone> Stream<D> {
         for key in winners {
             let staged = epoch.writers.get_mut(&key).map(|writer| std::mem::take(&mut writer.staged));
             for batch in staged.into_iter().flatten() {
-                self.show(batch, effects);
+                self.show(batch, now, effects);
             }
         }
     }

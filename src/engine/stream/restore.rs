@@ -25,9 +25,10 @@ impl<D: Clone> Stream<D> {
         let StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers } = snapshot;
         let mut stream = Self { schema, state, ..Self::durable(name, id, options)? };
         (stream.epochs_committed, stream.epochs_aborted, stream.epochs_replayed) = (epochs.committed, epochs.aborted, epochs.replayed);
-        stream.restore_partitions(partitions);
+        stream.restore_partitions(partitions, now);
+        stream.account_for_unknown(&producers, now);
         stream.subscriptions =
-            subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription))).collect();
+            subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription, now))).collect();
         for (index, partition) in stream.partitions.iter_mut().enumerate() {
             let acked = stream.subscriptions.values().map(|subscription| subscription.cursors[index].acked);
             partition.acked = acked.min().unwrap_or(partition.start());
@@ -37,11 +38,11 @@ impl<D: Clone> Stream<D> {
     }
 
     /// Each partition's batches in their order; over all partitions they get their turns by when they were appended.
-    fn restore_partitions(&mut self, found: Vec<PartitionSnapshot<D>>) {
+    fn restore_partitions(&mut self, found: Vec<PartitionSnapshot<D>>, now: Timestamp) {
         let mut used = Usage::default();
         let mut left: Vec<_> = Vec::new();
         for (partition, found) in self.partitions.iter_mut().zip(found) {
-            partition.begin(found.start, found.rows_before, found.bytes_before);
+            partition.begin(found.start, found.rows_before, found.bytes_before, found.dropped);
             left.push(found.batches.into_iter().peekable());
         }
         let turn = |index: usize, batches: &mut Batches<D>| Some(Reverse((batches.peek()?.0.appended_at, index)));
@@ -49,21 +50,27 @@ impl<D: Clone> Stream<D> {
         while let Some(Reverse((_, index))) = turns.pop() {
             let Some((facts, data)) = left[index].next() else { continue };
             used.add(Place::Log, facts.bytes);
-            self.partitions[index].push(facts, data, Place::Log, self.next_age);
+            self.partitions[index].push(facts, data, Place::Log, self.next_age, now);
             self.next_age += 1;
             turns.extend(turn(index, &mut left[index]));
         }
         self.budget.restore(&used);
     }
 
+    /// What was dropped while nobody kept account of it was appended before now, and is of committed epochs.
+    fn account_for_unknown(&mut self, producers: &[(ProducerId, ProducerSnapshot)], now: Timestamp) {
+        self.partitions.iter_mut().for_each(|partition| partition.account_for_unknown(producers, now));
+    }
+
     /// Its cursors stay within what there is: a batch that was never durable may be gone.
-    fn restored_subscription(&self, found: &SubscriptionSnapshot) -> Subscription {
+    fn restored_subscription(&self, found: &SubscriptionSnapshot, now: Timestamp) -> Subscription {
         let cursors = self.partitions.iter().zip(&found.cursors).map(|(partition, cursor)| Cursor {
             acked: if zoo::has(Bug::AcksForgotten) { partition.start() } else { cursor.acked.clamp(partition.start(), partition.end()) },
             planned: cursor.planned.min(partition.end()),
             skipped: cursor.skipped,
+            ..Cursor::at(partition.start(), now)
         });
-        Subscription { created_at: found.created_at, cursors: cursors.collect() }
+        Subscription { created_at: found.created_at, generation: found.generation, cursors: cursors.collect() }
     }
 
     /// What a restart has to know of the stream itself.
@@ -79,7 +86,8 @@ impl<D: Clone> Stream<D> {
     pub fn partition_snapshot(&self, partition: PartitionId) -> Result<PartitionSnapshot<()>, Error> {
         let partition = self.partition(partition)?;
         let (rows_before, bytes_before) = partition.totals_before(partition.start());
-        Ok(PartitionSnapshot { start: partition.start(), rows_before, bytes_before, batches: Vec::new() })
+        let dropped = partition.dropped().clone();
+        Ok(PartitionSnapshot { start: partition.start(), rows_before, bytes_before, dropped, batches: Vec::new() })
     }
 
     /// A subscription; none if there is none of that name.
@@ -91,7 +99,8 @@ impl<D: Clone> Stream<D> {
             planned: cursor.planned,
             skipped: cursor.skipped,
         });
-        Some(SubscriptionSnapshot { created_at: subscription.created_at, cursors: cursors.collect() })
+        let Subscription { created_at, generation, .. } = *subscription;
+        Some(SubscriptionSnapshot { created_at, generation, cursors: cursors.collect() })
     }
 
     /// A producer; none if it is not remembered.

@@ -1,6 +1,6 @@
 //! Of a durable stream: what its log has written, and what is durable there.
 
-use super::super::{Effects, Error, Offset, Outcome, PartitionId};
+use super::super::{Effects, Error, Offset, Outcome, PartitionId, Timestamp};
 use super::Stream;
 
 impl<D: Clone> Stream<D> {
@@ -9,6 +9,7 @@ impl<D: Clone> Stream<D> {
         batches: u64,
         bytes: u64,
         durable: &[(PartitionId, Offset)],
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         for &(partition, _) in durable {
@@ -16,7 +17,7 @@ impl<D: Clone> Stream<D> {
         }
         self.budget.written(batches, bytes);
         for &(partition, offset) in durable {
-            if self.partitions[partition.index()].settle(offset) {
+            if self.partitions[partition.index()].settle(offset, now) {
                 effects.visible.push(partition);
             }
         }

@@ -121,11 +121,20 @@ pub mod control_server {
             tonic::Response<crate::wire::proto::PlanResponse>,
             tonic::Status,
         >;
+        /// Puts the subscription's cursors elsewhere, or says what that would do.
         async fn seek(
             &self,
             request: tonic::Request<crate::wire::proto::SeekRequest>,
         ) -> std::result::Result<
             tonic::Response<crate::wire::proto::SeekResponse>,
+            tonic::Status,
+        >;
+        /// The offsets at which a start lies: for those who read without a subscription. Refused where Subscribe would be.
+        async fn locate(
+            &self,
+            request: tonic::Request<crate::wire::proto::LocateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::LocateResponse>,
             tonic::Status,
         >;
         async fn get_stats(
@@ -905,6 +914,51 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SeekSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bowstring.v1.Control/Locate" => {
+                    #[allow(non_camel_case_types)]
+                    struct LocateSvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::UnaryService<crate::wire::proto::LocateRequest>
+                    for LocateSvc<T> {
+                        type Response = crate::wire::proto::LocateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::wire::proto::LocateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::locate(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LocateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -11,9 +11,11 @@ mod task;
 mod write;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 pub(super) use pending::{Pending, Work, is_late};
 pub(super) use task::{Files, LogTask};
@@ -45,6 +47,8 @@ pub(super) struct Progress {
     relieved: u64,
     /// The disk is full: the log tries again, and what has come since waits.
     pub(super) waiting: Option<Arc<StorageError>>,
+    /// Since when it waits or has failed.
+    stuck_since: Option<Instant>,
     /// Nobody knows what is durable: nothing more is written, nor confirmed.
     failed: Option<Arc<StorageError>>,
 }
@@ -72,6 +76,11 @@ impl LogState {
         let progress = self.progress.lock();
         let why = progress.failed.clone().or_else(|| progress.waiting.clone());
         why.or_else(|| self.remote.get()?.trouble())
+    }
+
+    /// How long the log has not gone on because of its disk; zero if that does, and where it waits for an object store.
+    pub(super) fn stuck_for(&self) -> Duration {
+        self.progress.lock().stuck_since.map(|since| since.elapsed()).unwrap_or_default()
     }
 
     /// Work is done when that has it, too.
@@ -117,15 +126,22 @@ impl LogState {
         self.change(|progress| {
             progress.done = done;
             progress.waiting = None;
+            progress.stuck_since = None;
         });
     }
 
     pub(super) fn wait_for_room(&self, why: StorageError) {
-        self.change(|progress| progress.waiting = Some(Arc::new(why)));
+        self.change(|progress| {
+            progress.waiting = Some(Arc::new(why));
+            progress.stuck_since.get_or_insert_with(Instant::now);
+        });
     }
 
     pub(super) fn fail(&self, why: StorageError) {
-        self.change(|progress| progress.failed = Some(Arc::new(why)));
+        self.change(|progress| {
+            progress.failed = Some(Arc::new(why));
+            progress.stuck_since.get_or_insert_with(Instant::now);
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut Progress)) {

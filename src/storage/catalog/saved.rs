@@ -6,8 +6,8 @@ use std::time::Duration;
 use prost::Message;
 
 use crate::engine::{
-    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, Offset, PartitionSnapshot, ProducerSnapshot, Retention, RunId, StreamName,
-    StreamOptions, StreamState, SubscriptionSnapshot, Timestamp, Visibility,
+    CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Offset, PartitionSnapshot, ProducerId, ProducerSnapshot,
+    Retention, RunId, StreamName, StreamOptions, StreamState, SubscriptionSnapshot, Timestamp, Visibility,
 };
 
 /// A stream but for its partitions, subscriptions and producers.
@@ -110,6 +110,23 @@ struct PartitionValue {
     rows_before: u64,
     #[prost(uint64, tag = "3")]
     bytes_before: u64,
+    /// None: nothing was dropped, or by a version that kept no account of it.
+    #[prost(uint64, optional, tag = "4")]
+    dropped_newest_at_micros: Option<u64>,
+    #[prost(message, repeated, tag = "5")]
+    dropped_epochs: Vec<DroppedEpoch>,
+    /// Of producers that have no entry of their own.
+    #[prost(uint64, optional, tag = "6")]
+    dropped_epoch_of_others: Option<u64>,
+}
+
+/// The newest epoch of a producer of which something was dropped.
+#[derive(Clone, PartialEq, Message)]
+struct DroppedEpoch {
+    #[prost(string, tag = "1")]
+    producer: String,
+    #[prost(uint64, tag = "2")]
+    epoch: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -122,6 +139,9 @@ struct SubscriptionValue {
     planned: Vec<u64>,
     #[prost(uint64, repeated, tag = "4")]
     skipped: Vec<u64>,
+    /// Of a catalog that did not know it: when it was created.
+    #[prost(optional, uint64, tag = "5")]
+    generation: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -211,12 +231,29 @@ impl Saved for SavedStream {
 
 impl Saved for PartitionSnapshot<()> {
     fn to_value(&self) -> Vec<u8> {
-        PartitionValue { start: self.start.0, rows_before: self.rows_before, bytes_before: self.bytes_before }.encode_to_vec()
+        let Dropped { newest_at, epochs, others } = &self.dropped;
+        let epochs = epochs.iter().map(|(producer, epoch)| DroppedEpoch { producer: producer.as_str().to_owned(), epoch: epoch.0 });
+        PartitionValue {
+            start: self.start.0,
+            rows_before: self.rows_before,
+            bytes_before: self.bytes_before,
+            dropped_newest_at_micros: newest_at.map(|time| time.0),
+            dropped_epochs: epochs.collect(),
+            dropped_epoch_of_others: others.map(|epoch| epoch.0),
+        }
+        .encode_to_vec()
     }
 
     fn from_value(value: &[u8]) -> Option<Self> {
-        let PartitionValue { start, rows_before, bytes_before } = PartitionValue::decode(value).ok()?;
-        Some(Self { start: Offset(start), rows_before, bytes_before, batches: Vec::new() })
+        let value = PartitionValue::decode(value).ok()?;
+        let epoch = |dropped: &DroppedEpoch| Some((ProducerId::new(&dropped.producer).ok()?, Epoch(dropped.epoch)));
+        let dropped = Dropped {
+            newest_at: value.dropped_newest_at_micros.map(Timestamp),
+            epochs: value.dropped_epochs.iter().map(epoch).collect::<Option<_>>()?,
+            others: value.dropped_epoch_of_others.map(Epoch),
+        };
+        let PartitionValue { start, rows_before, bytes_before, .. } = value;
+        Some(Self { start: Offset(start), rows_before, bytes_before, dropped, batches: Vec::new() })
     }
 }
 
@@ -237,6 +274,7 @@ impl Saved for SubscriptionSnapshot {
             acked: self.cursors.iter().map(|cursor| cursor.acked.0).collect(),
             planned: self.cursors.iter().map(|cursor| cursor.planned.0).collect(),
             skipped: self.cursors.iter().map(|cursor| cursor.skipped).collect(),
+            generation: Some(self.generation.0),
         }
         .encode_to_vec()
     }
@@ -250,7 +288,11 @@ impl Saved for SubscriptionSnapshot {
             planned: Offset(*planned),
             skipped: *skipped,
         });
-        is_whole.then(|| Self { created_at: Timestamp(value.created_at_micros), cursors: cursors.collect() })
+        is_whole.then(|| Self {
+            created_at: Timestamp(value.created_at_micros),
+            generation: Generation(value.generation.unwrap_or(value.created_at_micros)),
+            cursors: cursors.collect(),
+        })
     }
 }
 
@@ -277,5 +319,20 @@ impl Saved for ProducerSnapshot {
             stored_ahead: value.stored_ahead.into_iter().collect(),
             lease: value.lease_micros.map(Duration::from_micros),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tags 1 to 3 are all that versions wrote that kept no account of what they dropped.
+    #[test]
+    fn a_partition_of_an_older_version_can_be_read() {
+        let older = [0x08, 7, 0x10, 70, 0x18, 100];
+        let found = PartitionSnapshot::<()>::from_value(&older).expect("is read");
+        let start = PartitionSnapshot { start: Offset(7), rows_before: 70, bytes_before: 100, ..PartitionSnapshot::default() };
+        assert_eq!(found, start);
+        assert_eq!(found.to_value(), older, "what is not known is not written");
     }
 }

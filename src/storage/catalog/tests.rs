@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::{
-    CursorSnapshot, Epoch, EpochTotals, FullPolicy, Limits, Retention, RunId, StreamName, StreamOptions, StreamState, Timestamp, Visibility,
+    CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Retention, RunId, StreamName, StreamOptions, StreamState,
+    Timestamp, Visibility,
 };
 use crate::storage::disk::Folder;
 use crate::storage::segment::testing::MemoryDisk;
@@ -31,12 +32,13 @@ fn saved(name: &str, state: StreamState) -> SavedStream {
 }
 
 fn partition(start: u64) -> PartitionSnapshot<()> {
-    PartitionSnapshot { start: Offset(start), rows_before: 10 * start, bytes_before: 100 * start, batches: Vec::new() }
+    let dropped = Dropped { newest_at: Some(Timestamp(start)), epochs: [(names("p").1, Epoch(start))].into(), others: Some(Epoch(2)) };
+    PartitionSnapshot { start: Offset(start), rows_before: 10 * start, bytes_before: 100 * start, dropped, batches: Vec::new() }
 }
 
 fn subscription(acked: u64) -> SubscriptionSnapshot {
     let cursor = CursorSnapshot { acked: Offset(acked), planned: Offset(acked + 1), skipped: 2 };
-    SubscriptionSnapshot { created_at: Timestamp(9), cursors: vec![cursor; 3] }
+    SubscriptionSnapshot { created_at: Timestamp(9), generation: Generation(11), cursors: vec![cursor; 3] }
 }
 
 fn producer(run: &str) -> ProducerSnapshot {
@@ -88,8 +90,7 @@ fn what_is_committed_is_found_again() {
         let (reads, writes) = names(stream.saved.name.as_str());
         assert_eq!((stream.saved.options, stream.saved.state), (expected.options, expected.state));
         assert_eq!((stream.saved.schema, stream.saved.epochs), (expected.schema, expected.epochs));
-        let (number, found) = &stream.partitions[0];
-        assert_eq!((*number, found.start, found.rows_before, found.bytes_before), (PartitionId(2), Offset(4), 40, 400));
+        assert_eq!(stream.partitions, [(PartitionId(2), partition(4))]);
         assert_eq!(stream.extents, [(PartitionId(2), Offset(4), extent(&[(0, 64), (0, 128)]))]);
         assert_eq!(stream.subscriptions, [(reads, subscription(4))]);
         assert_eq!(stream.producers, [(writes, producer("run"))]);
@@ -289,4 +290,13 @@ fn a_flipped_bit_changes_nothing_or_is_refused() {
         }
     }
     assert!(same > 0 && refused > 0, "{same} changed nothing, {refused} were refused");
+}
+
+#[test]
+fn what_a_partition_remembers_of_dropped_batches_goes_to_the_object_store_as_well() {
+    let change = Change::Partition(StreamId(7), PartitionId(2), partition(4));
+    let mut image = Image::default();
+    image.apply(&SavedChange::from(&change));
+    let found: Vec<_> = image.changes().map(|saved| Change::try_from(&saved)).collect();
+    assert_eq!(found, [Ok(change)]);
 }

@@ -39,7 +39,7 @@ pub fn recover_stream(disk: &Arc<dyn Disk>, reserve_bytes: u64, found: FoundStre
     let FoundStream { id, saved, partitions: starts, extents, subscriptions, producers } = found;
     let mut log = StreamLog::new(disk, reserve_bytes, id, saved.name.clone(), saved.options.partitions);
     let mut producers: BTreeMap<ProducerId, ProducerSnapshot> = producers.into_iter().collect();
-    let starts: BTreeMap<PartitionId, PartitionSnapshot<()>> = starts.into_iter().collect();
+    let mut starts: BTreeMap<PartitionId, PartitionSnapshot<()>> = starts.into_iter().collect();
     let of = |partition: PartitionId| extents.iter().filter(move |(owner, ..)| *owner == partition);
     let mut ordinals = Ordinals::default();
     let mut partitions = Vec::new();
@@ -47,8 +47,7 @@ pub fn recover_stream(disk: &Arc<dyn Disk>, reserve_bytes: u64, found: FoundStre
     for partition in (0..saved.options.partitions).map(PartitionId) {
         let committed = of(partition).flat_map(|(.., extent)| extent.places());
         let mut segments = segments(&**disk, id, partition, &durable_of(committed))?;
-        let (start, rows_before, bytes_before) =
-            starts.get(&partition).map_or((Offset(0), 0, 0), |saved| (saved.start, saved.rows_before, saved.bytes_before));
+        let PartitionSnapshot { start, rows_before, bytes_before, dropped, .. } = starts.remove(&partition).unwrap_or_default();
         let mut offsets = Offsets::default();
         segments.iter().for_each(|segment| offsets.add_direct(segment));
         for (_, first, extent) in of(partition) {
@@ -56,7 +55,7 @@ pub fn recover_stream(disk: &Arc<dyn Disk>, reserve_bytes: u64, found: FoundStre
         }
         offsets.cut_unsettled(&mut segments, start, &producers)?;
         segments.iter().for_each(|segment| ordinals.add(&producers, segment));
-        partitions.push(PartitionSnapshot { start, rows_before, bytes_before, batches: offsets.from(start) });
+        partitions.push(PartitionSnapshot { start, rows_before, bytes_before, dropped, batches: offsets.from(start) });
         damage.extend(offsets.damage.into_iter().map(|what| format!("stream {}, partition {partition}: {what}", saved.name)));
         // What the catalog knows of a segment that is missing must not be found in a new one.
         let named = of(partition).flat_map(|(.., extent)| extent.places()).map(|(segment, _)| segment).max();

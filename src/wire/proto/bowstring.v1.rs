@@ -122,6 +122,9 @@ pub struct StreamDescription {
     /// Why the log does not go on at the moment, if it does not: a full disk, or one that has failed.
     #[prost(string, tag = "21")]
     pub log_waits_for: ::prost::alloc::string::String,
+    /// How long it has not gone on because of its disk; 0 where it waits for an object store.
+    #[prost(uint64, tag = "22")]
+    pub log_waits_micros: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PartitionDescription {
@@ -140,6 +143,9 @@ pub struct PartitionDescription {
     pub rows_total: u64,
     #[prost(uint64, tag = "7")]
     pub bytes_total: u64,
+    /// How long ago the newest batch became visible, as far as this run of the coordinator knows.
+    #[prost(uint64, optional, tag = "8")]
+    pub idle_micros: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscriptionDescription {
@@ -150,6 +156,12 @@ pub struct SubscriptionDescription {
     /// Microseconds since the Unix epoch.
     #[prost(uint64, tag = "3")]
     pub created_at_micros: u64,
+    /// Who reads it at the moment, in the order in which they came.
+    #[prost(message, repeated, tag = "4")]
+    pub consumers: ::prost::alloc::vec::Vec<ConsumerDescription>,
+    /// Tells its cursors from those before a seek, and from those of a subscription of the same name before.
+    #[prost(uint64, tag = "5")]
+    pub generation: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscriptionPartition {
@@ -169,6 +181,36 @@ pub struct SubscriptionPartition {
     pub lag_bytes: u64,
     #[prost(uint64, tag = "8")]
     pub lag_age_micros: u64,
+    /// How long the oldest batch that is not acked could have been: since it became visible or the cursor last moved, whichever was later.
+    /// 0 if there is none. A restart of the coordinator counts anew.
+    #[prost(uint64, tag = "9")]
+    pub held_micros: u64,
+    /// When all of it will be acked if acks and appends go on as in the last 10 to 20 seconds. Unset: never, since acks are not faster.
+    #[prost(uint64, optional, tag = "10")]
+    pub drain_micros: ::core::option::Option<u64>,
+}
+/// One DoGet of a subscription.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConsumerDescription {
+    /// As it calls itself, "host/pid" unless told otherwise. Empty: it does not say.
+    #[prost(string, tag = "1")]
+    pub consumer: ::prost::alloc::string::String,
+    /// "127.0.0.1:40112", "unix" or "process".
+    #[prost(string, tag = "2")]
+    pub peer: ::prost::alloc::string::String,
+    /// How long it has been reading.
+    #[prost(uint64, tag = "3")]
+    pub reading_micros: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub partitions: ::prost::alloc::vec::Vec<ConsumerPartition>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsumerPartition {
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The next offset to be sent: what is before it and not acked, the consumer has or is being sent.
+    #[prost(uint64, tag = "2")]
+    pub sent: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProducerDescription {
@@ -284,14 +326,56 @@ pub struct KeepProducerRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeepProducerResponse {}
+/// Where a subscription starts, or is put by a seek.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartAt {
+    #[prost(oneof = "start_at::At", tags = "1, 2, 3, 4")]
+    pub at: ::core::option::Option<start_at::At>,
+}
+/// Nested message and enum types in `StartAt`.
+pub mod start_at {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum At {
+        /// The earliest batch that is kept, or behind the newest that is visible.
+        #[prost(enumeration = "super::Start", tag = "1")]
+        Named(i32),
+        #[prost(message, tag = "2")]
+        Offsets(super::PartitionOffsets),
+        /// The first batch in each partition that was appended at or after this time, in microseconds since the Unix epoch; the end
+        /// if there is none.
+        #[prost(uint64, tag = "3")]
+        TimeMicros(u64),
+        #[prost(message, tag = "4")]
+        Epoch(super::EpochStart),
+    }
+}
+/// Each still kept. Partitions that are not named start at the earliest; a seek leaves them where they are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PartitionOffsets {
+    #[prost(message, repeated, tag = "1")]
+    pub offsets: ::prost::alloc::vec::Vec<PartitionOffset>,
+}
+/// The first batch in each partition of this or a later epoch; the end if there is none.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EpochStart {
+    /// At most one past the last that is committed.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Empty: the only producer that commits epochs.
+    #[prost(string, tag = "2")]
+    pub producer: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscribeRequest {
     #[prost(string, tag = "1")]
     pub stream: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub subscription: ::prost::alloc::string::String,
+    /// Counts only without `start_at`.
     #[prost(enumeration = "Start", tag = "3")]
     pub start: i32,
+    #[prost(message, optional, tag = "4")]
+    pub start_at: ::core::option::Option<StartAt>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnsubscribeRequest {
@@ -321,6 +405,9 @@ pub struct AckRequest {
     /// If not 0: refused with stream_replaced unless it is the stream's.
     #[prost(fixed64, tag = "4")]
     pub stream_id: u64,
+    /// If not 0: refused with subscription_moved unless it is the subscription's.
+    #[prost(uint64, tag = "5")]
+    pub generation: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AckResponse {}
@@ -344,14 +431,60 @@ pub struct SeekRequest {
     pub stream: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub subscription: ::prost::alloc::string::String,
-    /// Per partition, the next batch to be delivered.
+    /// Per partition, the next batch to be delivered. Counts only without `start_at`.
     #[prost(message, repeated, tag = "3")]
     pub offsets: ::prost::alloc::vec::Vec<PartitionOffset>,
     #[prost(fixed64, tag = "4")]
     pub stream_id: u64,
+    #[prost(message, optional, tag = "5")]
+    pub start_at: ::core::option::Option<StartAt>,
+    /// Changes nothing, and says what would move.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SeekResponse {
+    /// Each partition, also those that stay where they are.
+    #[prost(message, repeated, tag = "1")]
+    pub moves: ::prost::alloc::vec::Vec<PartitionMove>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SeekResponse {}
+pub struct PartitionMove {
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// Where the subscription stood, and where it stands then. What lies between is read again if it moves back, else skipped.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+    #[prost(uint64, tag = "4")]
+    pub batches: u64,
+    #[prost(uint64, tag = "5")]
+    pub rows: u64,
+    #[prost(uint64, tag = "6")]
+    pub bytes: u64,
+    /// Of a seek to the earliest: batches before it, which are not kept any more.
+    #[prost(uint64, tag = "7")]
+    pub gone_batches: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LocateRequest {
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub start_at: ::core::option::Option<StartAt>,
+    /// If not 0: refused with stream_replaced unless it is the stream's.
+    #[prost(fixed64, tag = "3")]
+    pub stream_id: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LocateResponse {
+    #[prost(fixed64, tag = "1")]
+    pub stream_id: u64,
+    /// Each partition.
+    #[prost(message, repeated, tag = "2")]
+    pub offsets: ::prost::alloc::vec::Vec<PartitionOffset>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatsRequest {
     /// Empty: all streams.
@@ -453,6 +586,7 @@ pub enum ErrorCode {
     Storage = 29,
     Unimplemented = 30,
     Internal = 31,
+    SubscriptionMoved = 32,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -493,6 +627,7 @@ impl ErrorCode {
             Self::Storage => "ERROR_CODE_STORAGE",
             Self::Unimplemented => "ERROR_CODE_UNIMPLEMENTED",
             Self::Internal => "ERROR_CODE_INTERNAL",
+            Self::SubscriptionMoved => "ERROR_CODE_SUBSCRIPTION_MOVED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -530,6 +665,7 @@ impl ErrorCode {
             "ERROR_CODE_STORAGE" => Some(Self::Storage),
             "ERROR_CODE_UNIMPLEMENTED" => Some(Self::Unimplemented),
             "ERROR_CODE_INTERNAL" => Some(Self::Internal),
+            "ERROR_CODE_SUBSCRIPTION_MOVED" => Some(Self::SubscriptionMoved),
             _ => None,
         }
     }

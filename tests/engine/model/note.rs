@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bowstring::engine::{
     AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, EpochState, Error, FullPolicy, Offset, Outcome, PartitionId, ProducerId,
-    Start, SubscriptionName, Task, Visibility,
+    Start, SubscriptionName, Task, Timestamp, Visibility,
 };
 
 use super::{Appender, Cursor, Doing, Held, Model, Producer, Writer, named_run};
 
 impl Model {
-    /// Takes note of what the engine did. `starts` are the partitions' earliest offsets afterwards; only what
+    /// Takes note of what the engine did at that time. `starts` are the partitions' earliest offsets afterwards; only what
     /// `drop_oldest` has dropped is taken from them.
-    pub(crate) fn note(&mut self, command: &Command<u64>, effects: &Effects, starts: &[u64]) {
+    pub(crate) fn note(&mut self, command: &Command<u64>, effects: &Effects, starts: &[u64], now: Timestamp) {
+        self.now = now;
         self.note_run(command, &effects.outcome);
         self.note_command(command, &effects.outcome);
         for (id, place) in &effects.granted {
@@ -79,20 +80,17 @@ impl Model {
                 self.producer(producer).epochs.remove(epoch);
                 self.producer(producer).aborted.insert(*epoch);
             }
-            (Command::Subscribe { subscription, start }, Ok(_)) => self.subscribe(subscription, *start),
+            (Command::Subscribe { subscription, start }, Ok(_)) => self.subscribe(subscription, start),
             (Command::Unsubscribe { subscription }, Ok(_)) => {
                 self.subscriptions.remove(subscription);
             }
-            (Command::Ack { subscription, offsets }, Ok(_)) => {
+            (Command::Ack { subscription, offsets, .. }, Ok(_)) => {
                 self.each_cursor(subscription, offsets, |cursor, offset| cursor.acked = cursor.acked.max(offset));
             }
             (Command::Plan { subscription, offsets }, Ok(_)) => {
                 self.each_cursor(subscription, offsets, |cursor, offset| cursor.planned = cursor.planned.max(offset));
             }
-            (Command::Seek { subscription, offsets }, Ok(_)) => self.each_cursor(subscription, offsets, |cursor, offset| {
-                cursor.acked = offset;
-                cursor.planned = offset;
-            }),
+            (Command::Seek { subscription, to, dry_run: false }, Ok(_)) => self.seek(subscription, to),
             (Command::Complete | Command::Fail { .. }, Ok(_)) => {
                 self.ended = true;
                 self.producers.values_mut().for_each(|producer| producer.epochs.clear());
@@ -150,7 +148,7 @@ impl Model {
             AppenderKind::Writer { task, attempt, .. } => Some((*task, *attempt)),
             AppenderKind::Direct { .. } | AppenderKind::Anonymous { .. } => None,
         };
-        let batch = Held { data, partition: partition.index(), rows, bytes, place, producer, epoch, writer, age: 0 };
+        let batch = Held { data, partition: partition.index(), rows, bytes, place, producer, epoch, appended_at: self.now, writer, age: 0 };
         let staged = epoch.is_some() && self.options.visibility == Visibility::Committed;
         match &kind {
             AppenderKind::Anonymous { .. } => self.appenders.get_mut(&id).expect("looked up above").anonymous_next_ordinal += 1,
@@ -183,13 +181,21 @@ impl Model {
         }
     }
 
-    fn subscribe(&mut self, name: &SubscriptionName, start: Start) {
-        let cursors = self.logs.iter().map(|log| {
-            let offset = if start == Start::Earliest { log.start } else { log.batches.len() } as u64;
-            Cursor { acked: offset, planned: offset, skipped: 0 }
-        });
-        let cursors = cursors.collect();
-        self.subscriptions.entry(name.clone()).or_insert(cursors);
+    fn subscribe(&mut self, name: &SubscriptionName, start: &Start) {
+        if self.subscriptions.contains_key(name) {
+            return;
+        }
+        let offsets = self.locate(start, None).expect("the engine has found it");
+        let cursors = offsets.into_iter().map(|offset| Cursor { acked: offset, planned: offset, skipped: 0 });
+        self.subscriptions.insert(name.clone(), cursors.collect());
+    }
+
+    fn seek(&mut self, name: &SubscriptionName, to: &Start) {
+        let offsets = self.locate(to, Some(name)).expect("the engine has found it");
+        let numbered = (0..).map(PartitionId).zip(offsets.into_iter().map(Offset));
+        let is_named = |partition: &PartitionId| !matches!(to, Start::Offsets(named) if !named.contains_key(partition));
+        let moved: Vec<_> = numbered.filter(|(partition, _)| is_named(partition)).collect();
+        self.each_cursor(name, &moved, |cursor, offset| (cursor.acked, cursor.planned) = (offset, offset));
     }
 
     fn each_cursor(&mut self, name: &SubscriptionName, offsets: &[(PartitionId, Offset)], change: impl Fn(&mut Cursor, u64)) {

@@ -109,11 +109,15 @@ fn described(world: &World) -> Usage {
 fn for_shadow(command: &Command<u64>) -> Option<Command<u64>> {
     let shadow = |name: &SubscriptionName| SubscriptionName::new(&format!("shadow of {name}")).expect("a valid name");
     Some(match command {
-        Command::Subscribe { subscription, start } => Command::Subscribe { subscription: shadow(subscription), start: *start },
+        Command::Subscribe { subscription, start } => Command::Subscribe { subscription: shadow(subscription), start: start.clone() },
         Command::Unsubscribe { subscription } => Command::Unsubscribe { subscription: shadow(subscription) },
-        Command::Ack { subscription, offsets } => Command::Ack { subscription: shadow(subscription), offsets: offsets.clone() },
+        Command::Ack { subscription, generation, offsets } => {
+            Command::Ack { subscription: shadow(subscription), generation: *generation, offsets: offsets.clone() }
+        }
         Command::Plan { subscription, offsets } => Command::Plan { subscription: shadow(subscription), offsets: offsets.clone() },
-        Command::Seek { subscription, offsets } => Command::Seek { subscription: shadow(subscription), offsets: offsets.clone() },
+        Command::Seek { subscription, to, dry_run } => {
+            Command::Seek { subscription: shadow(subscription), to: to.clone(), dry_run: *dry_run }
+        }
         _ => return None,
     })
 }

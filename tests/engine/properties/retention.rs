@@ -3,16 +3,25 @@
 use std::time::Duration;
 
 use bowstring::engine::{
-    Command, Error, Offset, PartitionId, Retention, Start, Stream, StreamId, StreamName, StreamOptions, StreamView, SubscriptionName,
-    Timestamp,
+    Code, Command, Generation, Offset, PartitionId, Retention, Start, Stream, StreamId, StreamName, StreamOptions, StreamView,
+    SubscriptionName, Timestamp,
 };
 use proptest::prelude::*;
 
 use crate::operations::{operations, options};
 use crate::world::World;
 
+/// The command for a stream that has been sought more often.
+fn of_whatever_generation(command: &Command<u64>) -> Command<u64> {
+    match command.clone() {
+        Command::Ack { subscription, offsets, .. } => Command::Ack { subscription, generation: None, offsets },
+        other => other,
+    }
+}
+
 /// What producers and subscriptions notice.
-fn noticed(view: &StreamView) -> String {
+fn noticed(mut view: StreamView) -> String {
+    view.subscriptions.iter_mut().for_each(|subscription| subscription.generation = Generation(0));
     let partitions: Vec<_> = view.partitions.iter().map(|p| (p.end, p.rows_total, p.bytes_total)).collect();
     let epochs = (view.epochs_committed, view.epochs_aborted, view.epochs_replayed);
     format!("{:?} {epochs:?} {partitions:?} {:?} {:?} {:?}", view.state, view.subscriptions, view.producers, view.waiting)
@@ -50,21 +59,29 @@ proptest! {
         let mut keeping = Stream::new(name, StreamId(7), StreamOptions { retention, ..options }).expect("1 to 3 partitions");
         World::drive(options, &operations, |world, step| {
             let outcome = &step.effects.outcome;
-            if matches!((&step.command, outcome), (Command::Seek { .. }, Err(Error::OffsetGone { .. }))) {
+            let is_start = matches!(step.command, Command::Subscribe { .. } | Command::Seek { .. });
+            if is_start && outcome.as_ref().is_err_and(|error| error.code() == Code::OffsetGone) {
                 return;
             }
-            let is_new = match &step.command {
-                Command::Subscribe { subscription, .. } => keeping.cursor(subscription, PartitionId(0)).is_err(),
+            let begins_with_all = match &step.command {
+                Command::Subscribe { subscription, start } => {
+                    keeping.cursor(subscription, PartitionId(0)).is_err() && matches!(start, Start::Earliest | Start::Offsets(_))
+                }
+                Command::Seek { to, dry_run, .. } => *to == Start::Earliest && !dry_run && outcome.is_ok(),
                 _ => false,
             };
-            let effects = keeping.apply(step.command.clone(), world.now);
-            if let (Command::Subscribe { subscription, start: Start::Earliest }, true) = (&step.command, is_new) {
+            let effects = keeping.apply(of_whatever_generation(&step.command), world.now);
+            if let (Command::Subscribe { subscription, start } | Command::Seek { subscription, to: start, .. }, true) =
+                (&step.command, begins_with_all && outcome.is_ok())
+            {
                 // It begins with what has stayed: that is what it is for.
-                assert!(starts(&keeping).iter().all(|(partition, start)| keeping.cursor(subscription, *partition) == Ok(*start)));
-                let seek = Command::Seek { subscription: subscription.clone(), offsets: starts(&world.stream) };
-                let _ = keeping.apply(seek, world.now);
+                let is_first = |(partition, first): &(PartitionId, Offset)| keeping.cursor(subscription, *partition) == Ok(*first);
+                assert!(*start != Start::Earliest || starts(&keeping).iter().all(is_first));
+                let cursors = world.ends().into_iter().map(|(partition, _)| (partition, world.stream.cursor(subscription, partition)));
+                let to = Start::Offsets(cursors.map(|(partition, cursor)| (partition, cursor.expect("is there"))).collect());
+                let _ = keeping.apply(Command::Seek { subscription: subscription.clone(), to, dry_run: false }, world.now);
             }
-            assert_eq!(noticed(&world.stream.describe(world.now)), noticed(&keeping.describe(world.now)), "{:?}", step.command);
+            assert_eq!(noticed(world.stream.describe(world.now)), noticed(keeping.describe(world.now)), "{:?}", step.command);
             assert_eq!(&step.effects.visible, &effects.visible);
             assert_eq!(format!("{:?}", step.effects.granted), format!("{:?}", effects.granted));
             for ((partition, start), (_, kept)) in starts(&world.stream).into_iter().zip(starts(&keeping)) {

@@ -128,7 +128,7 @@ proptest! {
 fn ack_all(world: &mut World) {
     for subscription in subscriptions(world) {
         let offsets = world.ends();
-        let acked = world.apply(Command::Ack { subscription, offsets });
+        let acked = world.apply(Command::Ack { subscription, generation: None, offsets });
         assert!(acked.effects.outcome.is_ok());
     }
 }

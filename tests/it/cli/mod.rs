@@ -3,8 +3,10 @@
 mod bench;
 pub(crate) mod coordinator;
 mod files;
+mod lag;
 mod refusals;
 mod serving;
+mod starts;
 mod streams;
 
 use std::io::Write as _;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bowstring::client::{Client, Consumer, Error, ProducerOptions};
+use bowstring::client::{Cause, Client, Consumer, Error, ProducerOptions};
 use bowstring::engine::Start;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -30,7 +30,7 @@ fn append_large(client: &Client, numbers: Range<i64>) -> JoinHandle<Result<(), E
 async fn made(coordinator: &Coordinator, subscription: &str) -> Client {
     let client = connect(&coordinator.url()).await;
     create(&client, "s", partitions(1)).await;
-    client.subscribe("s", subscription, Start::Earliest).await.expect("is new");
+    client.subscribe("s", subscription, &Start::Earliest).await.expect("is new");
     client
 }
 
@@ -64,6 +64,9 @@ async fn producers_wait_for_a_disk_that_others_have_filled_and_go_on_by_themselv
     eventually(|| is_stalled(&coordinator, "s"));
     let why = client.describe_stream("s").await.expect("is there").log_waits_for;
     assert!(why.contains("no room") && why.contains("free some of the disk"), "{why}");
+    let reason = client.why("s").await.expect("is there").reasons.remove(0);
+    assert!(reason.cause == Cause::Log && reason.since.is_some(), "{reason:?}");
+    assert!(reason.text.starts_with("the log of stream s waits ") && reason.text.contains(&why), "{}", reason.text);
     assert!(visible(&client).await >= 8 && !appending.is_finished());
     std::fs::remove_file(filler).expect("is there");
     soon(appending).await.expect("appends").expect("there is room now");
@@ -151,7 +154,7 @@ async fn the_catalog_waits_for_room_too() {
         let client = client.clone();
         async move {
             for number in 0..500 {
-                client.subscribe("s", &format!("one of many, number {number:0200}"), Start::Earliest).await?;
+                client.subscribe("s", &format!("one of many, number {number:0200}"), &Start::Earliest).await?;
             }
             Ok::<_, Error>(())
         }

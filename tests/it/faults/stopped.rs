@@ -49,7 +49,7 @@ async fn a_consumer_that_stands_still_holds_up_no_other() {
     let coordinator = serve(dir.path(), None);
     let client = connect(&coordinator.url()).await;
     create(&client, "s", partitions(1)).await;
-    client.subscribe("s", "quick", Start::Earliest).await.expect("is new");
+    client.subscribe("s", "quick", &Start::Earliest).await.expect("is new");
     append(&client, "s", 0..1).await;
     let mut command = coordinator.command(&["get", "s", "--follow", "--subscription", "slow", "--ack", "--format", "csv"]);
     let mut slow = command.stdout(Stdio::piped()).spawn().expect("starts");

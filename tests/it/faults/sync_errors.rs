@@ -37,7 +37,7 @@ async fn sync_fails(errno: &str, says: &str) {
     let (client, in_haste) = (connect(&coordinator.url()).await, impatient(&coordinator).await);
     for stream in ["s", "t"] {
         create(&client, stream, partitions(1)).await;
-        client.subscribe(stream, "audit", Start::Earliest).await.expect("is new");
+        client.subscribe(stream, "audit", &Start::Earliest).await.expect("is new");
         append(&client, stream, 0..20).await;
     }
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
@@ -55,7 +55,7 @@ async fn sync_fails(errno: &str, says: &str) {
     for words in ["the stream's log has failed", "until the coordinator is started again", "cannot make durable", says] {
         assert!(error.to_string().contains(words), "{error}");
     }
-    assert_eq!(in_haste.subscribe("s", "late", Start::Earliest).await.expect_err("is not confirmed").code(), Code::Unavailable);
+    assert_eq!(in_haste.subscribe("s", "late", &Start::Earliest).await.expect_err("is not confirmed").code(), Code::Unavailable);
     assert_eq!(producer.stored(), 0);
     let description = client.describe_stream("s").await.expect("is there");
     assert!(description.log_waits_for.contains("cannot make durable"), "{}", description.log_waits_for);
@@ -134,7 +134,7 @@ async fn a_commit_whose_sync_fails_is_not_confirmed_and_is_whole_or_not_there_af
     let mut coordinator = serve(dir.path(), None);
     let client = connect(&coordinator.url()).await;
     create(&client, "s", partitions(1)).await;
-    client.subscribe("s", "audit", Start::Earliest).await.expect("is new");
+    client.subscribe("s", "audit", &Start::Earliest).await.expect("is new");
     let mut epoch = 0;
     for failing in 1..=4 {
         // The first makes the segment of this start.

@@ -17,7 +17,7 @@ async fn with_twenty() -> (TempDir, Coordinator, bowstring::client::Client) {
     let coordinator = serve(dir.path(), None);
     let client = connect(&coordinator.url()).await;
     create(&client, "s", partitions(1)).await;
-    client.subscribe("s", "audit", Start::Earliest).await.expect("is new");
+    client.subscribe("s", "audit", &Start::Earliest).await.expect("is new");
     append(&client, "s", 0..20).await;
     (dir, coordinator, client)
 }

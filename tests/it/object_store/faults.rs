@@ -24,7 +24,7 @@ async fn a_plan_is_confirmed_once_it_is_durable() {
     let dir = folder();
     let (server, client) = start(&dir, &url).await;
     append(&client, "s", 0..3).await;
-    client.subscribe("s", "spark", Start::Earliest).await.expect("is new");
+    client.subscribe("s", "spark", &Start::Earliest).await.expect("is new");
     store.faults.holds_new.store(true, Relaxed);
     let planning = tokio::spawn({
         let client = client.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bowstring::client::{Client, Consumer, ConsumerOptions, Error};
-use bowstring::engine::{Code, Offset, PartitionId};
+use bowstring::engine::{Code, Offset, PartitionId, Start};
 use rand::Rng;
 
 use super::{Actor, subscription};
@@ -16,7 +16,9 @@ pub(super) async fn run(mut actor: Actor, client: Client, number: u64) {
     let name = subscription("consumer", number);
     loop {
         actor.describe(&client).await;
-        let options = ConsumerOptions { subscription: Some(name.clone()), ..ConsumerOptions::default() };
+        // The default has this process's number, and a seed is to give the same run in every process.
+        let consumer = Some(actor.who.clone());
+        let options = ConsumerOptions { subscription: Some(name.clone()), consumer, ..ConsumerOptions::default() };
         match life(&mut actor, &client, &name, options).await {
             Ok(true) => return,
             Ok(false) => {}
@@ -73,11 +75,25 @@ async fn life(actor: &mut Actor, client: &Client, name: &str, options: ConsumerO
             let stall = actor.random.random_range(0..1_500);
             tokio::time::sleep(Duration::from_millis(stall)).await;
         }
+        if actor.chance(2) {
+            // From another client, while this one reads, and its acks are on their way.
+            seek(actor, client, name).await;
+            (seen, acked) = Default::default();
+        }
         if actor.chance(3) {
             actor.note("crashes");
             return Ok(false);
         }
     }
+}
+
+/// Puts the subscription back to the earliest batch.
+async fn seek(actor: &Actor, client: &Client, name: &str) {
+    let stream = &actor.stream.name;
+    actor.oracle.seeks(stream, name, actor.stream.partitions);
+    let moves = actor.until_done("seek", || client.seek(stream, name, &Start::Earliest, None, false)).await;
+    actor.note("seeks");
+    actor.oracle.sought(stream, name, &moves);
 }
 
 async fn flush(actor: &Actor, name: &str, consumer: &mut Consumer, acked: &BTreeMap<u32, u64>) -> Result<(), Error> {

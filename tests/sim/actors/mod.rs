@@ -99,13 +99,13 @@ impl Actor {
             };
             client.create_stream(request).await?;
             if self.stream.keeps_all {
-                client.subscribe(&self.stream.name, "keeper", Start::Earliest).await?;
+                client.subscribe(&self.stream.name, "keeper", &Start::Earliest).await?;
             }
             for number in 0..self.stream.consumers {
-                client.subscribe(&self.stream.name, &subscription("consumer", number as u64), Start::Earliest).await?;
+                client.subscribe(&self.stream.name, &subscription("consumer", number as u64), &Start::Earliest).await?;
             }
             for number in 0..self.stream.reverse_readers {
-                client.subscribe(&self.stream.name, &subscription("reverse", number as u64), Start::Earliest).await?;
+                client.subscribe(&self.stream.name, &subscription("reverse", number as u64), &Start::Earliest).await?;
             }
             Ok(())
         };

@@ -58,6 +58,7 @@ async fn read(actor: &Actor, client: &Client, name: &str, start: &Offsets, end: 
             start: ReadStart::Offsets(start.clone()),
             end: Some(end.clone()),
             follow: false,
+            consumer: Some(actor.who.clone()),
             ..ConsumerOptions::default()
         };
         let mut consumer = client.consumer(&actor.stream.name, options).await?;

@@ -31,7 +31,7 @@ pub(crate) async fn verify(oracle: Arc<Oracle>) {
 
 async fn read(oracle: &Oracle, client: &Client, stream: &str) -> Result<StreamDescription, Error> {
     let description = client.describe_stream(stream).await?;
-    let options = ConsumerOptions { follow: false, ..ConsumerOptions::default() };
+    let options = ConsumerOptions { follow: false, consumer: Some(WHO.to_owned()), ..ConsumerOptions::default() };
     let mut consumer = client.consumer(stream, options).await?;
     let mut count = 0;
     while let Some(delivered) = consumer.next(None).await? {

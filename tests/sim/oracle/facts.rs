@@ -45,6 +45,8 @@ pub(super) struct Cursor {
     /// Acks that were asked for go up to here.
     pub(super) asked: u64,
     asked_at: Duration,
+    /// When a seek was done, and how far acks went before it.
+    sought: Vec<(Duration, u64)>,
     confirmed: Vec<(Duration, u64)>,
     crashed_at: Option<Duration>,
     /// Since when it has to be at least where.
@@ -63,6 +65,24 @@ impl Cursor {
         if self.crashed_at.is_none_or(|crashed_at| crashed_at < self.asked_at) {
             self.confirmed.push((now, before));
         }
+    }
+
+    /// A seek puts it there; acks of before count no more.
+    pub(super) fn seek(&mut self, now: Duration, to: u64) {
+        self.sought.push((now, self.asked));
+        self.asked = to;
+        self.forget();
+    }
+
+    /// Nothing is sure to be acked.
+    pub(super) fn forget(&mut self) {
+        self.confirmed.clear();
+        self.floors.clear();
+    }
+
+    /// Where it may be at most for who has asked at some time.
+    pub(super) fn ceiling(&self, asked_at: Duration) -> u64 {
+        self.sought.iter().filter(|(at, _)| asked_at <= *at).map(|(_, asked)| *asked).max().unwrap_or_default().max(self.asked)
     }
 
     /// Where it had to be at least at some time.

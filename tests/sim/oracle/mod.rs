@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bowstring::client::{Delivered, Error};
-use bowstring::engine::Code;
+use bowstring::engine::{Code, PartitionMove};
 use bowstring::wire::proto::StreamDescription;
 use parking_lot::Mutex;
 
@@ -186,6 +186,21 @@ impl Oracle {
         }
     }
 
+    /// A seek is about to be asked for: what was acked before is no longer sure.
+    pub(crate) fn seeks(&self, stream: &str, subscription: &str, partitions: u32) {
+        for partition in 0..partitions {
+            self.with(stream, |facts| facts.cursor(subscription, partition).forget());
+        }
+    }
+
+    /// It was done: the subscription is there, and what was acked before is not acked.
+    pub(crate) fn sought(&self, stream: &str, subscription: &str, moves: &[PartitionMove]) {
+        let now = self.clock.elapsed();
+        for PartitionMove { partition, to, .. } in moves {
+            self.with(stream, |facts| facts.cursor(subscription, partition.0).seek(now, to.0));
+        }
+    }
+
     /// How the coordinator describes a stream, after it was asked to at a time.
     pub(crate) fn described(&self, description: &StreamDescription, asked_at: Duration) {
         let stream = &description.stream;
@@ -193,7 +208,7 @@ impl Oracle {
             for cursor in &subscription.partitions {
                 let failure = self.with(stream, |facts| {
                     let known = facts.cursor(&subscription.subscription, cursor.partition);
-                    let (asked, floor) = (known.asked, known.floor(asked_at));
+                    let (asked, floor) = (known.ceiling(asked_at), known.floor(asked_at));
                     (cursor.acked > asked || cursor.acked < floor).then(|| format!("acked {}, not {floor} to {asked}", cursor.acked))
                 });
                 if let Some(failure) = failure {

@@ -1,0 +1,75 @@
+//! `bowstring subscription describe`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::config::{ClientSettings, Settings};
+use crate::cli::error::CliError;
+use crate::cli::lag::{self, drains};
+use crate::cli::quantity::{batches, bytes, rows, span};
+use crate::cli::report;
+use crate::cli::table::{Align, Columns};
+use crate::cli::{print_json, print_lines};
+use crate::client::{Lag, SubscriptionLag};
+use crate::engine::{StreamName, SubscriptionName};
+use crate::wire::proto::{ConsumerDescription, SubscriptionDescription};
+
+/// Show a subscription's cursors, lag and consumers
+#[derive(Debug, Args)]
+#[command(after_help = "\
+OLDEST is the age of the oldest batch that is not acked, HELD how long it could have been acked, DRAINS when all will be acked
+as acks and appends went in the last 10 to 20 seconds. SENT is the next offset that the consumer is sent.
+
+Examples:
+  bowstring subscription describe flights trainer
+  bowstring subscription describe flights trainer --json | jq .consumers")]
+pub(super) struct DescribeArgs {
+    /// Name of the stream
+    stream: String,
+    /// Name of the subscription
+    name: String,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientSettings,
+}
+
+pub(super) async fn run(args: DescribeArgs, settings: &Settings) -> Result<(), CliError> {
+    let (stream, name) = (StreamName::new(&args.stream)?, SubscriptionName::new(&args.name)?);
+    let client = settings.connect(&args.client).await?;
+    let mut subscriptions = client.describe_stream(stream.as_str()).await?.subscriptions.into_iter();
+    let Some(found) = subscriptions.find(|one| one.subscription == name.as_str()) else {
+        return Err(CliError::SubscriptionNotFound { stream, subscription: name });
+    };
+    if args.json {
+        return print_json(&report::subscription_json(&found));
+    }
+    let lag = Lag::of(&found);
+    let mut lines = vec![
+        format!("subscription {} of stream {stream}", found.subscription),
+        format!("  not acked: {}, {}, {}", batches(lag.batches), rows(lag.rows), bytes(lag.bytes)),
+        format!("  oldest: {}, held for {}, drains: {}", span(lag.age), span(lag.held_for), drains(&lag)),
+        String::new(),
+    ];
+    lines.extend(lag::lines(stream.as_str(), &SubscriptionLag::of(&found)));
+    lines.push(String::new());
+    lines.extend(consumers(&found));
+    print_lines(lines)
+}
+
+fn consumers(subscription: &SubscriptionDescription) -> Vec<String> {
+    if subscription.consumers.is_empty() {
+        return vec!["consumers: none".to_owned()];
+    }
+    let mut columns =
+        Columns::new([("consumer", Align::Left), ("peer", Align::Left), ("reading for", Align::Right), ("sent", Align::Left)]);
+    for consumer in &subscription.consumers {
+        let ConsumerDescription { consumer, peer, reading_micros, partitions } = consumer;
+        let sent: Vec<_> = partitions.iter().map(|partition| format!("{}:{}", partition.partition, partition.sent)).collect();
+        let or_unknown = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        columns.row([or_unknown(consumer), or_unknown(peer), span(Duration::from_micros(*reading_micros)), sent.join(" ")]);
+    }
+    columns.lines()
+}
