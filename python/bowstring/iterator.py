@@ -113,6 +113,8 @@ class StreamingIterator:
         #: One past the last batch that the caller has and the coordinator does not know to be done, by partition.
         self._unacked: dict[int, int] = {}
         self._ended = False
+        #: Which of the subscription's cursors they were read for.
+        self._generation: int | None = None
         #: An exception, for instance of Ctrl-C, came between the batches that were taken together: to go on would be to
         #: skip some, and to ack them.
         self._torn = False
@@ -330,6 +332,11 @@ class StreamingIterator:
             self._ended = True
             self.flush()
             return
+        generation = self._open().generation
+        if generation != self._generation:
+            # The subscription was put elsewhere: what came before is not to be acked any more.
+            self._generation = generation
+            self._unacked.clear()
         batches, counts, rows, origins = taken
         try:
             self._ready.extend(zip(unpacked(batches, counts, rows), origins, strict=True))

@@ -103,6 +103,13 @@ impl Consumer {
         Ok(partitions.iter().map(|partition| partition.0).collect())
     }
 
+    /// Which of the subscription's cursors the batches were read for that were taken last: another one after a seek.
+    #[getter]
+    fn generation(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        let generation = self.0.with_gil(py, |consumer| consumer.generation())?;
+        Ok(generation.map(|generation| generation.0))
+    }
+
     /// Waits for the next batch; gives it and those behind it that are there already, with their facts. None at
     /// the end of the stream.
     #[pyo3(signature = (timeout=None))]

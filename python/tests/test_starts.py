@@ -162,3 +162,39 @@ def test_what_has_moved_can_be_read_by_people() -> None:
     assert "<tr><td>2</td><td>0</td><td>2</td><td>skipped</td><td>2</td><td>4</td><td>60</td><td>0</td></tr>" in html
     assert html.count("<tr>") == 4
     assert pickle.loads(pickle.dumps(moved)) == moved
+
+
+def tiny(client: bowstring.Client, numbers: range) -> None:
+    with client.producer("t") as producer:
+        for number in numbers:
+            producer.append(pa.table({"n": [number]}))
+
+
+@pytest.mark.parametrize("auto_ack", [True, False])
+def test_a_seek_takes_an_iterator_along_and_ends_it_not(client: bowstring.Client, auto_ack: bool) -> None:
+    client.create_stream("t", max_buffered_batches=10_000)
+    client.subscribe("t", "holds")
+    tiny(client, range(1000))
+    with client.iterator("t", subscription="a", timeout=20, auto_ack=auto_ack) as batches:
+        read = [next(batches)["n"][0].as_py() for _ in range(300)]
+        client.seek("t", "a", {0: 100})
+        # What is at hand comes still, and then all of it again.
+        read += [next(batches)["n"][0].as_py() for _ in range(64)]
+        batches.ack()
+        while read[-1] != 100:
+            read.append(next(batches)["n"][0].as_py())
+        assert read == [*range(len(read) - 1), 100]
+        batches.flush()
+        assert cursors(client.describe_stream("t")["subscriptions"][0])[0] <= 101
+        read = [next(batches)["n"][0].as_py() for _ in range(200)]
+        assert read == [*range(101, 301)]
+        client.seek("t", "a", "latest")
+        tiny(client, range(1000, 1010))
+        client.complete_stream("t")
+        read += [batch["n"][0].as_py() for batch in batches]
+        assert read[-10:] == [*range(1000, 1010)]
+        assert read[:-10] == [*range(101, 101 + len(read) - 10)]
+        assert len(read) < 900
+        batches.ack()
+        batches.flush()
+    assert cursors(client.describe_stream("t")["subscriptions"][0]) == [1010]

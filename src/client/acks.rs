@@ -43,14 +43,18 @@ impl Acks {
     pub(super) fn new(client: Client, stream: String, subscription: String, stream_id: StreamId, pending: Arc<Watched<Pending>>) -> Self {
         let runtime = client.runtime().clone();
         let failing = pending.clone();
-        let on_panic = move |error| failing.update(|pending| pending.answered(Offsets::new(), Err(error)));
+        let on_panic = move |error| failing.update(|pending| pending.answered(pending.generation, Offsets::new(), Err(error)));
         let task = OwnedTask::spawn(&runtime, send(client, stream, subscription, stream_id, pending.clone()), on_panic);
         Self { pending, _task: task }
     }
 
-    /// `batch_bytes`: what a batch about there has. They are not counted one by one; batches that are near are often alike.
-    pub(super) fn ack(&self, partition: PartitionId, offset: Offset, batch_bytes: u64) -> Result<(), Error> {
-        let (wakes, result) = self.pending.with(|pending| pending.add(partition, offset, batch_bytes));
+    /// `batch_bytes`: what a batch about there has. They are not counted one by one; batches that are near are often alike. What
+    /// was read for cursors that are of no more use is left alone.
+    pub(super) fn ack(&self, of: Option<Generation>, partition: PartitionId, offset: Offset, batch_bytes: u64) -> Result<(), Error> {
+        let (wakes, result) = self.pending.with(|pending| match pending.generation == of {
+            true => pending.add(partition, offset, batch_bytes),
+            false => (false, Ok(())),
+        });
         if wakes {
             self.pending.wake();
         }
@@ -87,7 +91,7 @@ async fn send(client: Client, stream: String, subscription: String, stream_id: S
             result => result,
         };
         last = Some(now());
-        pending.update(|pending| pending.answered(offsets, result));
+        pending.update(|pending| pending.answered(generation, offsets, result));
     }
 }
 
@@ -132,10 +136,9 @@ impl Pending {
 
     /// The subscription goes on elsewhere: what was to be acked before is not.
     pub(super) fn move_to(&mut self, generation: Generation) {
-        self.offsets.clear();
-        self.newest.clear();
-        (self.batches, self.bytes) = (0, 0);
-        self.generation = Some(generation);
+        let Self { urgent, in_flight, .. } = *self;
+        // The task that sends may be asleep: the next ack wakes it.
+        *self = Self { urgent, in_flight, generation: Some(generation), ..Self::default() };
     }
 
     /// Sends the newest acks once more: the coordinator may have been started again since, and have forgotten those of its last
@@ -191,11 +194,15 @@ impl Pending {
         Some(std::mem::take(&mut self.offsets))
     }
 
-    fn answered(&mut self, offsets: Offsets, result: Result<(), Error>) {
+    fn answered(&mut self, of: Option<Generation>, offsets: Offsets, result: Result<(), Error>) {
         self.in_flight = false;
         let Err(error) = result else {
             return;
         };
+        // What became of acks that are of no more use is of none, either.
+        if of != self.generation {
+            return;
+        }
         if error.retry() != Retry::Never {
             for (partition, offset) in offsets {
                 self.merge(partition, offset);
@@ -245,10 +252,10 @@ mod tests {
         }
         pending.add(PartitionId(1), Offset(7), 1).1.expect("nothing has failed");
         assert!(pending.settled().is_none());
-        pending.answered(Offsets::from([(P, Offset(1))]), Ok(()));
+        pending.answered(None, Offsets::from([(P, Offset(1))]), Ok(()));
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5)), (PartitionId(1), Offset(7))])));
         assert_eq!(pending.take(), None);
-        pending.answered(Offsets::new(), Ok(()));
+        pending.answered(None, Offsets::new(), Ok(()));
         assert!(pending.settled().expect("all is confirmed").is_ok());
     }
 
@@ -257,7 +264,7 @@ mod tests {
         let mut pending = Pending::default();
         pending.add(P, Offset(4), 1).1.expect("nothing has failed");
         let offsets = pending.take().expect("one to send");
-        pending.answered(offsets, Err(refused(Code::Unavailable)));
+        pending.answered(None, offsets, Err(refused(Code::Unavailable)));
         assert_eq!(pending.take(), None, "not before the error was reported");
         pending.hurries = true;
         assert_eq!(pending.settled().expect("known").expect_err("not reached").code(), Code::Unavailable);
@@ -274,7 +281,7 @@ mod tests {
             pending.add(PartitionId(partition), Offset(offset), 1).1.expect("nothing has failed");
         }
         let offsets = pending.take().expect("two to send");
-        pending.answered(offsets, Ok(()));
+        pending.answered(None, offsets, Ok(()));
         pending.add(P, Offset(5), 1).1.expect("nothing has failed");
         pending.again();
         assert!(pending.settled().is_none());
@@ -286,14 +293,26 @@ mod tests {
         let mut pending = Pending::default();
         pending.add(P, Offset(4), 1).1.expect("nothing has failed");
         let offsets = pending.take().expect("one to send");
-        pending.answered(offsets, Ok(()));
+        pending.answered(None, offsets, Ok(()));
         pending.add(P, Offset(5), 1).1.expect("nothing has failed");
         pending.move_to(Generation(7));
         pending.again();
         assert_eq!(pending.take(), None);
         assert!(pending.settled().expect("all is confirmed").is_ok());
-        pending.add(P, Offset(2), 1).1.expect("nothing has failed");
+        assert!(pending.add(P, Offset(2), 1).0, "the task has found nothing and gone to sleep");
         assert_eq!((pending.take(), pending.generation), (Some(Offsets::from([(P, Offset(2))])), Some(Generation(7))));
+    }
+
+    #[test]
+    fn acks_that_a_seek_has_overtaken_on_their_way_do_not_come_back() {
+        let mut pending = Pending::default();
+        pending.add(P, Offset(4), 1).1.expect("nothing has failed");
+        let offsets = pending.take().expect("one to send");
+        pending.move_to(Generation(7));
+        assert!(pending.settled().is_none(), "the call is still on its way");
+        pending.answered(None, offsets, Err(refused(Code::Unavailable)));
+        assert_eq!(pending.take(), None);
+        assert!(pending.settled().expect("all is confirmed").is_ok());
     }
 
     #[test]
@@ -301,7 +320,7 @@ mod tests {
         let mut pending = Pending::default();
         pending.add(P, Offset(4), 1).1.expect("nothing has failed");
         let offsets = pending.take().expect("one to send");
-        pending.answered(offsets, Err(refused(Code::SubscriptionNotFound)));
+        pending.answered(None, offsets, Err(refused(Code::SubscriptionNotFound)));
         for _ in 0..2 {
             assert_eq!(pending.add(P, Offset(5), 1).1.expect_err("refused").code(), Code::SubscriptionNotFound);
         }

@@ -18,7 +18,7 @@ use super::retry::now;
 use super::task::OwnedTask;
 use super::watched::Watched;
 use super::{Client, ConsumerOptions, Error};
-use crate::engine::{Epoch, Offset, PartitionId, StoredState, StreamId, Timestamp};
+use crate::engine::{Epoch, Generation, Offset, PartitionId, StoredState, StreamId, Timestamp};
 
 /// A batch and where it came from.
 #[derive(Debug, Clone)]
@@ -57,17 +57,17 @@ pub struct Consumer {
     prefetch: Arc<Watched<Prefetch>>,
     pub(super) taken: Taken,
     /// Met a batch that cannot be decoded: reading ends there.
-    failed: Option<Error>,
+    failed: Option<(Error, Option<Generation>)>,
     /// Of the batch that was handed out last: acks go by it.
     batch_bytes: u64,
     reader: Option<OwnedTask>,
     /// What is to be acked. With the reader, which knows when the coordinator may have forgotten some.
     to_ack: Arc<Watched<Pending>>,
     acks: Option<Acks>,
-    /// How often the subscription went on elsewhere, and how often the caller was taken there.
-    moves: Arc<AtomicU64>,
-    moved: u64,
-    /// Since then, one past the last batch handed out of each partition: more is not the caller's to ack.
+    /// Where the subscription goes on now, and what the batch was read for that was handed out last.
+    current: Arc<AtomicU64>,
+    generation: Option<Generation>,
+    /// After a seek, one past the last batch handed out since, of each partition: more is not the caller's to ack.
     handed: Option<Offsets>,
 }
 
@@ -88,8 +88,8 @@ impl Consumer {
             reader: None,
             to_ack,
             acks: None,
-            moves: Arc::default(),
-            moved: 0,
+            current: Arc::new(AtomicU64::new(as_number(generation))),
+            generation,
             handed: None,
         };
         consumer.ensure_reading();
@@ -118,15 +118,20 @@ impl Consumer {
     /// # Cancel safety
     /// No batch is lost.
     pub async fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Delivered>, Error> {
-        if let Some(delivered) = self.hand_out() {
-            return delivered.map(Some);
-        }
-        self.ensure_reading();
         let started = now();
-        let taken = &mut self.taken;
-        match self.prefetch.wait_until(deadline, |prefetch| prefetch.take(taken)).await {
-            Ok(result) => self.after_take(result),
-            Err(_) => Err(timeout(started)),
+        loop {
+            if let Some(delivered) = self.hand_out() {
+                return delivered.map(Some);
+            }
+            self.ensure_reading();
+            let taken = &mut self.taken;
+            match self.prefetch.wait_until(deadline, |prefetch| prefetch.take(taken)).await {
+                // A seek may come in between, and there is nothing again.
+                Ok(Ok(true)) => self.prefetch.wake(),
+                Ok(Ok(false)) => return Ok(None),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(timeout(started)),
+            }
         }
     }
 
@@ -141,52 +146,58 @@ impl Consumer {
         self.ensure_reading();
         let taken = &mut self.taken;
         match self.prefetch.with(|prefetch| prefetch.take(taken)) {
-            Some(result) => self.after_take(result),
-            None => Ok(None),
+            Some(Ok(true)) => {
+                self.prefetch.wake();
+                self.hand_out().transpose()
+            }
+            Some(Err(error)) => Err(error),
+            Some(Ok(false)) | None => Ok(None),
         }
     }
 
-    /// Hands out the first of what was taken.
+    /// Hands out the first of what was taken, if that is not of before a seek.
     pub(super) fn hand_out(&mut self) -> Option<Result<Delivered, Error>> {
-        if let Some(error) = &self.failed {
+        self.follow();
+        if let Some((error, _)) = &self.failed {
             return Some(Err(error.clone()));
         }
-        self.follow();
         let delivered = self.taken.batches.pop_front()?.deliver();
         match &delivered {
             Ok(delivered) => {
                 self.batch_bytes = delivered.bytes;
                 self.note(delivered.partition, delivered.offset);
             }
-            Err(error) => self.failed = Some(error.clone()),
+            Err(error) => self.failed = Some((error.clone(), self.taken.generation)),
         }
         Some(delivered)
     }
 
-    /// Hands out the first of what was just taken, and lets the reader use the room.
-    pub(super) fn after_take(&mut self, result: Result<bool, Error>) -> Result<Option<Delivered>, Error> {
-        self.prefetch.wake();
-        match result {
-            Ok(true) => self.hand_out().transpose(),
-            Ok(false) => Ok(None),
-            Err(error) => Err(error),
+    /// Where the subscription went on elsewhere, what was taken before is of no more use, nor where reading had failed.
+    fn follow(&mut self) {
+        let current = self.current.load(Acquire);
+        if current != as_number(self.taken.generation) {
+            self.taken.batches.clear();
+        }
+        if self.failed.as_ref().is_some_and(|(_, of)| current != as_number(*of)) {
+            self.failed = None;
         }
     }
 
-    /// Where the subscription went on elsewhere, what was taken before is of no more use.
-    fn follow(&mut self) {
-        let moves = self.moves.load(Acquire);
-        if moves != self.moved {
-            self.moved = moves;
-            self.taken.follow(moves);
+    /// A batch is about to be the caller's.
+    fn note(&mut self, partition: PartitionId, offset: Offset) {
+        if self.generation != self.taken.generation {
+            self.generation = self.taken.generation;
             self.handed = Some(Offsets::new());
         }
-    }
-
-    fn note(&mut self, partition: PartitionId, offset: Offset) {
         if let Some(handed) = &mut self.handed {
             handed.insert(partition, offset.plus(1));
         }
+    }
+
+    /// Which of the subscription's cursors the batches were read for that were handed out last: another one after a seek.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation
     }
 
     /// Whether there is something to hand out at once: batches, or the error that reading has ended with.
@@ -196,13 +207,16 @@ impl Consumer {
 
     /// Hands out what was taken and what is there already, up to so many batches and about so many bytes.
     pub(super) fn hand_out_joined(&mut self, batches_max: usize, bytes_max: u64) -> Result<Vec<Joined>, Error> {
-        if let Some(error) = &self.failed {
+        self.follow();
+        if let Some((error, _)) = &self.failed {
             return Err(error.clone());
         }
-        self.follow();
-        let (mut batches, mut bytes) = (Vec::new(), 0);
+        let (mut batches, mut bytes, mut of) = (Vec::new(), 0, None);
         while batches.len() < batches_max && bytes < bytes_max {
             if self.taken.batches.is_empty() && !self.prefetch.with(|prefetch| prefetch.take_ready(&mut self.taken)) {
+                break;
+            }
+            if *of.get_or_insert(self.taken.generation) != self.taken.generation {
                 break;
             }
             let Some(ready) = self.taken.batches.pop_front() else { break };
@@ -213,9 +227,9 @@ impl Consumer {
         }
         self.prefetch.wake();
         let (joined, result) = joined(batches);
-        self.failed = result.err();
+        self.failed = result.err().map(|error| (error, self.generation));
         match &self.failed {
-            Some(error) if joined.is_empty() => Err(error.clone()),
+            Some((error, _)) if joined.is_empty() => Err(error.clone()),
             _ => Ok(joined),
         }
     }
@@ -233,21 +247,22 @@ impl Consumer {
         }
     }
 
-    /// The subscription is done with all batches of the partition before `offset`. After a seek the next batches come from where
-    /// that has put the subscription, and what was handed out before it can no longer be acked: such acks do nothing. Returns at once: acks are sent in
+    /// The subscription is done with all batches of the partition before `offset`. Returns at once: acks are sent in
     /// the background, the newest for all the older ones, up to two milliseconds later where many come; and once more after
     /// the connection broke, for a coordinator that was started again may have forgotten the last ones.
+    ///
+    /// A seek overrules what was acked, and what is acked of batches that were handed out before it does nothing. Once those
+    /// behind it are handed out, from where it has put the subscription, they are acked by their offsets.
     ///
     /// # Errors
     /// `invalid_argument` without a subscription; what an earlier ack was refused with.
     pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
-        self.follow();
-        let batch_bytes = self.batch_bytes;
+        let (batch_bytes, of) = (self.batch_bytes, self.generation);
         let is_before = |handed: &Offsets| handed.get(&partition).is_none_or(|end| offset > *end);
         if self.handed.as_ref().is_some_and(is_before) {
             return self.acks().map(drop);
         }
-        self.acks()?.ack(partition, offset, batch_bytes)
+        self.acks()?.ack(of, partition, offset, batch_bytes)
     }
 
     /// Waits until all acks so far are confirmed.
@@ -277,7 +292,7 @@ impl Consumer {
     pub(super) fn ensure_reading(&mut self) {
         if self.prefetch.with(Prefetch::start) {
             let (client, plan, to_ack) = (self.client.clone(), self.plan.clone(), self.to_ack.clone());
-            let reader = Reader { client, plan, prefetch: self.prefetch.clone(), to_ack, moves: self.moves.clone() };
+            let reader = Reader { client, plan, prefetch: self.prefetch.clone(), to_ack, generation: self.current.clone() };
             let prefetch = self.prefetch.clone();
             let on_panic = move |error| prefetch.update(|prefetch| prefetch.end(Err(error)));
             self.reader = Some(OwnedTask::spawn(self.client.runtime(), reader.run(), on_panic));
@@ -300,6 +315,11 @@ impl Consumer {
         let new = || Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id, to_ack.clone());
         Ok(self.acks.get_or_insert_with(new))
     }
+}
+
+/// 0 for none: the coordinator gives none, or there is no subscription.
+fn as_number(generation: Option<Generation>) -> u64 {
+    generation.map_or(0, |generation| generation.0)
 }
 
 pub(super) fn timeout(started: Instant) -> Error {

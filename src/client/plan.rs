@@ -113,7 +113,9 @@ async fn starts(
     let mut generation = None;
     let mut starts = match (subscription, new) {
         (Some(subscription), _) => {
-            generation = Some(Generation(client.subscribe(&description.stream, subscription, new).await?.generation));
+            let found = client.subscribe(&description.stream, subscription, new).await?;
+            // An older coordinator has none.
+            generation = (found.generation != 0).then_some(Generation(found.generation));
             Offsets::new()
         }
         // Left to the coordinator, since the earliest may be dropped at any time.

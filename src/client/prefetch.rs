@@ -18,17 +18,8 @@ const TAKE_BYTES: u64 = 256 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) batches: VecDeque<Ready>,
-    /// How often the subscription had gone on elsewhere by then.
-    moves: u64,
-}
-
-impl Taken {
-    /// Drops what is of before the newest of so many moves.
-    pub(super) fn follow(&mut self, moves: u64) {
-        if self.moves < moves {
-            self.batches.clear();
-        }
-    }
+    /// Which of the subscription's cursors they were read for: all of them for the same.
+    pub(super) generation: Option<Generation>,
 }
 
 #[derive(Debug)]
@@ -41,8 +32,6 @@ pub(super) struct Prefetch {
     pub(super) next: Offsets,
     /// Which of the subscription's cursors these batches are read for.
     pub(super) generation: Option<Generation>,
-    /// How often that was another one.
-    moves: u64,
     pub(super) schema: Option<SchemaRef>,
     /// How the reader's task ended. Reported after the last ready batch; an error whose `retry()` allows another
     /// try is reported once, and then the reader starts again.
@@ -64,7 +53,6 @@ impl Prefetch {
             bytes_max,
             next,
             generation,
-            moves: 0,
             schema,
             ended: None,
             running: false,
@@ -113,7 +101,7 @@ impl Prefetch {
         while let Some(batch) = self.ready.pop_front() {
             self.bytes -= batch.origin.bytes;
             bytes += batch.origin.bytes;
-            taken.moves = self.moves;
+            taken.generation = self.generation;
             taken.batches.push_back(batch);
             if self.ready.front().is_none_or(|next| bytes + next.origin.bytes > TAKE_BYTES) {
                 return true;
@@ -143,7 +131,6 @@ impl Prefetch {
         self.bytes = 0;
         self.next.clear();
         self.generation = Some(generation);
-        self.moves += 1;
     }
 
     /// The reader's task has ended.

@@ -32,8 +32,8 @@ pub(super) struct Reader {
     pub(super) plan: Arc<ReadPlan>,
     pub(super) prefetch: Arc<Watched<Prefetch>>,
     pub(super) to_ack: Arc<Watched<Pending>>,
-    /// How often the subscription went on elsewhere.
-    pub(super) moves: Arc<AtomicU64>,
+    /// The prefetch's generation, to be looked at without its lock; 0 for none.
+    pub(super) generation: Arc<AtomicU64>,
 }
 
 impl Reader {
@@ -78,11 +78,11 @@ impl Reader {
             return Err(crate::engine::Error::SubscriptionNotFound { subscription }.into());
         };
         let generation = Generation(found.generation);
-        // In this order: what the caller takes from now on is known to be of another place.
+        // In this order: acks of what the caller has go nowhere before it is given anything new.
         self.to_ack.update(|pending| pending.move_to(generation));
         self.prefetch.update(|prefetch| {
             prefetch.move_to(generation);
-            self.moves.fetch_add(1, Release);
+            self.generation.store(generation.0, Release);
         });
         Ok(())
     }

@@ -16,6 +16,7 @@ pub(super) use self::appender::Appender;
 pub(super) use self::commit::NamedWriter;
 use self::readers::Reader;
 pub(super) use self::readers::{ConsumerView, ReaderName, Watch};
+pub(super) use self::starts::Look;
 use super::clock::Clock;
 use super::counters::StreamCounters;
 use super::dictionaries::DictionaryRoom;

@@ -283,6 +283,9 @@ impl Control for ControlService {
 
     async fn seek(&self, request: Request<proto::SeekRequest>) -> Answer<proto::SeekResponse> {
         let request = request.get_ref();
+        if request.dry_run {
+            return self.answer(self.seek_to(request));
+        }
         self.answer_of_subscriptions(&request.stream, self.seek_to(request)).await
     }
 

@@ -7,7 +7,7 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures::Stream;
 
-use super::cell::{ReaderName, StreamCell, Watch};
+use super::cell::{Look, ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
@@ -43,7 +43,7 @@ pub(super) fn get(
     Ok(try_stream! {
         while reading.wait_for_schema().await? {}
         loop {
-            let ended = reading.ended().await?;
+            let ending = reading.ending()?;
             let mut idle = true;
             for index in 0..reading.ranges.len() {
                 let batches = reading.take(index)?;
@@ -86,10 +86,11 @@ pub(super) fn get(
             if reading.is_done() {
                 break;
             }
-            match ended {
-                None => reading.watch.changed().await,
-                Some(Ok(())) => break,
-                Some(Err(error)) => Err(error)?,
+            match ending {
+                Ending::GoesOn => reading.watch.changed().await,
+                Ending::Unsettled => reading.settled().await?,
+                Ending::Ended(Ok(())) => break,
+                Ending::Ended(Err(error)) => Err(error)?,
             }
         }
     })
@@ -105,6 +106,15 @@ struct Range {
     /// Whether reading goes on after batches that the stream has dropped by policy. A reader that named the start and the
     /// end itself wants those batches and no others.
     skips_gaps: bool,
+}
+
+/// Whether a stream goes on.
+#[derive(Debug)]
+enum Ending {
+    GoesOn,
+    /// It has ended, but a crash would take that back, and perhaps what came before it.
+    Unsettled,
+    Ended(Result<(), Error>),
 }
 
 /// One `DoGet` under way.
@@ -156,16 +166,17 @@ impl Reading {
     /// Frames the schema as soon as there is one; true while it is to be asked again. A bounded read of a
     /// stream without a schema is empty.
     async fn wait_for_schema(&mut self) -> Result<bool, Error> {
-        let ended = self.ended().await?;
+        let ending = self.ending()?;
         if let Some(schema) = self.cell.schema() {
             self.frames.push(&[], schema.header(), &[], &Body::default());
             self.schema_sent = true;
             return Ok(false);
         }
-        match ended {
+        match ending {
             _ if self.is_done() => Ok(false),
-            Some(end) => end.map(|()| false),
-            None => {
+            Ending::Ended(end) => end.map(|()| false),
+            Ending::Unsettled => self.settled().await.map(|()| true),
+            Ending::GoesOn => {
                 self.watch.changed().await;
                 Ok(true)
             }
@@ -173,41 +184,35 @@ impl Reading {
     }
 
     /// Whether nothing more will come, and why. Asked *before* looking for batches: what is visible by then
-    /// is found by the look that follows. The end of a durable stream is one once it is durable, and with it all that came before.
-    async fn ended(&self) -> Result<Option<Result<(), Error>>, Error> {
-        self.check_not_moved()?;
-        let ended = self.end_state();
-        if self.cell.state() != StreamState::Open && !self.is_bounded() {
-            self.cell.durable().await?;
+    /// is found by the look that follows.
+    ///
+    /// # Errors
+    /// `subscription_moved`: who reads for it goes on elsewhere.
+    fn ending(&self) -> Result<Ending, Error> {
+        let Look { state, lost_producer, moved } = self.cell.look(self.reads_for.as_ref());
+        if let Some(moved) = moved {
+            return Err(moved);
         }
-        Ok(ended)
+        let is_shutting_down = self.coordinator.shutdown().is_cancelled();
+        Ok(match state {
+            StreamState::Open if is_shutting_down => Ending::Ended(Err(Error::ShuttingDown)),
+            StreamState::Open => match lost_producer {
+                Some(producer) => Ending::Ended(Err(Error::ProducerLost { producer })),
+                None => Ending::GoesOn,
+            },
+            _ if !is_shutting_down && !self.cell.is_durable() => Ending::Unsettled,
+            StreamState::Completed => Ending::Ended(Ok(())),
+            StreamState::Failed { reason } => Ending::Ended(Err(Error::Engine(crate::engine::Error::StreamFailed { reason }))),
+        })
     }
 
-    fn end_state(&self) -> Option<Result<(), Error>> {
-        match self.cell.state() {
-            StreamState::Completed => return Some(Ok(())),
-            StreamState::Failed { reason } => return Some(Err(Error::Engine(crate::engine::Error::StreamFailed { reason }))),
-            StreamState::Open => {}
+    /// Waits until the end is durable, or anything else is new.
+    async fn settled(&self) -> Result<(), Error> {
+        tokio::select! {
+            durable = self.cell.durable() => durable,
+            () = self.watch.changed() => Ok(()),
+            () = self.coordinator.shutdown().cancelled() => Ok(()),
         }
-        if self.coordinator.shutdown().is_cancelled() {
-            return Some(Err(Error::ShuttingDown));
-        }
-        self.cell.lost_producer().map(|producer| Err(Error::ProducerLost { producer }))
-    }
-
-    /// Refuses to go on for a subscription that goes on elsewhere.
-    fn check_not_moved(&self) -> Result<(), Error> {
-        let Some((name, generation)) = &self.reads_for else { return Ok(()) };
-        match self.cell.check_generation(name, *generation) {
-            // Who deletes it ends nobody's reading.
-            Err(error) if error.code() == Code::SubscriptionNotFound => Ok(()),
-            checked => checked,
-        }
-    }
-
-    /// Whether the end of what was asked for is known: it does not depend on the stream's.
-    fn is_bounded(&self) -> bool {
-        self.ranges.iter().all(|range| range.end.is_some())
     }
 
     /// All that was asked for has been sent.
@@ -236,7 +241,10 @@ impl Reading {
         let batches = match read {
             Err(error) if error.code() == Code::OffsetAhead && range.end.is_none() => Vec::new(),
             // Of a stream that was deleted meanwhile nothing is there.
-            Err(error) => return Err(self.end_state().and_then(Result::err).unwrap_or(error)),
+            Err(error) => match self.ending()? {
+                Ending::Ended(Err(end)) => return Err(end),
+                _ => return Err(error),
+            },
             Ok(batches) => batches,
         };
         range.next = range.next.plus(batches.len() as u64);
@@ -303,10 +311,11 @@ impl Reading {
 
 /// Which of the subscription's cursors are read for: those that were asked for, or else those that it has now.
 fn reads_for(cell: &StreamCell, name: &SubscriptionName, asked: Option<Generation>) -> Result<(SubscriptionName, Generation), Error> {
-    if let Some(asked) = asked {
-        cell.check_generation(name, asked)?;
-    }
-    Ok((name.clone(), cell.generation(name)?))
+    let generation = match asked {
+        Some(asked) => cell.check_generation(name, asked).map(|()| asked)?,
+        None => cell.generation(name)?,
+    };
+    Ok((name.clone(), generation))
 }
 
 /// Where reading a partition starts and ends.

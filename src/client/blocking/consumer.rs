@@ -7,7 +7,7 @@ use super::process::OfProcess;
 use crate::client::acks::Pending;
 use crate::client::prefetch::Prefetch;
 use crate::client::{self as asynchronous, Delivered, Error, Joined};
-use crate::engine::{Offset, PartitionId, StoredState, StreamId};
+use crate::engine::{Generation, Offset, PartitionId, StoredState, StreamId};
 
 /// A consumer; see [`client::Consumer`](crate::client::Consumer).
 #[derive(Debug)]
@@ -41,15 +41,25 @@ impl Consumer {
     /// # Errors
     /// As [`client::Consumer::next`](crate::client::Consumer::next).
     pub fn next<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<Option<Delivered>, E> {
-        if let Some(delivered) = self.inner.peek_mut().and_then(asynchronous::Consumer::hand_out) {
-            return Ok(delivered.map(Some)?);
+        loop {
+            if let Some(delivered) = self.inner.peek_mut().and_then(asynchronous::Consumer::hand_out) {
+                return Ok(delivered.map(Some)?);
+            }
+            if !self.take(wait)? {
+                return Ok(None);
+            }
         }
+    }
+
+    /// Waits for what can be handed out; false at the end of the stream.
+    fn take<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<bool, E> {
         let consumer = self.inner.get_mut()?;
         consumer.ensure_reading();
         let prefetch = consumer.prefetch().clone();
         let taken = &mut consumer.taken;
-        let result = wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken))?;
-        Ok(consumer.after_take(result)?)
+        let is_there = wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken))??;
+        prefetch.wake();
+        Ok(is_there)
     }
 
     /// The next batch if one is there already; never waits.
@@ -70,16 +80,24 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::next`], after the batches before it.
     pub fn next_joined<E: From<Error>>(&mut self, batches_max: usize, bytes_max: u64, wait: &mut Wait<'_, E>) -> Result<Vec<Joined>, E> {
-        let consumer = self.inner.get_mut()?;
-        if !consumer.has_taken() {
-            consumer.ensure_reading();
-            let prefetch = consumer.prefetch().clone();
-            let taken = &mut consumer.taken;
-            if !wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken))?? {
+        loop {
+            if !self.inner.get_mut()?.has_taken() && !self.take(wait)? {
                 return Ok(Vec::new());
             }
+            let joined = self.inner.get_mut()?.hand_out_joined(batches_max.max(1), bytes_max.max(1))?;
+            // A seek may have come in between.
+            if !joined.is_empty() {
+                return Ok(joined);
+            }
         }
-        Ok(consumer.hand_out_joined(batches_max.max(1), bytes_max.max(1))?)
+    }
+
+    /// Which of the subscription's cursors the batches were read for that were handed out last; none without a subscription.
+    ///
+    /// # Errors
+    /// As [`Consumer::next`] in a forked child.
+    pub fn generation(&mut self) -> Result<Option<Generation>, Error> {
+        Ok(self.inner.get_mut()?.generation())
     }
 
     /// The stream's schema, as soon as it has one; none if it ended without.

@@ -81,6 +81,9 @@ impl<D: Clone> Stream<D> {
         let is_named = |partition: &PartitionId| if let Start::Offsets(offsets) = to { offsets.contains_key(partition) } else { true };
         let offsets: Vec<_> = moves.iter().map(|moved| (moved.partition, moved.to)).filter(|(partition, _)| is_named(partition)).collect();
         self.for_cursors(name, &offsets, |cursor, offset| cursor.seek(offset, now))?;
+        if offsets.is_empty() {
+            return Ok(Outcome::Moved(moves));
+        }
         if let Some(subscription) = self.subscriptions.get_mut(name) {
             subscription.renew(now);
         }

@@ -2,7 +2,16 @@
 
 use super::super::error::Error;
 use super::StreamCell;
-use crate::engine::{Command, Generation, Offset, Outcome, PartitionMove, Start, SubscriptionName};
+use crate::engine::{Code, Command, Generation, Offset, Outcome, PartitionMove, ProducerId, Start, StreamState, SubscriptionName};
+
+/// A stream as a reader sees it before it looks for batches.
+#[derive(Debug)]
+pub(in crate::server) struct Look {
+    pub(in crate::server) state: StreamState,
+    pub(in crate::server) lost_producer: Option<ProducerId>,
+    /// That the subscription goes on elsewhere, if it does.
+    pub(in crate::server) moved: Option<Error>,
+}
 
 impl StreamCell {
     /// See [`Stream::locate`](crate::engine::Stream::locate).
@@ -19,6 +28,19 @@ impl StreamCell {
     /// `subscription_not_found`.
     pub(in crate::server) fn generation(&self, subscription: &SubscriptionName) -> Result<Generation, Error> {
         Ok(self.inner.lock().stream.generation(subscription)?)
+    }
+
+    /// Whether the stream goes on, for who reads for a subscription's cursors or for none: under one lock, for it is asked before
+    /// each look for batches.
+    pub(in crate::server) fn look(&self, reads_for: Option<&(SubscriptionName, Generation)>) -> Look {
+        let inner = self.inner.lock();
+        let checked = reads_for.map_or(Ok(()), |(name, generation)| inner.stream.check_generation(name, *generation));
+        Look {
+            state: inner.stream.state().clone(),
+            lost_producer: inner.stream.lost_producer().cloned(),
+            // Who deletes a subscription ends nobody's reading.
+            moved: checked.err().filter(|error| error.code() == Code::SubscriptionMoved).map(Error::Engine),
+        }
     }
 
     /// Refuses who reads for cursors that are of no more use.

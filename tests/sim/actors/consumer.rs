@@ -11,15 +11,18 @@ use super::{Actor, subscription};
 
 /// How long it waits for a batch before it looks whether there is more to come.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// How often it begins again, so that it comes to an end.
+const SEEKS_MAX: u32 = 3;
 
 pub(super) async fn run(mut actor: Actor, client: Client, number: u64) {
     let name = subscription("consumer", number);
+    let mut seeks_left = SEEKS_MAX;
     loop {
         actor.describe(&client).await;
         // The default has this process's number, and a seed is to give the same run in every process.
         let consumer = Some(actor.who.clone());
         let options = ConsumerOptions { subscription: Some(name.clone()), consumer, ..ConsumerOptions::default() };
-        match life(&mut actor, &client, &name, options).await {
+        match life(&mut actor, &client, &name, options, &mut seeks_left).await {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => actor.oracle.met(&actor.who, "read", &error),
@@ -29,7 +32,7 @@ pub(super) async fn run(mut actor: Actor, client: Client, number: u64) {
 }
 
 /// From opening to a crash, or to the end: true.
-async fn life(actor: &mut Actor, client: &Client, name: &str, options: ConsumerOptions) -> Result<bool, Error> {
+async fn life(actor: &mut Actor, client: &Client, name: &str, options: ConsumerOptions, seeks_left: &mut u32) -> Result<bool, Error> {
     let mut consumer = client.consumer(&actor.stream.name, options).await?;
     let (mut seen, mut acked) = (BTreeMap::new(), BTreeMap::new());
     // What it acks after a seek may be of before, and not count: nothing is sure then.
@@ -81,7 +84,8 @@ async fn life(actor: &mut Actor, client: &Client, name: &str, options: ConsumerO
             let stall = actor.random.random_range(0..1_500);
             tokio::time::sleep(Duration::from_millis(stall)).await;
         }
-        if actor.chance(2) {
+        if actor.chance(2) && *seeks_left > 0 {
+            *seeks_left -= 1;
             // From another client, while this one reads, and its acks are on their way.
             seek(actor, client, name).await;
             is_moved = true;

@@ -126,6 +126,14 @@ impl StreamFacts {
         self.cursors.entry((subscription.to_owned(), partition)).or_default()
     }
 
+    /// The subscription begins again there, and has to be given all of it once more.
+    pub(super) fn seek(&mut self, subscription: &str, partition: u32, now: Duration, to: u64) {
+        self.cursor(subscription, partition).seek(now, to);
+        if let Some(seen) = self.seen_by.get_mut(&(subscription.to_owned(), partition)) {
+            seen.retain(|offset| *offset < to);
+        }
+    }
+
     /// A batch came.
     pub(super) fn see(
         &mut self,

@@ -197,7 +197,7 @@ impl Oracle {
     pub(crate) fn sought(&self, stream: &str, subscription: &str, moves: &[PartitionMove]) {
         let now = self.clock.elapsed();
         for PartitionMove { partition, to, .. } in moves {
-            self.with(stream, |facts| facts.cursor(subscription, partition.0).seek(now, to.0));
+            self.with(stream, |facts| facts.seek(subscription, partition.0, now, to.0));
         }
     }
 
