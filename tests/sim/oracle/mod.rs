@@ -223,7 +223,7 @@ impl Oracle {
         self.with(&description.stream, |facts| {
             let has_all = description.partitions.iter().all(|partition| {
                 let seen = facts.seen_by.get(&(subscription.to_owned(), partition.partition));
-                partition.end == 0 || seen.is_some_and(|seen| seen.contains(&(partition.end - 1)))
+                seen.map_or(0, |seen| seen.range(..partition.end).count() as u64) == partition.end
             });
             if has_all {
                 for partition in &description.partitions {
