@@ -233,7 +233,7 @@ class Client:
             tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0))]
             left = rows
             while left > 0 and (taken := consumer.take()) is not None:
-                batches, counts, sizes, origins = taken
+                batches, counts, sizes, origins, _generation = taken
                 for batch, origin in zip(unpacked(batches, counts, sizes), origins, strict=True):
                     shown = batch.slice(0, left)
                     left -= shown.num_rows
@@ -307,7 +307,7 @@ class Client:
         consumer = self._native.consumer(stream, arguments)
         try:
             while (taken := consumer.take()) is not None:
-                batches, counts, rows, _origins = taken
+                batches, counts, rows, _origins, _generation = taken
                 yield from unpacked(batches, counts, rows)
         finally:
             consumer.close()

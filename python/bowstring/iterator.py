@@ -173,12 +173,16 @@ class StreamingIterator:
     def ack(self) -> None:
         """The subscription is done with all batches that this iterator has given so far. Returns at once."""
         if self._unacked:
-            consumer = self._consumer
+            consumer, generation = self._consumer, self._generation
+            unacked, self._unacked = self._unacked, {}
             # Closed while it gave the last one: that will come again.
             if consumer is not None and self._arguments["subscription"] is not None:
-                for partition, offset in self._unacked.items():
-                    consumer.ack(partition, offset)
-            self._unacked.clear()
+                try:
+                    for partition, offset in unacked.items():
+                        consumer.ack(partition, offset, generation)
+                except BaseException:
+                    self._unacked = unacked | self._unacked
+                    raise
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until the coordinator has confirmed all acks so far."""
@@ -332,13 +336,12 @@ class StreamingIterator:
             self._ended = True
             self.flush()
             return
-        generation = self._open().generation
-        if generation != self._generation:
-            # The subscription was put elsewhere: what came before is not to be acked any more.
-            self._generation = generation
-            self._unacked.clear()
-        batches, counts, rows, origins = taken
         try:
+            batches, counts, rows, origins, generation = taken
+            if generation != self._generation:
+                # The subscription was put elsewhere: what came before is not to be acked any more. In this order.
+                self._unacked = {}
+                self._generation = generation
             self._ready.extend(zip(unpacked(batches, counts, rows), origins, strict=True))
         except BaseException:
             self._torn = True

@@ -2,7 +2,7 @@
 
 use bowstring::client::blocking;
 use bowstring::client::{ConsumerOptions, Joined, ReadStart};
-use bowstring::engine::{Offset, PartitionId, Start, StartError, StreamId};
+use bowstring::engine::{Generation, Offset, PartitionId, Start, StartError, StreamId};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{Batches, SchemaCapsule};
@@ -59,8 +59,9 @@ pub(crate) fn start(text: &str) -> PyResult<Start> {
 /// Where a batch comes from: partition, offset, epoch and append time (microseconds since the Unix epoch).
 type Facts = (u32, u64, Option<u64>, u64);
 
-/// What crosses: batches, small ones joined; of how many each is made; and of each of those the rows and where it comes from.
-type Crossing = (Batches, Vec<usize>, Vec<usize>, Vec<Facts>);
+/// What crosses: batches, small ones joined; of how many each is made; of each of those the rows and where it comes from; and which
+/// of the subscription's cursors all of them were read for, another one after a seek.
+type Crossing = (Batches, Vec<usize>, Vec<usize>, Vec<Facts>, Option<u64>);
 
 /// A consumer.
 #[pyclass(module = "bowstring._native", frozen)]
@@ -74,7 +75,7 @@ impl Consumer {
 
 /// None if there is nothing. Of what is joined Python makes slices, which cost an eighth of a crossing; whoever keeps a slice
 /// keeps its neighbours in memory, and pickles them.
-fn crossing(joined: Vec<Joined>) -> Option<Crossing> {
+fn crossing(joined: Vec<Joined>, generation: Option<Generation>) -> Option<Crossing> {
     let schema = joined.first()?.batch.schema();
     let counts = joined.iter().map(|joined| joined.parts.len()).collect();
     let (mut batches, mut rows, mut facts) = (Vec::with_capacity(joined.len()), Vec::new(), Vec::new());
@@ -85,7 +86,7 @@ fn crossing(joined: Vec<Joined>) -> Option<Crossing> {
             facts.push((origin.partition.0, origin.offset.0, origin.epoch.map(|epoch| epoch.0), origin.appended_at.0));
         }
     }
-    Some((Batches::new(schema, batches), counts, rows, facts))
+    Some((Batches::new(schema, batches), counts, rows, facts, generation.map(|generation| generation.0)))
 }
 
 #[pymethods]
@@ -103,19 +104,15 @@ impl Consumer {
         Ok(partitions.iter().map(|partition| partition.0).collect())
     }
 
-    /// Which of the subscription's cursors the batches were read for that were taken last: another one after a seek.
-    #[getter]
-    fn generation(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        let generation = self.0.with_gil(py, |consumer| consumer.generation())?;
-        Ok(generation.map(|generation| generation.0))
-    }
-
     /// Waits for the next batch; gives it and those behind it that are there already, with their facts. None at
     /// the end of the stream.
     #[pyo3(signature = (timeout=None))]
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Crossing>> {
-        let joined = self.0.wait_in_turns(py, timeout, |consumer, wait| consumer.next_joined(BATCHES_AT_ONCE, BYTES_AT_ONCE, wait))?;
-        Ok(crossing(joined))
+        let (joined, generation) = self.0.wait_in_turns(py, timeout, |consumer, wait| {
+            let joined = consumer.next_joined(BATCHES_AT_ONCE, BYTES_AT_ONCE, wait)?;
+            Ok((joined, consumer.generation()?))
+        })?;
+        Ok(crossing(joined, generation))
     }
 
     /// The stream's schema as soon as it has one; none if it ended without.
@@ -124,9 +121,13 @@ impl Consumer {
         self.0.wait_in_turns(py, timeout, |consumer, wait| consumer.schema(wait)).map(|schema| schema.map(SchemaCapsule))
     }
 
-    /// Done with all batches of the partition before `offset`. Returns at once.
-    fn ack(&self, py: Python<'_>, partition: u32, offset: u64) -> PyResult<()> {
-        self.0.with_gil(py, |consumer| consumer.ack(PartitionId(partition), Offset(offset)))
+    /// Done with all batches of the partition before `offset`, if they were read for `generation`. Returns at once.
+    fn ack(&self, py: Python<'_>, partition: u32, offset: u64, generation: Option<u64>) -> PyResult<()> {
+        self.0.with_gil(py, |consumer| match consumer.generation()? == generation.map(Generation) {
+            true => consumer.ack(PartitionId(partition), Offset(offset)),
+            // A seek has overruled it.
+            false => Ok(()),
+        })
     }
 
     /// Waits until all acks so far are confirmed.

@@ -137,8 +137,9 @@ impl Pending {
     /// The subscription goes on elsewhere: what was to be acked before is not.
     pub(super) fn move_to(&mut self, generation: Generation) {
         let Self { urgent, in_flight, .. } = *self;
+        let failed = self.failed.take().filter(|error| error.retry() == Retry::Never);
         // The task that sends may be asleep: the next ack wakes it.
-        *self = Self { urgent, in_flight, generation: Some(generation), ..Self::default() };
+        *self = Self { urgent, in_flight, failed, generation: Some(generation), ..Self::default() };
     }
 
     /// Sends the newest acks once more: the coordinator may have been started again since, and have forgotten those of its last

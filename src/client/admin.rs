@@ -204,8 +204,9 @@ impl Client {
     }
 
     /// Puts the subscription's cursors elsewhere, forwards or backwards, and says how each has moved; with `dry_run` only how it
-    /// would. Partitions that [`Start::Offsets`] does not name stay where they are. A seek whose first answer was lost on the way
-    /// is tried again, and then says that nothing has moved.
+    /// would. Partitions that [`Start::Offsets`] does not name stay where they are. Consumers of the subscription start over from
+    /// there, but for those that have come to the stream's end already, and what they ack of before does nothing. A seek whose
+    /// first answer was lost on the way is tried again, and then says that nothing has moved.
     ///
     /// # Errors
     /// `subscription_not_found`, `stream_replaced`, and those of [`Client::subscribe`] for a start.

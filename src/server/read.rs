@@ -147,7 +147,9 @@ impl Reading {
         // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
         named.copied().try_for_each(|partition| cell.range(partition).map(drop))?;
         let reads_for = target.subscription.as_ref().map(|name| reads_for(&cell, name, target.generation)).transpose()?;
-        let ranges: Vec<_> = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<_, _>>()?;
+        let ranges = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<Vec<_>, _>>();
+        // A seek in between may have dropped what it was to begin with.
+        let ranges = ranges.map_err(|error| cell.look(reads_for.as_ref()).moved.unwrap_or(error))?;
         let name = ReaderName { consumer: target.consumer.clone(), subscription: target.subscription.clone(), peer };
         Ok(Self {
             watch: cell.watch(name, ranges.iter().map(|range| (range.partition, range.next))),
@@ -200,9 +202,12 @@ impl Reading {
                 Some(producer) => Ending::Ended(Err(Error::ProducerLost { producer })),
                 None => Ending::GoesOn,
             },
-            _ if !is_shutting_down && !self.cell.is_durable() => Ending::Unsettled,
+            _ if !self.cell.is_durable() => match is_shutting_down {
+                true => Ending::Ended(Err(Error::ShuttingDown)),
+                false => Ending::Unsettled,
+            },
             StreamState::Completed => Ending::Ended(Ok(())),
-            StreamState::Failed { reason } => Ending::Ended(Err(Error::Engine(crate::engine::Error::StreamFailed { reason }))),
+            StreamState::Failed { reason } => Ending::Ended(Err(stream_failed(reason))),
         })
     }
 
@@ -241,8 +246,9 @@ impl Reading {
         let batches = match read {
             Err(error) if error.code() == Code::OffsetAhead && range.end.is_none() => Vec::new(),
             // Of a stream that was deleted meanwhile nothing is there.
-            Err(error) => match self.ending()? {
-                Ending::Ended(Err(end)) => return Err(end),
+            Err(error) => match (self.ending()?, self.cell.state()) {
+                (Ending::Ended(Err(end)), _) => return Err(end),
+                (_, StreamState::Failed { reason }) => return Err(stream_failed(reason)),
                 _ => return Err(error),
             },
             Ok(batches) => batches,
@@ -307,6 +313,10 @@ impl Reading {
         let latency = self.cell.now().since(batch.facts.appended_at);
         self.cell.counters().count_delivered(partition, batch.facts.rows, batch.facts.bytes, latency);
     }
+}
+
+fn stream_failed(reason: Arc<str>) -> Error {
+    Error::Engine(crate::engine::Error::StreamFailed { reason })
 }
 
 /// Which of the subscription's cursors are read for: those that were asked for, or else those that it has now.
