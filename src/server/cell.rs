@@ -23,8 +23,8 @@ use super::dictionaries::DictionaryRoom;
 use super::error::Error;
 use super::log::{LogState, Pending, is_late};
 use crate::engine::{
-    AppenderId, AppenderKind, Batch, Command, Connection, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place, ProducerId,
-    Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
+    AppenderId, AppenderKind, Batch, Command, Connection, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place, Stream,
+    StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
 };
 use crate::storage::StoredBatch;
 use crate::storage::log::Cache;
@@ -229,12 +229,6 @@ impl StreamCell {
     #[must_use]
     pub fn state(&self) -> StreamState {
         self.inner.lock().stream.state().clone()
-    }
-
-    /// A producer whose signs of life have stopped, if there is one.
-    #[must_use]
-    pub fn lost_producer(&self) -> Option<ProducerId> {
-        self.inner.lock().stream.lost_producer().cloned()
     }
 
     /// The whole stream as plain data.

@@ -127,7 +127,6 @@ struct Reading {
     reads_for: Option<(SubscriptionName, Generation)>,
     /// Batches that may still be sent; none: no limit.
     batches_left: Option<u64>,
-    schema_sent: bool,
     /// What the consumer holds.
     dictionaries: Arc<DictionarySet>,
     frames: FrameWriter,
@@ -159,7 +158,6 @@ impl Reading {
             ranges,
             reads_for,
             batches_left: target.batches_max,
-            schema_sent: false,
             dictionaries: DictionarySet::empty(),
             frames,
         })
@@ -171,7 +169,6 @@ impl Reading {
         let ending = self.ending()?;
         if let Some(schema) = self.cell.schema() {
             self.frames.push(&[], schema.header(), &[], &Body::default());
-            self.schema_sent = true;
             return Ok(false);
         }
         match ending {
