@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bowstring::engine::{AppenderKind, Code, Command, EpochState, Error, Outcome, Visibility};
+use bowstring::engine::{AppenderKind, Code, Command, EpochState, Error, Outcome, StreamOptions, Visibility};
 use proptest::prelude::*;
 
 use crate::model::{Model, named_appender, named_run};
@@ -27,7 +27,7 @@ proptest! {
 
     #[test]
     fn attempts_that_the_commit_does_not_name_vanish(options in options(), operations in operations()) {
-        prop_assume!(options.visibility == Visibility::Committed);
+        let options = StreamOptions { visibility: Visibility::Committed, ..options };
         let mut lost = BTreeSet::new();
         World::drive(options, &operations, |world, step| {
             if let (Command::CommitEpoch { producer, epoch, receipts, .. }, Ok(Outcome::Epoch(EpochState::Committed))) =

@@ -1,6 +1,6 @@
 //! Limits: never overshot, and charged with exactly what is there.
 
-use bowstring::engine::{Command, FullPolicy, Outcome, Place, SubscriptionName};
+use bowstring::engine::{Command, FullPolicy, Outcome, Place, StreamOptions, SubscriptionName, Visibility};
 use proptest::prelude::*;
 
 use crate::model::Usage;
@@ -37,7 +37,7 @@ proptest! {
 
     #[test]
     fn an_epoch_counts_what_its_writers_sent(options in options(), operations in operations()) {
-        prop_assume!(options.visibility == bowstring::engine::Visibility::Committed);
+        let options = StreamOptions { visibility: Visibility::Committed, ..options };
         World::drive(options, &operations, |world, _| {
             for view in world.stream.describe(world.now).producers {
                 let producer = &world.model.producers[&view.producer];

@@ -19,9 +19,15 @@ fn of_whatever_generation(command: &Command<u64>) -> Command<u64> {
     }
 }
 
-/// What producers and subscriptions notice.
+/// What producers and subscriptions notice, whatever was sought on the way: a seek there and back begins a generation
+/// and a new count of how long a cursor has stood.
 fn noticed(mut view: StreamView) -> String {
-    view.subscriptions.iter_mut().for_each(|subscription| subscription.generation = Generation(0));
+    for subscription in &mut view.subscriptions {
+        subscription.generation = Generation(0);
+        for partition in &mut subscription.partitions {
+            (partition.held_for, partition.drains_in) = (Duration::ZERO, None);
+        }
+    }
     let partitions: Vec<_> = view.partitions.iter().map(|p| (p.end, p.rows_total, p.bytes_total)).collect();
     let epochs = (view.epochs_committed, view.epochs_aborted, view.epochs_replayed);
     format!("{:?} {epochs:?} {partitions:?} {:?} {:?} {:?}", view.state, view.subscriptions, view.producers, view.waiting)
