@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::decode::caught;
 use super::plain::{SmallBatch, join};
 use super::{Delivered, Error};
-use crate::engine::{Epoch, Offset, PartitionId, Timestamp};
+use crate::engine::{Epoch, LeaseId, Offset, PartitionId, Timestamp};
 
 /// Most bytes of batches that are joined: whoever keeps a part keeps its neighbours in memory.
 const JOINED_BYTES_MAX: u64 = 32 << 10;
@@ -30,6 +30,8 @@ pub struct Origin {
     pub user: Bytes,
     /// Bytes of the encoded batch.
     pub bytes: u64,
+    /// The lease by which it came, if it came by one.
+    pub lease: Option<LeaseId>,
 }
 
 /// Batches that were delivered one after the other, as one where they are small and plain: see
@@ -61,8 +63,8 @@ impl Ready {
             Content::Decoded { batch, is_plain } => (batch, is_plain),
             Content::Small(small) => (checked(|| small.decode()).map_err(|reason| self.origin.malformed(reason))?, true),
         };
-        let Origin { partition, offset, epoch, appended_at, user, bytes } = self.origin;
-        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain })
+        let Origin { partition, offset, epoch, appended_at, user, bytes, lease } = self.origin;
+        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain, lease })
     }
 }
 
