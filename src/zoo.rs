@@ -36,6 +36,12 @@ pub enum Bug {
     AcksForgotten,
     /// Who has not heard of a seek may ack all the same.
     LateAckUndoesSeek,
+    /// All that may be evicted are, whoever holds the room.
+    EvictsWhoKeepsUp,
+    /// An eviction does not survive a restart.
+    EvictionForgotten,
+    /// A reader is not told of batches that were dropped under it.
+    GapNotTold,
 }
 
 impl Bug {
@@ -57,6 +63,9 @@ impl Bug {
         Self::CursorMovesAtSend,
         Self::AcksForgotten,
         Self::LateAckUndoesSeek,
+        Self::EvictsWhoKeepsUp,
+        Self::EvictionForgotten,
+        Self::GapNotTold,
     ];
 }
 

@@ -10,7 +10,7 @@ use super::options::Offsets;
 use super::retry::Backoff;
 use super::transport::Transport;
 use super::{Client, Error, SubscriptionLag, Why, why};
-use crate::engine::{Epoch, EpochState, Generation, Offset, PartitionId, PartitionMove, Start, StreamId};
+use crate::engine::{Epoch, EpochState, Generation, Offset, OnOverflow, PartitionId, PartitionMove, Start, StreamId};
 use crate::wire::start::offset_messages;
 use crate::wire::{self, proto};
 
@@ -141,6 +141,20 @@ impl Client {
     /// `stream_not_found`, `too_many`; `offset_gone` if something behind the start is no longer kept, `offset_ahead` beyond the
     /// end or the next epoch, `partition_out_of_range`, `invalid_argument` for an epoch of nobody knows whom.
     pub async fn subscribe(&self, stream: &str, subscription: &str, start: &Start) -> Result<proto::SubscriptionDescription, Error> {
+        self.subscribe_with(stream, subscription, start, OnOverflow::Hold).await
+    }
+
+    /// The same, and says what a new one does that holds room which is needed.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub async fn subscribe_with(
+        &self,
+        stream: &str,
+        subscription: &str,
+        start: &Start,
+        on_overflow: OnOverflow,
+    ) -> Result<proto::SubscriptionDescription, Error> {
         // What a server takes that knows no other starts.
         let named = if *start == Start::Latest { proto::Start::Latest } else { proto::Start::Earliest };
         let request = proto::SubscribeRequest {
@@ -148,6 +162,7 @@ impl Client {
             subscription: subscription.to_owned(),
             start: named.into(),
             start_at: Some(wire::start::message(start)),
+            on_overflow: wire::overflow::message(on_overflow).into(),
         };
         self.call(request, |mut control, request| async move { control.subscribe(request).await }).await
     }

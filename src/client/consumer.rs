@@ -40,6 +40,9 @@ pub struct Delivered {
     /// Whether its columns are plain (numbers, times, booleans, strings, binary), and it came uncompressed: in memory it
     /// has about `bytes`, and such batches can be joined without changing what is in them.
     pub is_plain: bool,
+    /// Batches of its partition that were dropped before it and that this consumer was not given, since the stream or the
+    /// subscription would rather lose them than hold back producers: the gap is known, and this is how large it is.
+    pub skipped: u64,
 }
 
 /// Reads a stream: in order within a partition, each batch once per consumer, over reconnects too.

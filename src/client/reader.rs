@@ -259,6 +259,7 @@ impl Connection<'_> {
             appended_at: Timestamp(metadata.appended_at_micros),
             user: Bytes::copy_from_slice(&metadata.user),
             bytes: u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len()),
+            skipped: metadata.skipped_before,
         };
         self.pending_bytes += origin.bytes;
         self.pending.push(Ready { origin, content });

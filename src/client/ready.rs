@@ -30,6 +30,8 @@ pub struct Origin {
     pub user: Bytes,
     /// Bytes of the encoded batch.
     pub bytes: u64,
+    /// Batches that were dropped before it.
+    pub skipped: u64,
 }
 
 /// Batches that were delivered one after the other, as one where they are small and plain: see
@@ -61,8 +63,8 @@ impl Ready {
             Content::Decoded { batch, is_plain } => (batch, is_plain),
             Content::Small(small) => (checked(|| small.decode()).map_err(|reason| self.origin.malformed(reason))?, true),
         };
-        let Origin { partition, offset, epoch, appended_at, user, bytes } = self.origin;
-        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain })
+        let Origin { partition, offset, epoch, appended_at, user, bytes, skipped } = self.origin;
+        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain, skipped })
     }
 }
 

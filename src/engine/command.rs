@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppenderId, AppenderKind, Attempt, Connection, Epoch, EpochState, Error, Generation, Offset, PartitionId, PartitionMove, Place,
-    ProducerId, Receipt, RunId, Start, SubscriptionName, Task,
+    AppenderId, AppenderKind, Attempt, Connection, Epoch, EpochState, Error, Generation, Offset, OnOverflow, PartitionId, PartitionMove,
+    Place, ProducerId, Receipt, RunId, Start, SubscriptionName, Task,
 };
 
 /// One change to a stream.
@@ -106,6 +106,8 @@ pub enum Command<D> {
         subscription: SubscriptionName,
         /// Where a new one starts.
         start: Start,
+        /// What a new one does that holds room which is needed.
+        on_overflow: OnOverflow,
     },
     /// Removes a subscription; what only it held back is dropped.
     Unsubscribe {
@@ -145,7 +147,7 @@ pub enum Command<D> {
         /// What went wrong.
         reason: Arc<str>,
     },
-    /// Time has passed: producers' leases may have run out.
+    /// Time has passed: producers' leases may have run out, and waits have lasted for too long.
     Tick,
     /// Of a durable stream: its log has written so many batches, and what is durable becomes visible.
     Settle {
@@ -218,6 +220,8 @@ pub struct Effects {
     pub visible: Vec<PartitionId>,
     /// Whether all readers should look again: the schema is set, the stream has ended, a producer is lost or back.
     pub changed: bool,
+    /// Subscriptions that were evicted.
+    pub evicted: Vec<SubscriptionName>,
     /// Handles that the stream no longer holds were dropped: how many batches.
     pub dropped_batches: u64,
     /// What has changed of a durable stream; a part may come twice. Nothing of what is only in memory.
@@ -233,6 +237,7 @@ impl Default for Effects {
             refused: Vec::new(),
             visible: Vec::new(),
             changed: false,
+            evicted: Vec::new(),
             dropped_batches: 0,
             touched: Vec::new(),
         }
@@ -247,6 +252,7 @@ impl Effects {
         self.refused.clear();
         self.visible.clear();
         self.changed = false;
+        self.evicted.clear();
         self.dropped_batches = 0;
         self.touched.clear();
     }

@@ -18,6 +18,7 @@ mod error;
 mod id;
 mod limits;
 mod meter;
+mod overflow;
 mod partition;
 mod snapshot;
 mod start;
@@ -39,6 +40,7 @@ pub use id::{
     SubscriptionName, Task, Timestamp,
 };
 pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
+pub use overflow::{Eviction, Fill, HeldBy, OnOverflow};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
 pub use stream::{Stream, StreamState};

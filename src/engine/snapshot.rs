@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BatchFacts, Dropped, Epoch, Generation, Offset, ProducerId, RunId, StreamOptions, StreamState, SubscriptionName, Timestamp};
+use super::{
+    BatchFacts, Dropped, Epoch, Eviction, Generation, Offset, OnOverflow, ProducerId, RunId, StreamOptions, StreamState, SubscriptionName,
+    Timestamp,
+};
 
 /// A stream as a restart finds it. Open epochs are no part of it: they are run again from their start.
 #[derive(Debug, Clone)]
@@ -58,6 +61,10 @@ pub struct SubscriptionSnapshot {
     pub created_at: Timestamp,
     /// Which of its cursors count.
     pub generation: Generation,
+    /// What it does that holds room which is needed.
+    pub on_overflow: OnOverflow,
+    /// Set while it is evicted.
+    pub eviction: Option<Eviction>,
     /// One per partition.
     pub cursors: Vec<CursorSnapshot>,
 }
@@ -71,6 +78,8 @@ pub struct CursorSnapshot {
     pub planned: Offset,
     /// Batches that were dropped before they were acked.
     pub skipped: u64,
+    /// Those of them that lie directly before `acked`.
+    pub gap: u64,
 }
 
 /// A producer.

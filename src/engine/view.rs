@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AppenderId, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, StreamState, SubscriptionName,
-    Timestamp,
+    AppenderId, Epoch, Eviction, Generation, Limits, Offset, OnOverflow, PartitionId, ProducerId, RunId, StreamId, StreamName, StreamState,
+    SubscriptionName, Timestamp,
 };
 
 /// A stream at one moment.
@@ -44,6 +44,8 @@ pub struct StreamView {
     pub producers: Vec<ProducerView>,
     /// Appenders that wait for room, first in line first.
     pub waiting: Vec<WaitView>,
+    /// Whether it was full, and lets nobody in before it has fallen to `resume_percent`.
+    pub is_draining: bool,
 }
 
 /// A partition at one moment.
@@ -76,6 +78,10 @@ pub struct SubscriptionView {
     pub created_at: Timestamp,
     /// Which of its cursors count: another one after each seek.
     pub generation: Generation,
+    /// What it does that holds room which is needed.
+    pub on_overflow: OnOverflow,
+    /// Set while it is evicted.
+    pub eviction: Option<Eviction>,
     /// One per partition.
     pub partitions: Vec<SubscriptionPartitionView>,
 }

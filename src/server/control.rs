@@ -136,7 +136,8 @@ impl ControlService {
             Some(start) => wire::start::start(start)?,
             None => wire::start::named_start(request.start()),
         };
-        cell.apply(Command::Subscribe { subscription: subscription.clone(), start })?;
+        let on_overflow = wire::overflow::on_overflow(request.on_overflow());
+        cell.apply(Command::Subscribe { subscription: subscription.clone(), start, on_overflow })?;
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
         Ok(convert::subscription(&view.ok_or_else(gone)?, &cell.consumers()))

@@ -106,6 +106,8 @@ struct Range {
     /// Whether reading goes on after batches that the stream has dropped by policy. A reader that named the start and the
     /// end itself wants those batches and no others.
     skips_gaps: bool,
+    /// Batches that were dropped before the next one to be sent: its consumer is told.
+    skipped: u64,
 }
 
 /// Whether a stream goes on.
@@ -186,7 +188,7 @@ impl Reading {
     /// is found by the look that follows.
     ///
     /// # Errors
-    /// `subscription_moved`: who reads for it goes on elsewhere.
+    /// `subscription_moved`: who reads for it goes on elsewhere. `subscription_evicted`.
     fn ending(&self) -> Result<Ending, Error> {
         let Look { state, lost_producer, moved } = self.cell.look(self.reads_for.as_ref());
         if let Some(moved) = moved {
@@ -231,9 +233,9 @@ impl Reading {
             return Ok(Vec::new());
         }
         let read = match self.cell.read(range.partition, range.next, batches_max, BYTES_AT_ONCE) {
-            // The offsets show the gap.
             Err(error) if error.code() == Code::OffsetGone && range.skips_gaps => {
                 let earliest = self.cell.range(range.partition)?.0;
+                range.skipped += earliest.since(range.next);
                 range.next = range.end.map_or(earliest, |end| end.min(earliest));
                 return self.take(index);
             }
@@ -287,7 +289,8 @@ impl Reading {
             self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
         }
         self.dictionaries = loaded.dictionaries.clone();
-        let partition = self.ranges[index].partition;
+        let Range { partition, ref mut skipped, .. } = self.ranges[index];
+        let skipped = std::mem::take(skipped);
         let body = &loaded.message.body;
         let shared = self.link.as_ref().and_then(|link| link.look_at(&body.place::<SharedPlace>()?));
         let sent = if shared.is_some() { &Body::new() } else { body };
@@ -298,6 +301,7 @@ impl Reading {
             appended_at_micros: batch.facts.appended_at.0,
             user: loaded.user.clone(),
             shared,
+            skipped_before: if zoo::has(Bug::GapNotTold) { 0 } else { skipped },
         };
         self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), sent);
         self.watch.sent(index, batch.offset.plus(1));
@@ -329,13 +333,14 @@ fn reads_for(cell: &StreamCell, name: &SubscriptionName, asked: Option<Generatio
 fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<Range, Error> {
     let (earliest, visible_end) = cell.range(partition)?;
     let given = |offsets: &Option<BTreeMap<PartitionId, Offset>>| offsets.as_ref().and_then(|offsets| offsets.get(&partition).copied());
-    let next = match (given(&target.start), &target.subscription) {
-        (Some(start), _) => start,
-        (None, Some(subscription)) => cell.cursor(subscription, partition)?,
-        (None, None) => earliest,
+    let (next, skipped) = match (given(&target.start), &target.subscription) {
+        (Some(start), _) => (start, 0),
+        (None, Some(subscription)) => cell.place(subscription, partition)?,
+        (None, None) => (earliest, 0),
     };
     let is_exact = given(&target.start).is_some() && given(&target.end).is_some();
-    let skips_gaps = !is_exact && cell.options().full_policy == FullPolicy::DropOldest;
+    let may_skip = target.subscription.as_ref().is_some_and(|name| cell.may_skip(name));
+    let skips_gaps = !is_exact && (may_skip || cell.options().full_policy == FullPolicy::DropOldest);
     let end = given(&target.end).or((!target.follow).then_some(visible_end));
     if !target.follow && end.is_some_and(|end| end > visible_end) {
         let offset = end.unwrap_or(visible_end);
@@ -344,5 +349,5 @@ fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Resul
     if next < earliest && !skips_gaps {
         return Err(Error::Engine(crate::engine::Error::OffsetGone { partition, offset: next, earliest }));
     }
-    Ok(Range { partition, next, end, skips_gaps })
+    Ok(Range { partition, next, end, skips_gaps, skipped })
 }

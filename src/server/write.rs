@@ -2,6 +2,7 @@
 
 mod confirmed;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::cell::{Appender, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::input::Input;
-use crate::engine::{AppenderKind, PartitionId, Place, ProducerId, Receipt, StoredState, Visibility};
+use crate::engine::{AppenderKind, Command, PartitionId, Place, ProducerId, Receipt, StoredState, Visibility};
 use crate::shared::random;
 use crate::storage::log::LoggedBatch;
 use crate::storage::{SpoolFile, StoredBatch};
@@ -318,9 +319,20 @@ impl Writing {
         tokio::select! {
             biased;
             place = reserved => place,
+            never = self.tick_in_time() => match never {},
             () = until(self.append_timeout, self.deadline) => Err(Error::AppendTimeout { bytes, waited: self.cell.now().since(started) }),
             () = self.coordinator.shutdown().cancelled() => Err(Error::ShuttingDown),
         }
+    }
+
+    /// Lets time pass in the stream once this append has waited for as long as the stream says: it is refused then.
+    async fn tick_in_time(&self) -> Infallible {
+        if let Some(max_wait) = self.cell.options().max_wait {
+            tokio::time::sleep(max_wait).await;
+            let ticked = self.cell.apply(Command::Tick);
+            debug_assert!(ticked.is_ok(), "a tick is never refused");
+        }
+        std::future::pending().await
     }
 
     async fn spooled(&self, batch: EncodedBatch) -> Result<StoredBatch, Error> {

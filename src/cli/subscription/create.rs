@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
+use crate::cli::overflow::OnOverflowArg;
 use crate::cli::{print_json, print_lines, report};
 use crate::engine::{Offset, PartitionId, Start, StreamName, SubscriptionName};
 
@@ -13,7 +14,8 @@ use crate::engine::{Offset, PartitionId, Start, StreamName, SubscriptionName};
 Examples:
   bowstring subscription create flights trainer
   bowstring subscription create flights audit --start 2026-11-01T12:00:00Z
-  bowstring subscription create flights again --start epoch:7")]
+  bowstring subscription create flights again --start epoch:7
+  bowstring subscription create flights dashboard --on-overflow skip")]
 pub(super) struct CreateArgs {
     /// Name of the stream
     stream: String,
@@ -23,6 +25,9 @@ pub(super) struct CreateArgs {
     /// epoch:7 or epoch:7@PRODUCER
     #[arg(long, value_name = "START", default_value = "earliest")]
     start: Start,
+    /// What it does that holds room which an append needs
+    #[arg(long, value_name = "WHAT", default_value = "hold")]
+    on_overflow: OnOverflowArg,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -32,7 +37,8 @@ pub(super) struct CreateArgs {
 
 pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), CliError> {
     let (stream, name) = (StreamName::new(&args.stream)?, SubscriptionName::new(&args.subscription)?);
-    let created = settings.connect(&args.client).await?.subscribe(stream.as_str(), name.as_str(), &args.start).await?;
+    let created =
+        settings.connect(&args.client).await?.subscribe_with(stream.as_str(), name.as_str(), &args.start, args.on_overflow.asked()).await?;
     if args.json {
         return print_json(&report::subscription_json(&created));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Client, Wait};
 use crate::client::{Error, Offsets, ProducerRun, SubscriptionLag, Why};
-use crate::engine::{Epoch, EpochState, PartitionMove, Start, StreamId};
+use crate::engine::{Epoch, EpochState, OnOverflow, PartitionMove, Start, StreamId};
 use crate::wire::proto;
 
 impl Client {
@@ -130,8 +130,23 @@ impl Client {
         start: &Start,
         wait: &mut Wait<'_, E>,
     ) -> Result<proto::SubscriptionDescription, E> {
+        self.subscribe_with(stream, subscription, start, OnOverflow::Hold, wait)
+    }
+
+    /// The same, and says what a new one does that holds room which is needed.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub fn subscribe_with<E: From<Error>>(
+        &self,
+        stream: &str,
+        subscription: &str,
+        start: &Start,
+        on_overflow: OnOverflow,
+        wait: &mut Wait<'_, E>,
+    ) -> Result<proto::SubscriptionDescription, E> {
         let (stream, subscription, start) = (stream.to_owned(), subscription.to_owned(), start.clone());
-        self.call(wait, |client| async move { client.subscribe(&stream, &subscription, &start).await })
+        self.call(wait, |client| async move { client.subscribe_with(&stream, &subscription, &start, on_overflow).await })
     }
 
     /// Removes a subscription; what only it held back is dropped.

@@ -2,7 +2,9 @@
 
 use super::super::limits::SUBSCRIPTIONS_MAX;
 use super::super::subscription::{Cursor, Subscription};
-use super::super::{Batch, Effects, Error, Generation, Offset, Outcome, Part, PartitionId, Retention, Start, SubscriptionName, Timestamp};
+use super::super::{
+    Batch, Effects, Error, Generation, Offset, OnOverflow, Outcome, Part, PartitionId, Retention, Start, SubscriptionName, Timestamp,
+};
 use super::Stream;
 use crate::zoo::{self, Bug};
 
@@ -11,6 +13,7 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: SubscriptionName,
         start: &Start,
+        on_overflow: OnOverflow,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
@@ -21,7 +24,8 @@ impl<D: Clone> Stream<D> {
             return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
         }
         let cursors = self.locate(start)?.into_iter().map(|offset| Cursor::at(offset, now));
-        let subscription = Subscription { created_at: now, generation: Generation(now.0), cursors: cursors.collect() };
+        let subscription =
+            Subscription { created_at: now, generation: Generation(now.0), on_overflow, eviction: None, cursors: cursors.collect() };
         self.subscriptions.insert(name.clone(), subscription);
         self.touch(Part::Subscription(name), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);
@@ -45,6 +49,7 @@ impl<D: Clone> Stream<D> {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        self.check_not_evicted(name)?;
         if let Some(generation) = generation.filter(|_| !zoo::has(Bug::LateAckUndoesSeek)) {
             self.check_generation(name, generation)?;
         }
@@ -60,6 +65,7 @@ impl<D: Clone> Stream<D> {
         offsets: &[(PartitionId, Offset)],
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        self.check_not_evicted(name)?;
         self.for_cursors(name, offsets, |cursor, offset| cursor.planned = cursor.planned.max(offset))?;
         self.touch(Part::Subscription(name.clone()), effects);
         Ok(Outcome::Done)
@@ -86,10 +92,14 @@ impl<D: Clone> Stream<D> {
         }
         if let Some(subscription) = self.subscriptions.get_mut(name) {
             subscription.renew(now);
+            subscription.eviction = None;
+            // Of an evicted one; the others are there already.
+            subscription.cursors.iter_mut().zip(&self.partitions).for_each(|(cursor, partition)| cursor.skip_to(partition.start()));
         }
         effects.changed = true;
         self.touch(Part::Subscription(name.clone()), effects);
-        self.drop_acked(named(&offsets), now, effects);
+        // All of them: an evicted one holds those again that were not named.
+        self.drop_acked(0..self.partitions.len(), now, effects);
         Ok(Outcome::Moved(moves))
     }
 
@@ -113,10 +123,10 @@ impl<D: Clone> Stream<D> {
 
     /// Takes note of what every subscription has acked of these partitions, and drops what need not stay. A stream without
     /// subscriptions keeps everything that the last ones had not acked.
-    fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, now: Timestamp, effects: &mut Effects) {
+    pub(super) fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, now: Timestamp, effects: &mut Effects) {
         let is_kept = self.options.retention != Retention::default();
         for index in partitions {
-            let acked = self.subscriptions.values().map(|subscription| subscription.cursors[index].acked);
+            let acked = self.holders().map(|subscription| subscription.cursors[index].acked);
             let low = if zoo::has(Bug::OneAckDropsForAll) { acked.max() } else { acked.min() };
             let Some(low) = low else { break };
             self.partitions[index].acked = low;
@@ -154,7 +164,7 @@ impl<D: Clone> Stream<D> {
         partitions.filter_map(|(index, partition)| Some((index, partition.oldest_acked()?))).min_by_key(|(_, batch)| batch.age)
     }
 
-    fn drop_oldest_of(&mut self, index: usize, effects: &mut Effects) {
+    pub(super) fn drop_oldest_of(&mut self, index: usize, effects: &mut Effects) {
         if let Some(batch) = self.partitions[index].pop_oldest() {
             self.budget.release(batch.place, batch.facts.bytes);
             effects.dropped_batches += 1;
@@ -168,7 +178,7 @@ impl<D: Clone> Stream<D> {
         let Some((_, index)) = fronts.min() else { return false };
         self.drop_oldest_of(index, effects);
         let start = self.partitions[index].start();
-        for (name, subscription) in &mut self.subscriptions {
+        for (name, subscription) in self.subscriptions.iter_mut().filter(|(_, subscription)| subscription.holds()) {
             let cursor = &mut subscription.cursors[index];
             if cursor.acked < start && self.is_durable {
                 effects.touched.push(Part::Subscription(name.clone()));
@@ -181,8 +191,11 @@ impl<D: Clone> Stream<D> {
     /// Whether some visible batch is still to be acked or planned by some subscription (or there is none to
     /// do it), so that it is worth a producer's while to wait.
     pub(super) fn holds_back_producers(&self) -> bool {
+        if self.all_are_evicted() {
+            return false;
+        }
         self.partitions.iter().enumerate().any(|(index, partition)| {
-            let unblocked = self.subscriptions.values().map(|subscription| subscription.cursors[index].unblocked()).min();
+            let unblocked = self.holders().map(|subscription| subscription.cursors[index].unblocked()).min();
             partition.end() > unblocked.unwrap_or(partition.acked.max(partition.start()))
         })
     }
