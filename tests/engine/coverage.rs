@@ -117,7 +117,7 @@ fn is_start(step: &Step, is_it: impl Fn(&Start) -> bool) -> bool {
     let Step { command, effects, before } = step;
     effects.outcome.is_ok()
         && match command {
-            Command::Subscribe { subscription, start } => !before.subscriptions.contains_key(subscription) && is_it(start),
+            Command::Subscribe { subscription, start, .. } => !before.subscriptions.contains_key(subscription) && is_it(start),
             Command::Seek { to, dry_run, .. } => !dry_run && is_it(to),
             _ => false,
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use bowstring::engine::{
-    AppenderId, Command, Connection, Epoch, Error, Generation, Offset, PartitionId, Start, Stream, StreamId, StreamName, StreamOptions,
-    Timestamp,
+    AppenderId, Command, Connection, Epoch, Error, Generation, Offset, OnOverflow, PartitionId, Start, Stream, StreamId, StreamName,
+    StreamOptions, Timestamp,
 };
 
 use crate::story::{Story, direct, producer, reject, run, subscription, writer};
@@ -39,6 +39,7 @@ every_error! {
     StreamFailed: after(Command::Tick, Command::Fail { reason: "the source broke".into() }, Command::Complete);
     BatchTooLarge: refused(&mut story(), Command::Reserve { appender: AppenderId(0), bytes: 11 });
     BufferFull: buffer_full();
+    WaitedTooLong: waited_too_long();
     SpoolFull: spool_full();
     DiskFull: disk_full();
     Fenced: after(Command::OpenAppender { kind: direct("p", "newer"), connection: None }, Command::Tick, reserve());
@@ -56,6 +57,7 @@ every_error! {
     EpochGone: gone(Start::Epoch { producer: Some(producer("p")), epoch: Epoch(0) });
     EpochAhead: gone(Start::Epoch { producer: None, epoch: Epoch(2) });
     EpochOfWhom: gone(Start::Epoch { producer: Some(producer("nobody")), epoch: Epoch(0) });
+    SubscriptionEvicted: subscription_evicted();
     SubscriptionMoved: after(subscribe(), seek(Start::Latest), ack_of_old());
     OrdinalGap: append(&mut story(), 1, PartitionId(0));
     AppenderNotReady: append(&mut story(), 0, PartitionId(0));
@@ -105,7 +107,7 @@ fn abort() -> Command<u64> {
 }
 
 fn subscribe() -> Command<u64> {
-    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest }
+    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, on_overflow: OnOverflow::Hold }
 }
 
 fn ack(offset: u64) -> Command<u64> {
@@ -214,4 +216,25 @@ fn check_text(text: &str) {
 
 fn name() -> StreamName {
     StreamName::new("s").expect("a valid name")
+}
+
+/// What ends a wait of a second that a subscription is to blame for.
+fn waited_too_long() -> Error {
+    let max_wait = Some(std::time::Duration::from_secs(1));
+    let mut story = Story::with(StreamOptions { max_wait, ..crate::story::options(1, 10, 0) });
+    let appender = story.open(direct("p", "r"));
+    story.subscribe("s");
+    story.put(appender, 0, 1);
+    assert_eq!(story.reserve(appender, 1), Ok(bowstring::engine::Outcome::Waiting));
+    story.world.now = Timestamp(1_000_000);
+    story.effects(Command::Tick).refused.pop().expect("it has waited for a second").1
+}
+
+fn subscription_evicted() -> Error {
+    let mut story = story();
+    story
+        .ask(Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, on_overflow: OnOverflow::Evict })
+        .expect("subscribes");
+    (0..3).for_each(|ordinal| drop(story.put(AppenderId(0), ordinal, 1)));
+    refused(&mut story, ack(3))
 }

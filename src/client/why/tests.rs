@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wire::proto::{
-    ConsumerDescription, ConsumerPartition, EpochDescription, PartitionDescription, ProducerDescription, StreamOptions,
+    ConsumerDescription, ConsumerPartition, EpochDescription, FullPolicy, PartitionDescription, ProducerDescription, StreamOptions,
     SubscriptionDescription, SubscriptionPartition, Visibility,
 };
 

@@ -192,7 +192,8 @@ impl<D: Clone> Stream<D> {
     /// do it), so that it is worth a producer's while to wait.
     pub(super) fn holds_back_producers(&self) -> bool {
         if self.all_are_evicted() {
-            return false;
+            // What is not visible yet can be dropped once it is.
+            return self.partitions.iter().any(|partition| partition.visible_end() < partition.end());
         }
         self.partitions.iter().enumerate().any(|(index, partition)| {
             let unblocked = self.holders().map(|subscription| subscription.cursors[index].unblocked()).min();
