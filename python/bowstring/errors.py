@@ -52,7 +52,7 @@ class TooLarge(BowstringError):
 
 
 class BufferFull(BowstringError):
-    """The buffer is full and the stream's policy is to refuse."""
+    """The buffer is full and the stream's policy is to refuse, at once or after `max_wait_seconds`."""
 
 
 class SpoolFull(BowstringError):
@@ -73,6 +73,10 @@ class EpochError(BowstringError):
 
 class OffsetError(BowstringError, LookupError):
     """An offset or partition that is not there."""
+
+
+class SubscriptionEvicted(BowstringError):
+    """The subscription held room that was needed, and was to be evicted then: seek it, or delete it."""
 
 
 class ProducerLost(BowstringError):
@@ -114,6 +118,7 @@ CLASSES: dict[str, type[BowstringError]] = {
     "offset_gone": OffsetError,
     "offset_ahead": OffsetError,
     "subscription_moved": OffsetError,
+    "subscription_evicted": SubscriptionEvicted,
     "ordinal_gap": Unavailable,
     "appender_not_ready": Unavailable,
     "producer_lost": ProducerLost,

@@ -16,7 +16,7 @@ class Reason:
     """One sentence of a `Why`.
 
     Attributes:
-        cause: what it is about: "consumer", "no_consumer", "no_subscription", "epoch", "log", "on_the_way",
+        cause: what it is about: "consumer", "evicted", "no_consumer", "no_subscription", "epoch", "log", "on_the_way",
             "no_batches", "producer_lost", "completed", "failed" or "nobody".
         waits: the producer or consumer that waits; None where nobody does.
         since: seconds that it has waited, or that what it speaks of has been so; None where that is not known.

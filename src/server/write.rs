@@ -1,8 +1,8 @@
 //! The writing loop: one `DoPut`, from its bytes to appended batches.
 
 mod confirmed;
+mod waits;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::confirmed::Confirmed;
+use self::waits::{tick_in_time, until};
 use super::cell::{Appender, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::input::Input;
-use crate::engine::{AppenderKind, Command, PartitionId, Place, ProducerId, Receipt, StoredState, Visibility};
+use crate::engine::{AppenderKind, PartitionId, Place, ProducerId, Receipt, StoredState, Visibility};
 use crate::shared::random;
 use crate::storage::log::LoggedBatch;
 use crate::storage::{SpoolFile, StoredBatch};
@@ -319,20 +320,10 @@ impl Writing {
         tokio::select! {
             biased;
             place = reserved => place,
-            never = self.tick_in_time() => match never {},
+            never = tick_in_time(&self.cell) => match never {},
             () = until(self.append_timeout, self.deadline) => Err(Error::AppendTimeout { bytes, waited: self.cell.now().since(started) }),
             () = self.coordinator.shutdown().cancelled() => Err(Error::ShuttingDown),
         }
-    }
-
-    /// Lets time pass in the stream once this append has waited for as long as the stream says: it is refused then.
-    async fn tick_in_time(&self) -> Infallible {
-        if let Some(max_wait) = self.cell.options().max_wait {
-            tokio::time::sleep(max_wait).await;
-            let ticked = self.cell.apply(Command::Tick);
-            debug_assert!(ticked.is_ok(), "a tick is never refused");
-        }
-        std::future::pending().await
     }
 
     async fn spooled(&self, batch: EncodedBatch) -> Result<StoredBatch, Error> {
@@ -376,27 +367,6 @@ fn held_bytes(head: &FlightHead) -> u64 {
 /// The appender of a client that says nothing of itself.
 fn anonymous() -> Result<AppenderKind, Error> {
     Ok(AppenderKind::Anonymous { producer: ProducerId::new(&format!("anonymous-{}", random::uuid())).map_err(Error::Name)? })
-}
-
-/// Ends when the earlier of a time from now and a deadline is there; never if there is neither.
-async fn until(timeout: Option<Duration>, deadline: Option<Instant>) {
-    let timeout = async {
-        match timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
-            None => std::future::pending().await,
-        }
-    };
-    let deadline = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        () = timeout => (),
-        () = deadline => (),
-    }
 }
 
 #[cfg(test)]

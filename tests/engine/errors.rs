@@ -235,6 +235,8 @@ fn subscription_evicted() -> Error {
     story
         .ask(Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, on_overflow: OnOverflow::Evict })
         .expect("subscribes");
-    (0..3).for_each(|ordinal| drop(story.put(AppenderId(0), ordinal, 1)));
+    for ordinal in 0..3 {
+        story.put(AppenderId(0), ordinal, 1);
+    }
     refused(&mut story, ack(3))
 }

@@ -187,7 +187,7 @@ fn options_with(policy: BoxedStrategy<FullPolicy>) -> impl Strategy<Value = Stre
     let visibility = prop_oneof![3 => Just(Visibility::Committed), 1 => Just(Visibility::Immediate)];
     let spool = prop_oneof![1 => Just(0_u64), 3 => 0_u64..60];
     let resume_percent = prop_oneof![2 => Just(100_u32), 1 => 0_u32..100];
-    let max_wait = prop::option::weighted(0.2, (1_u64..6).prop_map(Duration::from_secs));
+    let max_wait = prop::option::weighted(0.4, (1_u64..4).prop_map(Duration::from_secs));
     (1_u32..4, 1_u64..6, 4_u64..40, spool, visibility, policy, resume_percent, max_wait).prop_map(
         |(partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, visibility, full_policy, resume_percent, max_wait)| {
             StreamOptions {

@@ -3,6 +3,7 @@
 mod attempts;
 mod limits;
 mod logs;
+mod overflow;
 mod retention;
 mod starts;
 mod waiting;

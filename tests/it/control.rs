@@ -38,7 +38,7 @@ async fn abort(channel: &Channel, run: &str, epoch: u64) -> Result<EpochResponse
 }
 
 async fn subscribe(channel: &Channel, name: &str, start: Start) -> SubscriptionDescription {
-    let request = SubscribeRequest { stream: "s".into(), subscription: name.into(), start: start.into(), start_at: None };
+    let request = SubscribeRequest { stream: "s".into(), subscription: name.into(), start: start.into(), ..Default::default() };
     call(channel, "Subscribe", request).await.expect("subscribes")
 }
 

@@ -27,6 +27,7 @@ mod http;
 mod kill;
 mod memory;
 mod object_store;
+mod overflow;
 mod put_messages;
 mod regressions;
 mod retention;
