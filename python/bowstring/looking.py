@@ -196,9 +196,9 @@ def _cell(value: object) -> str:
     return text if len(text) <= _CELL_LENGTH_MAX else text[: _CELL_LENGTH_MAX - 3] + "..."
 
 
-def with_origin(batch: pa.RecordBatch, origin: tuple[int, int, int | None, int]) -> pa.Table:
+def with_origin(batch: pa.RecordBatch, origin: tuple[int, int, int | None, int, int]) -> pa.Table:
     """The batch as a table with where it came from."""
-    partition, offset, epoch, _ = origin
+    partition, offset, epoch, _, _ = origin
     table = pa.Table.from_batches([batch])
     for name, number, kind in (
         ("_partition", partition, pa.uint32()),

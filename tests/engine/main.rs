@@ -8,6 +8,7 @@ mod lag;
 mod limits;
 mod model;
 mod operations;
+mod overflow;
 mod properties;
 mod regressions;
 mod reverse_path;

@@ -1,6 +1,6 @@
 //! What overflow does and has done: subscriptions that were evicted, a stream that drains, and what the next append meets.
 
-use super::words::{batches, bytes};
+use super::words::{batches, bytes, count};
 use super::{Cause, Reason};
 use crate::engine::Timestamp;
 use crate::wire::proto::{Eviction, FullPolicy, OnOverflow, StreamDescription, SubscriptionDescription};
@@ -19,20 +19,21 @@ pub(super) fn evicted(subscription: &SubscriptionDescription) -> Option<Reason> 
     Some(Reason { cause: Cause::Evicted, waits: None, since: None, text })
 }
 
-/// "falls to 32 batches and 1.0 GiB".
+/// "it has fallen from 40 batches to 32": what is still above the low watermark.
 pub(super) fn low(stream: &StreamDescription) -> String {
     let options = stream.options.unwrap_or_default();
     let percent = u128::from(options.resume_percent());
     let part = |limit: u64| u64::try_from(u128::from(limit) * percent / 100).unwrap_or(u64::MAX);
-    match stream.is_durable {
-        true => format!("its log has fallen from {} to {}", bytes(stream.logged_bytes), bytes(part(options.max_disk_bytes()))),
-        false => format!(
-            "it has fallen from {} to {}, and from {} to {}",
-            batches(stream.buffered_batches),
-            part(options.max_buffered_batches()),
-            bytes(stream.buffered_bytes),
-            bytes(part(options.max_buffered_bytes()))
-        ),
+    if stream.is_durable {
+        return format!("its log has fallen from {} to {}", bytes(stream.logged_bytes), bytes(part(options.max_disk_bytes())));
+    }
+    let (batches_low, bytes_low) = (part(options.max_buffered_batches()), part(options.max_buffered_bytes()));
+    let of_batches = format!("from {} to {}", batches(stream.buffered_batches), count(batches_low));
+    let of_bytes = format!("from {} to {}", bytes(stream.buffered_bytes), bytes(bytes_low));
+    match (stream.buffered_batches > batches_low, stream.buffered_bytes > bytes_low) {
+        (true, true) => format!("it has fallen {of_batches}, and {of_bytes}"),
+        (false, true) => format!("it has fallen {of_bytes}"),
+        (_, false) => format!("it has fallen {of_batches}"),
     }
 }
 
