@@ -47,6 +47,8 @@ pub(crate) struct StreamPlan {
     pub(crate) queries: Vec<u64>,
     pub(crate) consumers: usize,
     pub(crate) reverse_readers: usize,
+    /// Subscriptions that give way where the log is full.
+    pub(crate) laggards: usize,
 }
 
 /// What goes wrong.
@@ -148,6 +150,7 @@ fn stream(random: &mut StdRng, number: usize) -> StreamPlan {
         queries,
         consumers: random.random_range(1..=2),
         reverse_readers: random.random_range(0..=1),
+        laggards: if max_disk_bytes < 1 << 20 { 3 } else { 0 },
     }
 }
 

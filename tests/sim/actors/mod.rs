@@ -1,6 +1,7 @@
 //! Those who take part: each does its share of work, whatever goes wrong, and tells the oracle.
 
 mod consumer;
+mod laggard;
 mod producer;
 mod query;
 mod reverse;
@@ -58,6 +59,9 @@ pub(crate) async fn run(oracle: Arc<Oracle>, host: &'static str) {
                 for number in 1..stream.consumers {
                     tasks.push(tokio::task::spawn_local(spawn("consumer", number).work(consumer::run, number as u64)));
                 }
+                for number in 0..stream.laggards {
+                    tasks.push(tokio::task::spawn_local(spawn("laggard", number).work(laggard::run, number as u64)));
+                }
                 for number in 0..stream.reverse_readers {
                     tasks.push(tokio::task::spawn_local(spawn("reverse", number).work(reverse::run, number as u64)));
                 }
@@ -103,6 +107,10 @@ impl Actor {
             }
             for number in 0..self.stream.consumers {
                 client.subscribe(&self.stream.name, &subscription("consumer", number as u64), &Start::Earliest).await?;
+            }
+            for (number, on_overflow) in (0..self.stream.laggards as u64).zip(laggard::KINDS) {
+                let name = subscription("laggard", number);
+                client.subscribe_with(&self.stream.name, &name, &Start::Earliest, on_overflow).await?;
             }
             for number in 0..self.stream.reverse_readers {
                 client.subscribe(&self.stream.name, &subscription("reverse", number as u64), &Start::Earliest).await?;

@@ -21,6 +21,8 @@ pub(super) struct StreamFacts {
     pub(super) direct: BTreeMap<String, Direct>,
     pub(super) epochs: BTreeMap<(String, u64), EpochFacts>,
     pub(super) cursors: BTreeMap<(String, u32), Cursor>,
+    /// Subscriptions that were evicted, since when that is known.
+    pub(super) evicted: BTreeMap<String, Duration>,
 }
 
 /// What one run of a producer appends directly.
