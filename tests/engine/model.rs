@@ -178,11 +178,11 @@ impl Model {
         usage
     }
 
-    /// Whether every visible batch is acked or planned by every subscription that holds anything, and there is one or was.
+    /// Whether every visible batch is acked or planned by every subscription that does not give way, and there is any subscription.
     pub(crate) fn all_unblocked(&self) -> bool {
         self.logs.iter().enumerate().all(|(index, log)| {
             let reached = |cursors: &Vec<Cursor>| cursors[index].acked.max(cursors[index].planned) >= log.batches.len() as u64;
-            self.visible(index).is_empty() || (!self.subscriptions.is_empty() && self.holders().all(|(_, cursors)| reached(cursors)))
+            self.visible(index).is_empty() || (!self.subscriptions.is_empty() && self.firm().all(reached))
         })
     }
 

@@ -207,3 +207,17 @@ fn a_stream_that_rejects_asks_laggards_first() {
     let (mut story, appender) = with(reject, &[("keeps", OnOverflow::Hold), ("skips", OnOverflow::Skip)], 2);
     assert_eq!(story.reserve(appender, 1).map_err(|error| error.code()), Err(Code::BufferFull));
 }
+
+#[test]
+fn an_open_epoch_waits_for_no_laggard_whose_room_is_not_enough() {
+    let mut story = Story::with(options(8, 10, 100));
+    subscribe(&mut story, "dead", OnOverflow::Evict);
+    let appender = story.open(anonymous("a"));
+    assert_eq!(story.put(appender, 0, 1), Place::Memory);
+    let writer = story.open(writer(0, 0, 0));
+    assert_eq!(story.put(writer, 0, 8), Place::Memory);
+    assert_eq!(story.put(writer, 1, 5), Place::Spool);
+    assert_eq!(evicted(&story), Vec::<String>::new(), "its batch is too small to help");
+    assert_eq!(story.put(writer, 2, 2), Place::Memory);
+    assert_eq!(evicted(&story), ["dead"]);
+}

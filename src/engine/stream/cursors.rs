@@ -188,16 +188,17 @@ impl<D: Clone> Stream<D> {
         true
     }
 
-    /// Whether some visible batch is still to be acked or planned by some subscription (or there is none to
-    /// do it), so that it is worth a producer's while to wait.
+    /// Whether some batch is still to be acked or planned by some subscription that holds (or there is none to do it), so that it
+    /// is worth a producer's while to wait. Those that give way do so at once, as soon as what they have is visible.
     pub(super) fn holds_back_producers(&self) -> bool {
-        if self.all_are_evicted() {
-            // What is not visible yet can be dropped once it is.
-            return self.partitions.iter().any(|partition| partition.visible_end() < partition.end());
-        }
         self.partitions.iter().enumerate().any(|(index, partition)| {
-            let unblocked = self.holders().map(|subscription| subscription.cursors[index].unblocked()).min();
-            partition.end() > unblocked.unwrap_or(partition.acked.max(partition.start()))
+            let firm = self.holders().filter(|subscription| subscription.on_overflow == OnOverflow::Hold);
+            let unblocked = firm.map(|subscription| subscription.cursors[index].unblocked()).min();
+            let otherwise = || match self.subscriptions.is_empty() {
+                true => partition.acked.max(partition.start()),
+                false => partition.visible_end(),
+            };
+            partition.end() > unblocked.unwrap_or_else(otherwise)
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::super::appender::Progress;
 use super::super::budget::Usage;
 use super::super::limits::{DRAIN_STALL, RESUME_PERCENT_MAX};
-use super::super::{AppenderId, Effects, Error, FullPolicy, HeldBy, PartitionId, Place, Timestamp};
+use super::super::{AppenderId, Effects, Error, FullPolicy, HeldBy, OnOverflow, PartitionId, Place, Timestamp};
 use super::Stream;
 
 /// A stream that drains.
@@ -88,9 +88,10 @@ impl<D: Clone> Stream<D> {
         effects.refused.push((id, error));
     }
 
-    /// Who has neither acked nor planned the oldest batch of all that hold back producers; none if nobody subscribes, or none is held.
+    /// Who has neither acked nor planned the oldest batch of all that hold back producers; none if nobody does.
     fn held_by(&self, now: Timestamp) -> Option<HeldBy> {
-        let oldest = self.subscriptions.iter().filter(|(_, subscription)| subscription.holds()).flat_map(|(name, subscription)| {
+        let firm = self.subscriptions.iter().filter(|(_, one)| one.holds() && one.on_overflow == OnOverflow::Hold);
+        let oldest = firm.flat_map(|(name, subscription)| {
             let places = self.partitions.iter().zip(&subscription.cursors).zip((0..).map(PartitionId));
             places.filter_map(move |((partition, cursor), number)| Some((partition.get(cursor.unblocked())?, cursor, number, name)))
         });

@@ -46,7 +46,8 @@ impl<D: Clone> Stream<D> {
     /// Makes room at the cost of subscriptions that are to skip or to be evicted, in one of these places. None, and nobody loses
     /// anything, if what they alone hold is not enough. Whoever may skip does so down to the low watermark; nobody is evicted for that.
     pub(super) fn take_from_laggards(&mut self, places: &[Place], bytes: u64, now: Timestamp, effects: &mut Effects) -> Option<Place> {
-        if self.holders().all(|subscription| subscription.on_overflow == OnOverflow::Hold) {
+        let is_full = !places.iter().any(|place| self.budget.fits(*place, bytes));
+        if !is_full || self.holders().all(|subscription| subscription.on_overflow == OnOverflow::Hold) {
             return None;
         }
         let ends = self.ends_of_laggards();

@@ -33,8 +33,8 @@ impl<D: Clone> Stream<D> {
 
     /// Where a batch of this size goes now; none if it has to wait.
     ///
-    /// Memory comes first. If it is full, what can leave it without the help of whoever asks is worth waiting
-    /// for: visible batches that some subscription neither acked nor planned. If there are none, the space is
+    /// Memory comes first. If it is full, laggards that would rather lose batches give way, if that is enough. What else can leave it
+    /// without the help of whoever asks is worth waiting for: visible batches that some subscription neither acked nor planned. If there are none, the space is
     /// held by open epochs, or by what Spark has planned but commits only when it is given more: waiting
     /// could last for ever, so the batch is spooled. If the spool is full too, all that is worth waiting for is
     /// a reservation of somebody else, whose batch consumers will see as soon as it is there.
@@ -46,16 +46,15 @@ impl<D: Clone> Stream<D> {
         if self.fits_drained(Place::Memory, bytes, effects) {
             return Ok(Some(Place::Memory));
         }
+        let spills = policy == FullPolicy::Spill;
+        if spills && self.fits_drained(Place::Spool, bytes, effects) {
+            return Ok(Some(Place::Spool));
+        }
+        let places = if spills { &[Place::Memory, Place::Spool][..] } else { &[Place::Memory] };
+        if let Some(place) = self.take_from_laggards(places, bytes, now, effects) {
+            return Ok(Some(place));
+        }
         if self.holds_back_producers() {
-            let spills = policy == FullPolicy::Spill;
-            if spills && self.fits_drained(Place::Spool, bytes, effects) {
-                return Ok(Some(Place::Spool));
-            }
-            let places = if spills { &[Place::Memory, Place::Spool][..] } else { &[Place::Memory] };
-            let is_full = !places.iter().any(|place| self.budget.fits(*place, bytes));
-            if is_full && let Some(place) = self.take_from_laggards(places, bytes, now, effects) {
-                return Ok(Some(place));
-            }
             match policy {
                 FullPolicy::Wait | FullPolicy::Spill => {
                     self.begin_draining();
@@ -89,13 +88,10 @@ impl<D: Clone> Stream<D> {
         if self.fits_drained(Place::Log, bytes, effects) {
             return Ok(Some(Place::Log));
         }
-        let holds_back = self.holds_back_producers();
-        if holds_back
-            && !self.budget.fits(Place::Log, bytes)
-            && let Some(place) = self.take_from_laggards(&[Place::Log], bytes, now, effects)
-        {
+        if let Some(place) = self.take_from_laggards(&[Place::Log], bytes, now, effects) {
             return Ok(Some(place));
         }
+        let holds_back = self.holds_back_producers();
         match policy {
             _ if !holds_back && self.passing == 0 => Err(self.budget.disk_full(bytes)),
             FullPolicy::Wait | FullPolicy::Spill => {

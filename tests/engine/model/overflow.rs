@@ -10,6 +10,11 @@ impl Model {
         self.subscriptions.iter().filter(|(name, _)| !self.evicted.contains(*name))
     }
 
+    /// The cursors of those that hold back producers.
+    pub(crate) fn firm(&self) -> impl Iterator<Item = &Vec<Cursor>> {
+        self.holders().filter(|(name, _)| self.kinds[*name] == OnOverflow::Hold).map(|(_, cursors)| cursors)
+    }
+
     /// Whether some subscription would rather lose batches than hold back producers, or has.
     pub(crate) fn may_lose(&self) -> bool {
         self.kinds.values().any(|kind| *kind != OnOverflow::Hold)
