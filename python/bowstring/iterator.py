@@ -161,7 +161,7 @@ class StreamingIterator:
 
     @property
     def skipped(self) -> int:
-        """Batches that were dropped under this iterator so far: the subscription would rather skip than hold back producers.
+        """Batches that were dropped under this iterator so far, since its subscription or stream would rather lose them.
 
         Each gap is logged as a warning, too (logger "bowstring").
         """
@@ -315,7 +315,7 @@ class StreamingIterator:
     def _note_gap(self, origin: _Origin) -> None:
         partition, offset, _, _, skipped = origin
         self._skipped += skipped
-        text = "%d batches of partition %d of stream %r were dropped before offset %d, which subscription %r comes to next"
+        text = "%d batches of partition %d of stream %r were dropped before offset %d, where subscription %r goes on"
         _LOGGER.warning(text, skipped, partition, self.stream, offset, self.subscription)
 
     def _window(self, size: int) -> list[pa.RecordBatch]:

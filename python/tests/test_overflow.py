@@ -36,7 +36,7 @@ def test_an_iterator_is_told_of_what_was_dropped_under_it(
     assert [(one.offset, one.skipped) for one in delivered] == [(6, 6), (7, 0), (8, 0), (9, 0)]
     assert iterator.skipped == 6
     assert [record.getMessage() for record in caplog.records] == [
-        "6 batches of partition 0 of stream 's' were dropped before offset 6, which subscription 'screen' comes to next"
+        "6 batches of partition 0 of stream 's' were dropped before offset 6, where subscription 'screen' goes on"
     ]
     assert client.describe_stream("s")["subscriptions"][0]["partitions"][0]["skipped"] == 6
 
