@@ -161,7 +161,7 @@ class StreamingIterator:
 
     @property
     def skipped(self) -> int:
-        """Batches that were dropped under this iterator so far, since its subscription or stream would rather lose them.
+        """Batches that were dropped under this iterator so far, since its subscription or stream rather loses them.
 
         Each gap is logged as a warning, too (logger "bowstring").
         """
