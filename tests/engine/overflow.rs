@@ -33,8 +33,9 @@ fn evicted(story: &Story) -> Vec<String> {
     views.iter().filter(|view| view.eviction.is_some()).map(|view| view.name.to_string()).collect()
 }
 
-fn resuming(percent: u32, options: StreamOptions) -> StreamOptions {
-    StreamOptions { resume_percent: percent, ..options }
+fn resuming(percent: u32, mut options: StreamOptions) -> StreamOptions {
+    options.resume_percent = percent;
+    options
 }
 
 #[test]
