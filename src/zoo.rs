@@ -42,6 +42,12 @@ pub enum Bug {
     LostLeaseAcks,
     /// Who gives no sign of life keeps its partitions.
     DeadKeepLeases,
+    /// All that may be evicted are, whoever holds the room.
+    EvictsWhoKeepsUp,
+    /// An eviction does not survive a restart.
+    EvictionForgotten,
+    /// A reader is not told of batches that were dropped under it.
+    GapNotTold,
 }
 
 impl Bug {
@@ -66,6 +72,9 @@ impl Bug {
         Self::PartitionMovesUnacked,
         Self::LostLeaseAcks,
         Self::DeadKeepLeases,
+        Self::EvictsWhoKeepsUp,
+        Self::EvictionForgotten,
+        Self::GapNotTold,
     ];
 }
 

@@ -89,6 +89,8 @@ class Client:
         retain_bytes: int | None = None,
         visibility: str | None = None,
         full_policy: str | None = None,
+        max_wait_seconds: float | None = None,
+        resume_percent: int | None = None,
         if_not_exists: bool = False,
     ) -> dict[str, Any]:
         """Creates a stream and describes it; what is left out takes the coordinator's defaults.
@@ -96,7 +98,9 @@ class Client:
         Batches that every subscription has acked stay, to be read again, for `retain_seconds` after they were appended,
         and while they are of the newest `retain_bytes`; by default they go at once.
         `schema` defaults to the first producer's. `visibility` is "committed" or "immediate", `full_policy` "wait",
-        "reject" or "drop_oldest". Raises `StreamExists` unless `if_not_exists` and the options are the same.
+        "reject", "spill" or "drop_oldest". An append waits for room for `max_wait_seconds` (0: as long as its client
+        does), then `BufferFull`; once appends had to wait they go on when the stream has fallen to `resume_percent` of
+        its limits. Raises `StreamExists` unless `if_not_exists` and the options are the same, `InvalidArgument`.
         """
         arguments = {
             "schema": schema,
@@ -109,6 +113,8 @@ class Client:
             "retain_bytes": retain_bytes,
             "visibility": visibility,
             "full_policy": full_policy,
+            "max_wait_ms": None if max_wait_seconds is None else round(max_wait_seconds * 1000),
+            "resume_percent": resume_percent,
             "if_not_exists": if_not_exists,
         }
         return with_schema(self._native.create_stream(stream, arguments))
@@ -161,17 +167,23 @@ class Client:
         """A sign of life, good for `lease` seconds (at most 3600); 0 says goodbye. Raises `Fenced`."""
         self._native.keep_producer(stream, producer, run, lease)
 
-    def subscribe(self, stream: str, subscription: str, start: Start = "earliest") -> dict[str, Any]:
+    def subscribe(
+        self, stream: str, subscription: str, start: Start = "earliest", *, on_overflow: str = "hold"
+    ) -> dict[str, Any]:
         """Creates the subscription, or takes the one that exists as it is; describes it.
 
         `start` is "earliest", "latest", a dict of partition to offset (partitions that it does not name start at the
         earliest), a datetime with a zone (the first batch that was appended at or after it), or a `bowstring.Epoch`;
         or one of them as text: "0:100,1:50", "2026-11-01T12:00:00Z", "epoch:7", "epoch:7@PRODUCER".
 
+        `on_overflow` is what a new one does that holds room which an append needs: "hold" it, "skip" its oldest batches
+        (its consumers are told how many), or "evict": it is evicted, and its consumers get `SubscriptionEvicted` until
+        a seek.
+
         Raises `OffsetError` if something behind the start is no longer kept, or if it is too far ahead;
         `InvalidArgument`; `StreamNotFound`.
         """
-        return self._native.subscribe(stream, subscription, start_text(start))
+        return self._native.subscribe(stream, subscription, start_text(start), on_overflow)
 
     def unsubscribe(self, stream: str, subscription: str) -> None:
         """Removes the subscription; what only it held back is dropped."""
@@ -230,7 +242,7 @@ class Client:
         try:
             schema = consumer.schema()
             empty = pa.schema([]) if schema is None else pa.schema(schema)
-            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0))]
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, 0))]
             left = rows
             while left > 0 and (taken := consumer.take()) is not None:
                 batches, counts, sizes, origins, _generation = taken

@@ -52,7 +52,7 @@ class TooLarge(BowstringError):
 
 
 class BufferFull(BowstringError):
-    """The buffer is full and the stream's policy is to refuse."""
+    """The buffer is full and the stream's policy is to refuse, at once or after `max_wait_seconds`."""
 
 
 class SpoolFull(BowstringError):
@@ -77,6 +77,10 @@ class OffsetError(BowstringError, LookupError):
 
 class LeaseLost(BowstringError):
     """What was acked was leased to another consumer since, or is to be read again; those acks changed nothing."""
+
+
+class SubscriptionEvicted(BowstringError):
+    """The subscription held room that was needed, and was to be evicted then: seek it, or delete it."""
 
 
 class ProducerLost(BowstringError):
@@ -119,6 +123,7 @@ CLASSES: dict[str, type[BowstringError]] = {
     "offset_ahead": OffsetError,
     "subscription_moved": OffsetError,
     "lease_lost": LeaseLost,
+    "subscription_evicted": SubscriptionEvicted,
     "ordinal_gap": Unavailable,
     "appender_not_ready": Unavailable,
     "producer_lost": ProducerLost,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _STREAM_WAIT = 60.0
+_LOGGER = logging.getLogger("bowstring")
 
 
 class Delivered(NamedTuple):
@@ -31,10 +33,12 @@ class Delivered(NamedTuple):
     offset: int
     epoch: int | None
     appended_at_micros: int
+    #: Batches of its partition that were dropped before it and that the iterator was not given.
+    skipped: int = 0
 
 
-#: Where a batch came from: partition, offset, epoch, append time.
-_Origin = tuple[int, int, "int | None", int]
+#: Where a batch came from: partition, offset, epoch, append time; and how many were dropped before it.
+_Origin = tuple[int, int, "int | None", int, int]
 
 
 class StreamingIterator:
@@ -112,6 +116,8 @@ class StreamingIterator:
         self._last: _Origin | None = None
         #: One past the last batch that the caller has and the coordinator does not know to be done, by partition.
         self._unacked: dict[int, int] = {}
+        #: Batches that were dropped before those that the caller has.
+        self._skipped = 0
         self._ended = False
         #: Which of the subscription's cursors they were read for.
         self._generation: int | None = None
@@ -152,6 +158,14 @@ class StreamingIterator:
     def epoch(self) -> int | None:
         """The last batch's epoch, for instance Spark's batch id."""
         return None if self._last is None else self._last[2]
+
+    @property
+    def skipped(self) -> int:
+        """Batches that were dropped under this iterator so far, since its subscription or stream rather loses them.
+
+        Each gap is logged as a warning, too (logger "bowstring").
+        """
+        return self._skipped
 
     @property
     def last_batch_id(self) -> int | None:
@@ -293,8 +307,16 @@ class StreamingIterator:
         except IndexError:
             raise self._closed_meanwhile() from None
         self._last = origin
+        if origin[4]:
+            self._note_gap(origin)
         self._unacked[origin[0]] = origin[1] + 1
         return batch
+
+    def _note_gap(self, origin: _Origin) -> None:
+        partition, offset, _, _, skipped = origin
+        self._skipped += skipped
+        text = "%d batches of partition %d of stream %r were dropped before offset %d, where subscription %r goes on"
+        _LOGGER.warning(text, skipped, partition, self.stream, offset, self.subscription)
 
     def _window(self, size: int) -> list[pa.RecordBatch]:
         """Up to `size` batches, fewer only at the end."""

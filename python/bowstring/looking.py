@@ -16,7 +16,7 @@ class Reason:
     """One sentence of a `Why`.
 
     Attributes:
-        cause: what it is about: "consumer", "no_consumer", "no_subscription", "epoch", "log", "on_the_way",
+        cause: what it is about: "consumer", "evicted", "no_consumer", "no_subscription", "epoch", "log", "on_the_way",
             "no_batches", "producer_lost", "completed", "failed" or "nobody".
         waits: the producer or consumer that waits; None where nobody does.
         since: seconds that it has waited, or that what it speaks of has been so; None where that is not known.
@@ -196,9 +196,9 @@ def _cell(value: object) -> str:
     return text if len(text) <= _CELL_LENGTH_MAX else text[: _CELL_LENGTH_MAX - 3] + "..."
 
 
-def with_origin(batch: pa.RecordBatch, origin: tuple[int, int, int | None, int]) -> pa.Table:
+def with_origin(batch: pa.RecordBatch, origin: tuple[int, int, int | None, int, int]) -> pa.Table:
     """The batch as a table with where it came from."""
-    partition, offset, epoch, _ = origin
+    partition, offset, epoch, _, _ = origin
     table = pa.Table.from_batches([batch])
     for name, number, kind in (
         ("_partition", partition, pa.uint32()),

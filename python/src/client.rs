@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bowstring::client::{ClientOptions, Compression, Offsets, ProducerOptions, ProducerRun, WriterId, WriterOptions, blocking};
-use bowstring::engine::{Attempt, Epoch, EpochState, Offset, PartitionId, StreamId, Task};
+use bowstring::client::{
+    ClientOptions, Compression, Offsets, ProducerOptions, ProducerRun, SubscribeOptions, WriterId, WriterOptions, blocking,
+};
+use bowstring::engine::{Attempt, Epoch, EpochState, Offset, OnOverflow, PartitionId, StreamId, Task};
 use bowstring::wire::proto;
 use bowstring::wire::schema::StreamSchema;
 use prost::Message;
@@ -38,6 +40,8 @@ struct StreamArguments<'py> {
     retain_bytes: Option<u64>,
     visibility: Option<String>,
     full_policy: Option<String>,
+    max_wait_ms: Option<u64>,
+    resume_percent: Option<u32>,
     if_not_exists: bool,
 }
 
@@ -57,6 +61,7 @@ impl StreamArguments<'_> {
             ("wait", proto::FullPolicy::Wait as i32),
             ("reject", proto::FullPolicy::Reject as i32),
             ("drop_oldest", proto::FullPolicy::DropOldest as i32),
+            ("spill", proto::FullPolicy::Spill as i32),
         ];
         let options = proto::StreamOptions {
             partitions: self.partitions,
@@ -66,6 +71,8 @@ impl StreamArguments<'_> {
             max_disk_bytes: self.max_disk_bytes,
             retain_ms: self.retain_ms,
             retain_bytes: self.retain_bytes,
+            max_wait_ms: self.max_wait_ms,
+            resume_percent: self.resume_percent,
             visibility: choice("visibility", self.visibility.as_deref(), &visibilities)?,
             full_policy: choice("full_policy", self.full_policy.as_deref(), &policies)?,
         };
@@ -177,9 +184,20 @@ impl Client {
         wait(py, None, |wait| self.0.keep_producer(stream, &run, lease, wait))
     }
 
-    fn subscribe<'py>(&self, py: Python<'py>, stream: &str, subscription: &str, from: &str) -> PyResult<Bound<'py, PyDict>> {
+    fn subscribe<'py>(
+        &self,
+        py: Python<'py>,
+        stream: &str,
+        subscription: &str,
+        from: &str,
+        on_overflow: &str,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let start = start(from)?;
-        describe::subscription(py, &wait(py, None, |wait| self.0.subscribe(stream, subscription, &start, wait))?)
+        let known = OnOverflow::ALL.map(OnOverflow::as_str).join(", ");
+        let unknown = || invalid(&format!("on_overflow is {on_overflow:?}; use one of {known}"));
+        let on_overflow = OnOverflow::from_name(on_overflow).ok_or_else(unknown)?;
+        let options = SubscribeOptions { on_overflow, ..SubscribeOptions::default() };
+        describe::subscription(py, &wait(py, None, |wait| self.0.subscribe_with(stream, subscription, &start, options, wait))?)
     }
 
     fn unsubscribe(&self, py: Python<'_>, stream: &str, subscription: &str) -> PyResult<()> {

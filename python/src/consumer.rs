@@ -57,8 +57,9 @@ pub(crate) fn start(text: &str) -> PyResult<Start> {
     text.parse().map_err(|error: StartError| invalid(&error.to_string()))
 }
 
-/// Where a batch comes from: partition, offset, epoch and append time (microseconds since the Unix epoch).
-type Facts = (u32, u64, Option<u64>, u64);
+/// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), and how many batches were
+/// dropped before it.
+type Facts = (u32, u64, Option<u64>, u64, u64);
 
 /// What crosses: batches, small ones joined; of how many each is made; of each of those the rows and where it comes from; and which
 /// of the subscription's cursors all of them were read for, another one after a seek.
@@ -84,7 +85,7 @@ fn crossing(joined: Vec<Joined>, generation: Option<Generation>) -> Option<Cross
         batches.push(batch);
         for (size, origin) in parts {
             rows.push(size);
-            facts.push((origin.partition.0, origin.offset.0, origin.epoch.map(|epoch| epoch.0), origin.appended_at.0));
+            facts.push((origin.partition.0, origin.offset.0, origin.epoch.map(|epoch| epoch.0), origin.appended_at.0, origin.skipped));
         }
     }
     Some((Batches::new(schema, batches), counts, rows, facts, generation.map(|generation| generation.0)))

@@ -29,12 +29,12 @@ fn lower(name: &str, prefix: &str) -> String {
 
 pub(crate) fn description<'py>(py: Python<'py>, description: &proto::StreamDescription) -> Dict<'py> {
     let dict = dict!(py, description, {
-        stream, stream_id, reason, buffered_batches, buffered_bytes, spooled_batches, spooled_bytes, is_durable, logged_batches, logged_bytes, log_waits_for, log_waits_micros, epochs_committed, epochs_aborted,
+        stream, stream_id, reason, buffered_batches, buffered_bytes, spooled_batches, spooled_bytes, is_durable, logged_batches, logged_bytes, log_waits_for, log_waits_micros, is_draining, epochs_committed, epochs_aborted,
         epochs_replayed,
     });
     dict.set_item("state", lower(description.state().as_str_name(), "STREAM_STATE_"))?;
     let options = description.options.unwrap_or_default();
-    let shown = dict!(py, options, { partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes, retain_ms, retain_bytes });
+    let shown = dict!(py, options, { partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes, retain_ms, retain_bytes, max_wait_ms, resume_percent });
     shown.set_item("visibility", lower(options.visibility().as_str_name(), "VISIBILITY_"))?;
     shown.set_item("full_policy", lower(options.full_policy().as_str_name(), "FULL_POLICY_"))?;
     dict.set_item("options", shown)?;
@@ -56,6 +56,9 @@ fn partition<'py>(py: Python<'py>, partition: &proto::PartitionDescription) -> D
 
 pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::SubscriptionDescription) -> Dict<'py> {
     let dict = dict!(py, subscription, { subscription, created_at_micros });
+    dict.set_item("on_overflow", lower(subscription.on_overflow().as_str_name(), "ON_OVERFLOW_"))?;
+    let eviction = |eviction: proto::Eviction| Ok::<_, PyErr>(dict!(py, eviction, { at_micros, lag_batches, lag_bytes, needed_bytes }));
+    dict.set_item("eviction", subscription.eviction.map(eviction).transpose()?)?;
     let place = |py: Python<'py>, place: &proto::SubscriptionPartition| {
         Ok(
             dict!(py, place, { partition, acked, planned, skipped, lag_batches, lag_rows, lag_bytes, lag_age_micros, held_micros, drain_micros }),

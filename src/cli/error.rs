@@ -186,6 +186,7 @@ fn exit_code_of(code: Code) -> u8 {
         | Code::OffsetAhead
         | Code::SubscriptionMoved
         | Code::LeaseLost
+        | Code::SubscriptionEvicted
         | Code::OrdinalGap
         | Code::AppenderNotReady
         | Code::ProducerLost
@@ -212,6 +213,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::Unavailable => Some("--url or BOWSTRING_URL say where the coordinator listens, --connect-timeout how long to try"),
         Code::ShuttingDown => Some("try again when the coordinator is back"),
         Code::OffsetGone => Some("the start earliest is the oldest batch that is kept"),
+        Code::SubscriptionEvicted => Some("`bowstring subscription seek STREAM NAME earliest` takes it up again with what is kept"),
         Code::Internal => Some("this is a defect: please report it with the coordinator's log"),
         Code::InvalidArgument
         | Code::MalformedMessage

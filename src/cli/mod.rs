@@ -11,6 +11,7 @@ mod input;
 mod lag;
 mod log;
 mod output;
+mod overflow;
 mod peek;
 mod progress;
 mod put;

@@ -4,6 +4,7 @@ use arrow::datatypes::SchemaRef;
 
 use serde_json::{Value, json};
 
+use super::overflow;
 use super::quantity::{batches, bytes};
 use crate::engine::SubscriptionMode;
 use crate::wire::proto::{
@@ -35,12 +36,13 @@ pub(super) fn visibility(options: &StreamOptions) -> &'static str {
     }
 }
 
-/// "wait", "reject" or "drop_oldest".
+/// "wait", "reject", "drop_oldest" or "spill".
 pub(super) fn full_policy(options: &StreamOptions) -> &'static str {
     match options.full_policy() {
         FullPolicy::Wait | FullPolicy::Unspecified => "wait",
         FullPolicy::Reject => "reject",
         FullPolicy::DropOldest => "drop_oldest",
+        FullPolicy::Spill => "spill",
     }
 }
 
@@ -67,11 +69,14 @@ pub(super) fn stream_json(stream: &StreamDescription) -> Value {
             "retain_bytes": options.retain_bytes(),
             "visibility": visibility(&options),
             "full_policy": full_policy(&options),
+            "max_wait_ms": options.max_wait_ms(),
+            "resume_percent": options.resume_percent(),
         },
         "schema": schema(stream).map(|schema| schema_json(&schema)),
         "partitions": stream.partitions.iter().map(partition_json).collect::<Vec<_>>(),
         "subscriptions": stream.subscriptions.iter().map(subscription_json).collect::<Vec<_>>(),
         "producers": stream.producers.iter().map(producer_json).collect::<Vec<_>>(),
+        "is_draining": stream.is_draining,
         "waiting": stream.waiting.iter().map(wait_json).collect::<Vec<_>>(),
         "buffered_batches": stream.buffered_batches,
         "buffered_bytes": stream.buffered_bytes,
@@ -156,6 +161,8 @@ pub(super) fn subscription_json(subscription: &SubscriptionDescription) -> Value
     json!({
         "subscription": subscription.subscription,
         "mode": mode(subscription).as_str(),
+        "on_overflow": overflow::name(subscription),
+        "eviction": subscription.eviction.as_ref().map(overflow::eviction_json),
         "partitions": partitions.collect::<Vec<_>>(),
         "consumers": subscription.consumers.iter().map(consumer_json).collect::<Vec<_>>(),
     })

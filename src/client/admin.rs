@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Response, Status};
 
 use super::generated::control_client::ControlClient;
-use super::options::Offsets;
+use super::options::{Offsets, SubscribeOptions};
 use super::retry::Backoff;
 use super::transport::Transport;
 use super::{Client, Error, SubscriptionLag, Why, why};
@@ -141,19 +141,19 @@ impl Client {
     /// `stream_not_found`, `too_many`; `offset_gone` if something behind the start is no longer kept, `offset_ahead` beyond the
     /// end or the next epoch, `partition_out_of_range`, `invalid_argument` for an epoch of nobody knows whom.
     pub async fn subscribe(&self, stream: &str, subscription: &str, start: &Start) -> Result<proto::SubscriptionDescription, Error> {
-        self.subscribe_as(stream, subscription, start, None).await
+        self.subscribe_with(stream, subscription, start, SubscribeOptions::default()).await
     }
 
-    /// The same, and says how the consumers of a new one divide its batches.
+    /// The same, and says what a new one is like.
     ///
     /// # Errors
-    /// As [`Client::subscribe`], and `invalid_argument` if one exists that does otherwise.
-    pub async fn subscribe_as(
+    /// As [`Client::subscribe`], and `invalid_argument` if one exists whose consumers divide its batches otherwise.
+    pub async fn subscribe_with(
         &self,
         stream: &str,
         subscription: &str,
         start: &Start,
-        mode: Option<SubscriptionMode>,
+        SubscribeOptions { mode, on_overflow }: SubscribeOptions,
     ) -> Result<proto::SubscriptionDescription, Error> {
         // What a server takes that knows no other starts.
         let named = if *start == Start::Latest { proto::Start::Latest } else { proto::Start::Earliest };
@@ -168,6 +168,7 @@ impl Client {
                 Some(SubscriptionMode::Partitioned) => proto::SubscriptionMode::Partitioned,
             }
             .into(),
+            on_overflow: wire::overflow::message(on_overflow).into(),
         };
         self.call(request, |mut control, request| async move { control.subscribe(request).await }).await
     }

@@ -44,6 +44,9 @@ pub struct Delivered {
     pub is_plain: bool,
     /// The lease by which it came, of a consumer that shares its subscription by leases.
     pub lease: Option<LeaseId>,
+    /// Batches of its partition that were dropped before it and that this consumer was not given, since the stream or the
+    /// subscription would rather lose them than hold back producers: the gap is known, and this is how large it is.
+    pub skipped: u64,
 }
 
 /// Reads a stream: in order within a partition, each batch once per consumer, over reconnects too.

@@ -90,7 +90,8 @@ pub use error::Error;
 pub use handle::Client;
 pub use lag::{Lag, PartitionLag, SubscriptionLag};
 pub use options::{
-    ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, WriterId, WriterOptions,
+    ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, SubscribeOptions, WriterId,
+    WriterOptions,
 };
 pub use plain::{ColumnSlices, PlainLayout};
 pub use producer::Producer;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_schema::SchemaRef;
 
 use super::Error;
-use crate::engine::{Attempt, Epoch, InFlight, Offset, PartitionId, Start, StreamId, SubscriptionMode, Task};
+use crate::engine::{Attempt, Epoch, InFlight, Offset, OnOverflow, PartitionId, Start, StreamId, SubscriptionMode, Task};
 
 /// How a [`Client`](super::Client) connects and how long it keeps trying.
 #[derive(Debug, Clone)]
@@ -180,6 +180,15 @@ impl Default for ReadStart {
     fn default() -> Self {
         Self::Cursor(Start::Earliest)
     }
+}
+
+/// What a new subscription is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubscribeOptions {
+    /// How its consumers divide its batches; one that exists must do the same. None: as one that exists does, or by themselves.
+    pub mode: Option<SubscriptionMode>,
+    /// What it does that holds room which is needed.
+    pub on_overflow: OnOverflow,
 }
 
 /// What a consumer reads and how far ahead.

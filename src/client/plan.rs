@@ -6,7 +6,7 @@ use arrow_schema::SchemaRef;
 
 use super::acks::Urgent;
 use super::membership::Membership;
-use super::options::{Offsets, ReadStart};
+use super::options::{Offsets, ReadStart, SubscribeOptions};
 use super::retry::now;
 use super::{Client, ConsumerOptions, Error};
 use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId, SubscriptionMode};
@@ -127,7 +127,14 @@ async fn starts(
     let (mut generation, mut mode) = (None, SubscriptionMode::Static);
     let mut starts = match (options.subscription.as_deref(), new) {
         (Some(subscription), _) => {
-            let found = client.subscribe_as(&description.stream, subscription, new, options.mode).await?;
+            let found = client
+                .subscribe_with(
+                    &description.stream,
+                    subscription,
+                    new,
+                    SubscribeOptions { mode: options.mode, ..SubscribeOptions::default() },
+                )
+                .await?;
             mode = mode_of(&found)?;
             // An older coordinator has none.
             generation = (found.generation != 0).then_some(Generation(found.generation));

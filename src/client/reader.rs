@@ -284,6 +284,7 @@ impl Connection<'_> {
             user: Bytes::copy_from_slice(&metadata.user),
             lease: (metadata.lease != 0).then_some(LeaseId(metadata.lease)),
             bytes: u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len()),
+            skipped: metadata.skipped_before,
         };
         self.pending_bytes += origin.bytes;
         self.pending.push(Ready { origin, content });

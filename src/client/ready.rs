@@ -32,6 +32,8 @@ pub struct Origin {
     pub bytes: u64,
     /// The lease by which it came, if it came by one.
     pub lease: Option<LeaseId>,
+    /// Batches that were dropped before it.
+    pub skipped: u64,
 }
 
 /// Batches that were delivered one after the other, as one where they are small and plain: see
@@ -63,8 +65,8 @@ impl Ready {
             Content::Decoded { batch, is_plain } => (batch, is_plain),
             Content::Small(small) => (checked(|| small.decode()).map_err(|reason| self.origin.malformed(reason))?, true),
         };
-        let Origin { partition, offset, epoch, appended_at, user, bytes, lease } = self.origin;
-        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain, lease })
+        let Origin { partition, offset, epoch, appended_at, user, bytes, lease, skipped } = self.origin;
+        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain, lease, skipped })
     }
 }
 

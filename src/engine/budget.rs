@@ -1,6 +1,6 @@
 //! What a stream holds against its limits. Reserve before the bytes come, settle when they are there.
 
-use super::{Error, Limits};
+use super::{Error, Fill, Limits};
 
 /// Where a batch's bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,33 @@ impl Budget {
     /// Whether memory has room for a batch on its way to the log. Their number is not limited: they leave by themselves.
     pub(super) fn fits_unwritten(&self, bytes: u64) -> bool {
         self.used.memory_bytes.checked_add(bytes).is_some_and(|sum| sum <= self.limits.max_buffered_bytes)
+    }
+
+    /// Whether a place would hold at most so many percent of its limits if `gone`, a part of what is charged, were dropped.
+    pub(super) fn is_low_without(&self, gone: &Usage, place: Place, percent: u32) -> bool {
+        let Self { limits, used } = self;
+        let low = |limit: u64| u64::try_from(u128::from(limit) * u128::from(percent) / 100).unwrap_or(u64::MAX);
+        match place {
+            Place::Memory => {
+                used.memory_batches - gone.memory_batches <= low(limits.max_buffered_batches)
+                    && used.memory_bytes - gone.memory_bytes <= low(limits.max_buffered_bytes)
+            }
+            Place::Spool => used.spool_bytes - gone.spool_bytes <= low(limits.max_spool_bytes),
+            Place::Log => used.log_bytes - gone.log_bytes <= low(limits.max_disk_bytes),
+        }
+    }
+
+    /// How full it is, for people.
+    pub(super) fn fill(&self, is_durable: bool) -> Fill {
+        let Self { limits, used } = self;
+        match is_durable {
+            true => Fill { bytes: used.log_bytes, bytes_max: limits.max_disk_bytes, batches: None },
+            false => Fill {
+                bytes: used.memory_bytes,
+                bytes_max: limits.max_buffered_bytes,
+                batches: Some((used.memory_batches, limits.max_buffered_batches)),
+            },
+        }
     }
 
     /// What a restart has found, whether it fits or not.

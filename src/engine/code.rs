@@ -91,7 +91,7 @@ codes! {
     MessageTooLarge = 10, "message_too_large", Never, No;
     /// One batch is larger than the stream's byte limit: it could never fit.
     BatchTooLarge = 11, "batch_too_large", Never, No;
-    /// The buffer is full and the stream's policy is to refuse.
+    /// The buffer is full and the stream's policy is to refuse, at once or after `max_wait`.
     BufferFull = 12, "buffer_full", After, No;
     /// The spool is full: the open epoch is larger than memory and spool, or a durable stream's log, together.
     SpoolFull = 13, "spool_full", Never, No;
@@ -135,6 +135,8 @@ codes! {
     SubscriptionMoved = 32, "subscription_moved", Never, No;
     /// A consumer's lease is lost: another one has what it was leased, or its signs of life have stopped.
     LeaseLost = 33, "lease_lost", Never, No;
+    /// The subscription was evicted: it held the room that an append needed, and was to be evicted then.
+    SubscriptionEvicted = 40, "subscription_evicted", Never, No;
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     AppenderId, AppenderKind, Attempt, Connection, ConsumerId, ConsumerName, Epoch, EpochState, Error, Generation, Holding, InFlight,
-    LeasedOffset, Offset, PartitionId, PartitionMove, Place, ProducerId, Receipt, RunId, Start, SubscriptionMode, SubscriptionName, Taken,
-    Task,
+    LeasedOffset, Offset, OnOverflow, PartitionId, PartitionMove, Place, ProducerId, Receipt, RunId, Start, SubscriptionMode,
+    SubscriptionName, Taken, Task,
 };
 
 /// One change to a stream.
@@ -109,6 +109,8 @@ pub enum Command<D> {
         start: Start,
         /// How its consumers divide its batches; refused if one exists that does otherwise. None: by themselves if it is new.
         mode: Option<SubscriptionMode>,
+        /// What a new one does that holds room which is needed.
+        on_overflow: OnOverflow,
     },
     /// Removes a subscription; what only it held back is dropped.
     Unsubscribe {
@@ -198,7 +200,7 @@ pub enum Command<D> {
         /// What went wrong.
         reason: Arc<str>,
     },
-    /// Time has passed: producers' leases may have run out.
+    /// Time has passed: producers' leases may have run out, and waits have lasted for too long.
     Tick,
     /// Of a durable stream: its log has written so many batches, and what is durable becomes visible.
     Settle {
@@ -284,6 +286,8 @@ pub struct Effects {
     pub changed: bool,
     /// Consumers that may be sent more: they have acked what kept them from it.
     pub consumers: Vec<ConsumerId>,
+    /// Subscriptions that were evicted.
+    pub evicted: Vec<SubscriptionName>,
     /// Handles that the stream no longer holds were dropped: how many batches.
     pub dropped_batches: u64,
     /// What has changed of a durable stream; a part may come twice. Nothing of what is only in memory.
@@ -300,6 +304,7 @@ impl Default for Effects {
             visible: Vec::new(),
             changed: false,
             consumers: Vec::new(),
+            evicted: Vec::new(),
             dropped_batches: 0,
             touched: Vec::new(),
         }
@@ -315,6 +320,7 @@ impl Effects {
         self.visible.clear();
         self.changed = false;
         self.consumers.clear();
+        self.evicted.clear();
         self.dropped_batches = 0;
         self.touched.clear();
     }

@@ -1,8 +1,8 @@
 //! Errors: what was asked, what is the limit or state, what to do.
 
 use super::{
-    AppenderId, Attempt, Code, ConsumerId, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, SubscriptionMode,
-    SubscriptionName, Task, Timestamp,
+    AppenderId, Attempt, Code, ConsumerId, Epoch, Eviction, Fill, Generation, HeldBy, Limits, Offset, PartitionId, ProducerId, RunId,
+    SubscriptionMode, SubscriptionName, Task, Timestamp,
 };
 
 /// What the engine refuses, and why.
@@ -55,6 +55,21 @@ pub enum Error {
         buffered_bytes: u64,
         /// The stream's limits.
         limits: Limits,
+    },
+    /// [`Code::BufferFull`] after a wait.
+    #[error(
+        "no room for a batch of {bytes} bytes within {:.3} s (max_wait): {fill}, and {}; nothing of the batch is stored: send it again when consumers have acked, or make max_wait longer",
+        waited.as_secs_f64(), held_by.as_ref().map_or_else(|| "no subscription holds it back".to_owned(), ToString::to_string)
+    )]
+    WaitedTooLong {
+        /// Size of the batch.
+        bytes: u64,
+        /// How long it has waited.
+        waited: std::time::Duration,
+        /// What the stream holds.
+        fill: Fill,
+        /// Whose acks it has waited for; none if it was for something else: others' batches, or the log.
+        held_by: Option<Box<HeldBy>>,
     },
     /// See [`Code::SpoolFull`].
     #[error(
@@ -171,6 +186,14 @@ pub enum Error {
         asked: Generation,
         /// Whose count.
         current: Generation,
+    },
+    /// See [`Code::SubscriptionEvicted`].
+    #[error("subscription {subscription} was evicted {eviction}; seek it to where it is to go on (earliest is what is kept), or delete it")]
+    SubscriptionEvicted {
+        /// The name.
+        subscription: SubscriptionName,
+        /// When and why.
+        eviction: Eviction,
     },
     /// See [`Code::OffsetGone`].
     #[error(
@@ -329,7 +352,7 @@ impl Error {
             Error::StreamCompleted => Code::StreamCompleted,
             Error::StreamFailed { .. } => Code::StreamFailed,
             Error::BatchTooLarge { .. } => Code::BatchTooLarge,
-            Error::BufferFull { .. } => Code::BufferFull,
+            Error::BufferFull { .. } | Error::WaitedTooLong { .. } => Code::BufferFull,
             Error::SpoolFull { .. } | Error::DiskFull { .. } => Code::SpoolFull,
             Error::Fenced { .. } | Error::AppenderSuperseded { .. } | Error::ConnectionSuperseded { .. } => Code::Fenced,
             Error::EpochCommitted { .. } => Code::EpochCommitted,
@@ -337,6 +360,7 @@ impl Error {
             Error::ReceiptUnknown { .. } => Code::ReceiptUnknown,
             Error::SubscriptionNotFound { .. } => Code::SubscriptionNotFound,
             Error::SubscriptionMoved { .. } => Code::SubscriptionMoved,
+            Error::SubscriptionEvicted { .. } => Code::SubscriptionEvicted,
             Error::OffsetGone { .. } | Error::TimeGone { .. } | Error::EpochGone { .. } => Code::OffsetGone,
             Error::OffsetAhead { .. } | Error::EpochAhead { .. } => Code::OffsetAhead,
             Error::OrdinalGap { .. } => Code::OrdinalGap,

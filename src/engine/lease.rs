@@ -90,6 +90,8 @@ pub struct Taken {
     pub partition: PartitionId,
     /// The first one's offset.
     pub first: Offset,
+    /// Batches that were dropped before it and that the consumer was not sent.
+    pub skipped: u64,
     /// How many.
     pub batches: u64,
 }

@@ -264,9 +264,10 @@ impl Leases {
             while partition.get(next).is_some_and(|batch| room.admit(batch.facts.bytes)) {
                 next = next.plus(1);
             }
-            lease.sent = next;
             if next > first {
-                taken.push(Taken { lease: lease.lease, partition: id, first, batches: next.since(first) });
+                let skipped = first.since(lease.sent);
+                taken.push(Taken { lease: lease.lease, partition: id, first, skipped, batches: next.since(first) });
+                lease.sent = next;
             }
         }
         member.turn = member.turn.wrapping_add(1);

@@ -34,6 +34,11 @@ pub struct Retention {
     pub bytes: u64,
 }
 
+/// The percentage that says that appends go on as soon as there is room.
+pub(super) const RESUME_PERCENT_MAX: u32 = 100;
+/// After so long without an ack, those that wait for a stream to drain are let in if there is room: a consumer that holds more than
+/// `resume_percent` says, and acks only when it is given more, would never let it drain. As long as a tick is.
+pub(super) const DRAIN_STALL: Duration = Duration::from_secs(1);
 /// Most partitions of a stream: each costs a few hundred bytes and a row in every describe.
 pub(super) const PARTITIONS_MAX: u32 = 4096;
 /// Most appenders that a stream holds open; a Spark stage of 10,000 tasks fits.
@@ -76,6 +81,9 @@ pub enum FullPolicy {
     Reject,
     /// The oldest visible batches are dropped, acked or not; subscriptions skip them. Loses data by design.
     DropOldest,
+    /// It goes to the spool, up to `max_spool_bytes`, and waits once that is full, too. In a durable stream as `Wait`: all of it
+    /// is in the log anyway, up to `max_disk_bytes`.
+    Spill,
 }
 
 /// How a stream behaves; fixed at creation.
@@ -91,6 +99,13 @@ pub struct StreamOptions {
     pub full_policy: FullPolicy,
     /// What stays beyond the acks.
     pub retention: Retention,
+    /// How long an append waits for room before it is refused with `buffer_full`; to the next [`Command::Tick`](super::Command::Tick)
+    /// after that. Default none: as long as its client does.
+    pub max_wait: Option<Duration>,
+    /// Once appends had to wait for consumers, they are let in when what is held has fallen to so many percent of the limits (the
+    /// low watermark; the limits are the high one); `DropOldest` and `OnOverflow::Skip` drop down to there. 0 to 100. Default 100:
+    /// as soon as there is room.
+    pub resume_percent: u32,
 }
 
 impl Default for StreamOptions {
@@ -101,6 +116,8 @@ impl Default for StreamOptions {
             visibility: Visibility::default(),
             full_policy: FullPolicy::default(),
             retention: Retention::default(),
+            max_wait: None,
+            resume_percent: RESUME_PERCENT_MAX,
         }
     }
 }

@@ -20,6 +20,7 @@ mod lease;
 mod leases;
 mod limits;
 mod meter;
+mod overflow;
 mod partition;
 mod snapshot;
 mod start;
@@ -42,6 +43,7 @@ pub use id::{
 };
 pub use lease::{Holding, InFlight, LeasedOffset, ModeError, SubscriptionMode, Taken};
 pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
+pub use overflow::{Eviction, Fill, HeldBy, OnOverflow};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
 pub use stream::{Standing, Stream, StreamState};

@@ -160,6 +160,19 @@ impl<D> Partition<D> {
         self.batches.get(usize::try_from(index).ok()?)
     }
 
+    /// What the batches before `offset` hold. Those of a log lie nowhere else, so that they need not be counted one by one.
+    pub(super) fn used_before(&self, offset: Offset) -> Usage {
+        let mut used = Usage::default();
+        if self.batches.front().is_some_and(|batch| batch.place == Place::Log) {
+            (used.log_batches, used.log_bytes) =
+                (offset.since(self.start), self.totals_before(offset).1 - self.totals_before(self.start).1);
+            return used;
+        }
+        let before = usize::try_from(offset.since(self.start)).unwrap_or(usize::MAX);
+        self.batches.iter().take(before).for_each(|batch| used.add(batch.place, batch.facts.bytes));
+        used
+    }
+
     /// Rows and bytes appended before `offset`; an offset no longer kept counts as the start.
     pub(super) fn totals_before(&self, offset: Offset) -> (u64, u64) {
         match self.find(offset.max(self.start)) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BatchFacts, Dropped, Epoch, Generation, Offset, ProducerId, RunId, StreamOptions, StreamState, SubscriptionMode, SubscriptionName,
-    Timestamp,
+    BatchFacts, Dropped, Epoch, Eviction, Generation, Offset, OnOverflow, ProducerId, RunId, StreamOptions, StreamState, SubscriptionMode,
+    SubscriptionName, Timestamp,
 };
 
 /// A stream as a restart finds it. Open epochs are no part of it: they are run again from their start.
@@ -63,6 +63,10 @@ pub struct SubscriptionSnapshot {
     pub generation: Generation,
     /// How its consumers divide its batches.
     pub mode: SubscriptionMode,
+    /// What it does that holds room which is needed.
+    pub on_overflow: OnOverflow,
+    /// Set while it is evicted.
+    pub eviction: Option<Eviction>,
     /// One per partition.
     pub cursors: Vec<CursorSnapshot>,
 }
@@ -76,6 +80,8 @@ pub struct CursorSnapshot {
     pub planned: Offset,
     /// Batches that were dropped before they were acked.
     pub skipped: u64,
+    /// Those of them that lie directly before `acked`.
+    pub gap: u64,
 }
 
 /// A producer.

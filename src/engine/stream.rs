@@ -4,8 +4,10 @@ mod append;
 mod appenders;
 mod cursors;
 mod describe;
+mod drain;
 mod epochs;
 mod leases;
+mod overflow;
 mod restore;
 mod room;
 mod settle;
@@ -67,6 +69,8 @@ pub struct Stream<D> {
     passing: usize,
     /// Invariant: charged with exactly the visible batches, the staged batches and the reservations.
     budget: Budget,
+    /// Whether those that wait do so until the stream has drained; counts only while somebody waits.
+    draining: Option<drain::Draining>,
     next_appender: u64,
     next_turn: u64,
     next_age: u64,
@@ -100,6 +104,7 @@ impl<D: Clone> Stream<D> {
             budget: Budget::new(options.limits),
             options,
             is_durable: false,
+            draining: None,
             next_appender: 0,
             next_turn: 0,
             next_age: 0,
@@ -131,7 +136,7 @@ impl<D: Clone> Stream<D> {
     pub fn apply_into(&mut self, command: Command<D>, now: Timestamp, effects: &mut Effects) {
         effects.clear();
         effects.outcome = self.dispatch(command, now, effects);
-        self.serve_waiting(effects);
+        self.serve_waiting(now, effects);
         effects.visible.sort_unstable();
         effects.visible.dedup();
     }
@@ -150,7 +155,9 @@ impl<D: Clone> Stream<D> {
             Command::CommitEpoch { producer, run, epoch, receipts } => self.commit_epoch(&producer, &run, epoch, &receipts, now, effects),
             Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
             Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
-            Command::Subscribe { subscription, start, mode } => self.subscribe(subscription, &start, mode, now, effects),
+            Command::Subscribe { subscription, start, mode, on_overflow } => {
+                self.subscribe(subscription, &start, (mode, on_overflow), now, effects)
+            }
             Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, now, effects),
             Command::Ack { subscription, generation, offsets } => self.ack(&subscription, generation, &offsets, now, effects),
             Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets, effects),
@@ -167,6 +174,9 @@ impl<D: Clone> Stream<D> {
             Command::Tick => {
                 self.drop_retained(now, effects);
                 self.expire_consumers(now, effects);
+                self.end_stalled_drain(now);
+                self.serve_waiting(now, effects);
+                self.expire_waits(now, effects);
                 Ok(self.expire_producers(now, effects))
             }
             Command::Settle { batches, bytes, durable } => self.settle(batches, bytes, &durable, now, effects),
@@ -266,8 +276,9 @@ impl<D: Clone> Stream<D> {
     /// Refuses who reads or acks for cursors that are of no more use.
     ///
     /// # Errors
-    /// [`Error::SubscriptionNotFound`], [`Error::SubscriptionMoved`].
+    /// [`Error::SubscriptionNotFound`], [`Error::SubscriptionMoved`], [`Error::SubscriptionEvicted`].
     pub fn check_generation(&self, subscription: &SubscriptionName, asked: Generation) -> Result<(), Error> {
+        self.check_not_evicted(subscription)?;
         let current = self.generation(subscription)?;
         if asked == current { Ok(()) } else { Err(Error::SubscriptionMoved { subscription: subscription.clone(), asked, current }) }
     }

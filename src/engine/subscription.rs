@@ -3,17 +3,19 @@
 use super::lease::SubscriptionMode;
 use super::leases::Leases;
 use super::meter::Meter;
-use super::{Generation, Offset, Timestamp};
+use super::{Eviction, Generation, Offset, OnOverflow, Timestamp};
 
 /// A subscription's place in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// One past the last acked batch. Invariant: at least the partition's start.
+    /// One past the last acked batch. Invariant: at least the partition's start, unless the subscription is evicted.
     pub(super) acked: Offset,
     /// One past the last planned batch; counts only where it is ahead of `acked`.
     pub(super) planned: Offset,
-    /// Batches that were dropped before this subscription had acked them (`DropOldest` only).
+    /// Batches that were dropped before this subscription had acked them: `DropOldest` and `OnOverflow` only.
     pub(super) skipped: u64,
+    /// Those of them that lie directly before `acked`: dropped since the last ack or seek.
+    pub(super) gap: u64,
     /// When it last moved by an ack or seek, or was made; what is dropped under it moves it and does not count. A restart counts anew.
     pub(super) moved_at: Timestamp,
     /// Batches that were acked lately. A restart counts anew.
@@ -22,14 +24,14 @@ pub(super) struct Cursor {
 
 impl Cursor {
     pub(super) fn at(offset: Offset, now: Timestamp) -> Self {
-        Self { acked: offset, planned: offset, skipped: 0, moved_at: now, acks: Meter::since(now) }
+        Self { acked: offset, planned: offset, skipped: 0, gap: 0, moved_at: now, acks: Meter::since(now) }
     }
 
     /// All before `offset` is acked; never moves back.
     pub(super) fn ack(&mut self, offset: Offset, now: Timestamp) {
         if offset > self.acked {
             self.acks.count(offset.since(self.acked), now);
-            self.acked = offset;
+            (self.acked, self.gap) = (offset, 0);
             self.moved_at = now;
         }
     }
@@ -39,7 +41,7 @@ impl Cursor {
         if offset != self.acked {
             self.moved_at = now;
         }
-        (self.acked, self.planned) = (offset, offset);
+        (self.acked, self.planned, self.gap) = (offset, offset, 0);
     }
 
     /// Batches before this no longer hold back producers on this subscription's behalf.
@@ -49,7 +51,9 @@ impl Cursor {
 
     /// Batches before `start` are gone.
     pub(super) fn skip_to(&mut self, start: Offset) {
-        self.skipped += start.since(self.acked);
+        let gone = start.since(self.acked);
+        self.skipped += gone;
+        self.gap += gone;
         self.acked = self.acked.max(start);
     }
 }
@@ -58,6 +62,9 @@ impl Cursor {
 pub(super) struct Subscription {
     pub(super) created_at: Timestamp,
     pub(super) generation: Generation,
+    pub(super) on_overflow: OnOverflow,
+    /// Set while it is evicted: then it holds nothing, and its cursors stay where they were.
+    pub(super) eviction: Option<Eviction>,
     /// One per partition.
     pub(super) cursors: Vec<Cursor>,
     /// Of a partitioned one.
@@ -67,11 +74,16 @@ pub(super) struct Subscription {
 impl Subscription {
     pub(super) fn new(mode: SubscriptionMode, created_at: Timestamp, generation: Generation, cursors: Vec<Cursor>) -> Self {
         let leases = (mode == SubscriptionMode::Partitioned).then(|| Leases::new(cursors.len()));
-        Self { created_at, generation, cursors, leases }
+        Self { created_at, generation, on_overflow: OnOverflow::default(), eviction: None, cursors, leases }
     }
 
     pub(super) fn mode(&self) -> SubscriptionMode {
         if self.leases.is_some() { SubscriptionMode::Partitioned } else { SubscriptionMode::Static }
+    }
+
+    /// Whether anything stays because of it.
+    pub(super) fn holds(&self) -> bool {
+        self.eviction.is_none()
     }
 
     /// From now on its cursors are others than before. Time makes the number one that no subscription of this name had,

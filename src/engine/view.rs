@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AppenderId, ConsumerId, ConsumerName, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName,
-    StreamState, SubscriptionMode, SubscriptionName, Timestamp,
+    AppenderId, ConsumerId, ConsumerName, Epoch, Eviction, Generation, Limits, Offset, OnOverflow, PartitionId, ProducerId, RunId,
+    StreamId, StreamName, StreamState, SubscriptionMode, SubscriptionName, Timestamp,
 };
 
 /// A stream at one moment.
@@ -44,6 +44,8 @@ pub struct StreamView {
     pub producers: Vec<ProducerView>,
     /// Appenders that wait for room, first in line first.
     pub waiting: Vec<WaitView>,
+    /// Whether it was full, and lets nobody in before it has fallen to `resume_percent`.
+    pub is_draining: bool,
 }
 
 /// A partition at one moment.
@@ -80,6 +82,10 @@ pub struct SubscriptionView {
     pub mode: SubscriptionMode,
     /// Those that have joined it, in the order in which they came. None of one that is static: who reads that need not say so.
     pub consumers: Vec<ConsumerView>,
+    /// What it does that holds room which is needed.
+    pub on_overflow: OnOverflow,
+    /// Set while it is evicted.
+    pub eviction: Option<Eviction>,
     /// One per partition.
     pub partitions: Vec<SubscriptionPartitionView>,
 }

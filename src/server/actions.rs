@@ -18,13 +18,13 @@ pub(super) const ALL: &[(&str, &str)] = &[
     ("fail", "end a stream with an error; body: {\"stream\", \"reason\"}"),
     (
         "create_stream",
-        "body: {\"stream\", \"partitions\"?, \"max_buffered_batches\"?, \"max_buffered_bytes\"?, \"max_spool_bytes\"?, \"max_disk_bytes\"?, \"retain_ms\"?, \"retain_bytes\"?, \"if_not_exists\"?}",
+        "body: {\"stream\", \"partitions\"?, \"max_buffered_batches\"?, \"max_buffered_bytes\"?, \"max_spool_bytes\"?, \"max_disk_bytes\"?, \"retain_ms\"?, \"retain_bytes\"?, \"max_wait_ms\"?, \"resume_percent\"?, \"if_not_exists\"?}",
     ),
     ("delete_stream", "delete a stream with everything in it; body: its name, or {\"stream\"}"),
     ("describe", "a stream's partitions, subscriptions and lag; body: its name, or {\"stream\"}"),
     (
         "subscribe",
-        "create a subscription; body: {\"stream\", \"subscription\", \"start\"?: \"earliest\", \"latest\", \"0:100,1:50\", \"epoch:7\", \"epoch:7@PRODUCER\" or \"2026-11-01T12:00:00Z\"}",
+        "create a subscription; body: {\"stream\", \"subscription\", \"start\"?: \"earliest\", \"latest\", \"0:100,1:50\", \"epoch:7\", \"epoch:7@PRODUCER\" or \"2026-11-01T12:00:00Z\", \"on_overflow\"?: \"hold\", \"skip\" or \"evict\"}",
     ),
     ("unsubscribe", "remove a subscription; body: {\"stream\", \"subscription\"}"),
     ("ack", "done with all batches before these offsets; body: {\"stream\", \"subscription\", \"offsets\": {\"0\": 7}}"),
@@ -68,6 +68,8 @@ struct Creating {
     max_disk_bytes: Option<u64>,
     retain_ms: Option<u64>,
     retain_bytes: Option<u64>,
+    max_wait_ms: Option<u64>,
+    resume_percent: Option<u32>,
     #[serde(default)]
     if_not_exists: bool,
 }
@@ -78,6 +80,7 @@ struct Subscribing {
     stream: String,
     subscription: String,
     start: Option<String>,
+    on_overflow: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -219,6 +222,8 @@ fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
         max_disk_bytes: body.max_disk_bytes,
         retain_ms: body.retain_ms,
         retain_bytes: body.retain_bytes,
+        max_wait_ms: body.max_wait_ms,
+        resume_percent: body.resume_percent,
         ..proto::StreamOptions::default()
     };
     let request =
@@ -228,7 +233,9 @@ fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
 
 fn subscribe(control: &ControlService, body: Subscribing) -> Result<Bytes, Error> {
     let start_at = body.start.as_deref().map(start_at).transpose()?;
-    let request = proto::SubscribeRequest { stream: body.stream, subscription: body.subscription, start_at, ..Default::default() };
+    let on_overflow = wire::overflow::named(body.on_overflow.as_deref())?.into();
+    let Subscribing { stream, subscription, .. } = body;
+    let request = proto::SubscribeRequest { stream, subscription, start_at, on_overflow, ..Default::default() };
     control.subscribe_to(&request).map(|subscription| answer(&subscription_summary(&subscription)))
 }
 

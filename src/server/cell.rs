@@ -25,8 +25,8 @@ use super::dictionaries::DictionaryRoom;
 use super::error::Error;
 use super::log::{LogState, Pending, is_late};
 use crate::engine::{
-    AppenderId, AppenderKind, Batch, Command, Connection, ConsumerId, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place,
-    Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
+    AppenderId, AppenderKind, Batch, Command, Connection, ConsumerId, Effects, Error as EngineError, Offset, OnOverflow, Outcome,
+    PartitionId, Place, Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
 };
 use crate::storage::StoredBatch;
 use crate::storage::log::Cache;
@@ -274,6 +274,20 @@ impl StreamCell {
         Ok(self.inner.lock().stream.cursor(subscription, partition)?)
     }
 
+    /// The same, and how many batches were dropped directly before.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, `partition_out_of_range`.
+    pub(super) fn place(&self, subscription: &SubscriptionName, partition: PartitionId) -> Result<(Offset, u64), Error> {
+        let inner = self.inner.lock();
+        Ok((inner.stream.cursor(subscription, partition)?, inner.stream.gap(subscription, partition)?))
+    }
+
+    /// Whether a subscription's batches may be dropped under it, for itself alone.
+    pub(super) fn may_skip(&self, subscription: &SubscriptionName) -> bool {
+        self.inner.lock().stream.on_overflow(subscription) == Ok(OnOverflow::Skip)
+    }
+
     /// See [`Stream::read`].
     ///
     /// # Errors
@@ -350,6 +364,9 @@ impl Inner {
         }
         for (appender, error) in &effects.refused {
             self.end_wait(*appender, Err(error.clone()));
+        }
+        for subscription in &effects.evicted {
+            tracing::warn!(stream = %self.stream.name(), %subscription, "evicted: it held the room that an append needed");
         }
         for partition in &effects.visible {
             self.readers[partition.index()].iter().for_each(|reader| reader.notify_one());

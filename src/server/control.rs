@@ -141,7 +141,8 @@ impl ControlService {
             None => wire::start::named_start(request.start()),
         };
         let mode = convert::mode(request.mode)?;
-        cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode })?;
+        let on_overflow = wire::overflow::on_overflow(request.on_overflow());
+        cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow })?;
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
         Ok(convert::subscription(&view.ok_or_else(gone)?, &cell.consumers()))

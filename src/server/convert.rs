@@ -11,7 +11,7 @@ use crate::engine::{
     Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, StreamOptions, StreamState, StreamView,
     SubscriptionMode, SubscriptionView, Task, Timestamp, Visibility,
 };
-use crate::wire::proto;
+use crate::wire::{self, proto};
 
 /// What is left open takes the server's defaults.
 pub(super) fn stream_options(asked: Option<&proto::StreamOptions>, defaults: &StreamOptions) -> StreamOptions {
@@ -34,11 +34,14 @@ pub(super) fn stream_options(asked: Option<&proto::StreamOptions>, defaults: &St
             proto::FullPolicy::Wait => FullPolicy::Wait,
             proto::FullPolicy::Reject => FullPolicy::Reject,
             proto::FullPolicy::DropOldest => FullPolicy::DropOldest,
+            proto::FullPolicy::Spill => FullPolicy::Spill,
         },
         retention: Retention {
             time: asked.retain_ms.map_or(defaults.retention.time, Duration::from_millis),
             bytes: asked.retain_bytes.unwrap_or(defaults.retention.bytes),
         },
+        max_wait: asked.max_wait_ms.map_or(defaults.max_wait, |ms| (ms > 0).then(|| Duration::from_millis(ms))),
+        resume_percent: asked.resume_percent.unwrap_or(defaults.resume_percent),
     }
 }
 
@@ -51,6 +54,7 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
         FullPolicy::Wait => proto::FullPolicy::Wait,
         FullPolicy::Reject => proto::FullPolicy::Reject,
         FullPolicy::DropOldest => proto::FullPolicy::DropOldest,
+        FullPolicy::Spill => proto::FullPolicy::Spill,
     };
     proto::StreamOptions {
         partitions: Some(options.partitions),
@@ -62,6 +66,8 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
         full_policy: full_policy.into(),
         retain_ms: Some(u64::try_from(options.retention.time.as_millis()).unwrap_or(u64::MAX)),
         retain_bytes: Some(options.retention.bytes),
+        max_wait_ms: Some(options.max_wait.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))),
+        resume_percent: Some(options.resume_percent),
     }
 }
 
@@ -96,6 +102,7 @@ pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
         logged_bytes: view.logged_bytes,
         log_waits_for: cell.log().and_then(|log| log.waits_for()).map_or_else(String::new, |why| why.to_string()),
         log_waits_micros: cell.log().map_or(0, |log| micros(log.stuck_for())),
+        is_draining: view.is_draining,
     }
 }
 
@@ -149,6 +156,8 @@ pub(super) fn subscription(view: &SubscriptionView, consumers: &[ConsumerView]) 
         },
         generation: view.generation.0,
         mode: mode_message(view.mode).into(),
+        on_overflow: wire::overflow::message(view.on_overflow).into(),
+        eviction: view.eviction.map(wire::overflow::eviction_message),
     }
 }
 

@@ -165,6 +165,7 @@ impl Coordinator {
     ) -> Result<Arc<StreamCell>, Error> {
         self.check_running()?;
         check_limits(&options.limits)?;
+        check_resume_percent(options.resume_percent)?;
         let mut streams = self.streams.write();
         if let Some(cell) = streams.get(name).cloned() {
             drop(streams);
@@ -342,6 +343,14 @@ fn check_limits(limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
+fn check_resume_percent(percent: u32) -> Result<(), Error> {
+    if percent > 100 {
+        let reason = format!("it is {percent}, and a stream never holds more than 100 percent; use 0 to 100");
+        return Err(Error::InvalidArgument { field: "resume_percent", reason });
+    }
+    Ok(())
+}
+
 fn new_stream_id() -> StreamId {
     let (high, low) = random::uuid().as_u64_pair();
     StreamId(high ^ low)
@@ -366,6 +375,10 @@ fn same_or_refused(
     Ok(cell)
 }
 
+fn wait_text(options: &StreamOptions) -> String {
+    options.max_wait.map_or_else(|| "0".to_owned(), |time| time.as_millis().to_string())
+}
+
 /// The first option that differs, with both values.
 fn difference(have: &StreamOptions, asked: &StreamOptions) -> Option<String> {
     let differs = |name: &str, have: String, asked: String| (have != asked).then(|| format!("{name} is {have}, not {asked}"));
@@ -377,6 +390,8 @@ fn difference(have: &StreamOptions, asked: &StreamOptions) -> Option<String> {
         .or_else(|| number("max_disk_bytes", have.limits.max_disk_bytes, asked.limits.max_disk_bytes))
         .or_else(|| differs("retain_ms", have.retention.time.as_millis().to_string(), asked.retention.time.as_millis().to_string()))
         .or_else(|| number("retain_bytes", have.retention.bytes, asked.retention.bytes))
+        .or_else(|| differs("max_wait_ms", wait_text(have), wait_text(asked)))
+        .or_else(|| number("resume_percent", have.resume_percent.into(), asked.resume_percent.into()))
         .or_else(|| differs("visibility", format!("{:?}", have.visibility), format!("{:?}", asked.visibility)))
         .or_else(|| differs("full_policy", format!("{:?}", have.full_policy), format!("{:?}", asked.full_policy)))
 }

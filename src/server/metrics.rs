@@ -68,6 +68,8 @@ metrics! {
     LAG_BYTES = Gauge "bowstring_subscription_lag_bytes" "Bytes that the subscription has not acked";
     LAG_SECONDS = Gauge "bowstring_subscription_lag_seconds" "Age of the oldest batch that the subscription has not acked";
     HELD_SECONDS = Gauge "bowstring_subscription_held_seconds" "How long the subscription could have acked that batch: since it became visible or the cursor last moved, whichever was later";
+    SKIPPED_BATCHES = Counter "bowstring_subscription_skipped_batches_total" "Batches that were dropped before the subscription had acked them";
+    EVICTED = Gauge "bowstring_subscription_evicted" "1 while the subscription is evicted: it held room that was needed, and was to be evicted then";
     EPOCHS_COMMITTED = Counter "bowstring_epochs_committed_total" "Epochs committed";
     EPOCHS_ABORTED = Counter "bowstring_epochs_aborted_total" "Epochs aborted, by their producer or by its newer run";
     EPOCHS_REPLAYED = Counter "bowstring_epochs_replayed_total" "Epochs opened or committed again after their commit, which changed nothing";
@@ -156,6 +158,10 @@ impl Scrape {
         }
         self.add(LOG_STALLED, &stream, count(u64::from(cell.log().is_some_and(|log| log.waits_for().is_some()))));
         self.add_partitions(&view);
+        for subscription in &view.subscriptions {
+            let labels = [stream[0], ("subscription", subscription.name.as_str())];
+            self.add(EVICTED, &labels, count(u64::from(subscription.eviction.is_some())));
+        }
     }
 
     fn add_totals(&mut self, view: &StreamView, stream: Labels<'_>) {
@@ -206,6 +212,7 @@ impl Scrape {
         self.add(LAG_BYTES, labels, count(place.lag_bytes));
         self.add(LAG_SECONDS, labels, place.lag_age.as_secs_f64());
         self.add(HELD_SECONDS, labels, place.held_for.as_secs_f64());
+        self.add(SKIPPED_BATCHES, labels, count(place.skipped));
     }
 
     fn families(mut self) -> Vec<MetricFamily> {

@@ -114,6 +114,8 @@ struct Work {
     /// By which it is acked, if it is leased.
     lease: Option<LeaseId>,
     batch: Batch<StoredBatch>,
+    /// Batches that were dropped before it: its consumer is told.
+    skipped: u64,
 }
 
 /// Whether a stream goes on.
@@ -211,7 +213,7 @@ impl Reading {
     /// is found by the look that follows.
     ///
     /// # Errors
-    /// `subscription_moved`: who reads for it goes on elsewhere.
+    /// `subscription_moved`: who reads for it goes on elsewhere. `subscription_evicted`.
     fn ending(&self) -> Result<Ending, Error> {
         let Look { state, lost_producer, moved } = self.cell.look(self.reads_for.as_ref());
         if let Some(moved) = moved {
@@ -273,8 +275,11 @@ impl Reading {
             self.has_moved = has_moved;
             return Ok(work);
         }
-        let partition = self.ranges[turn].partition;
-        Ok(self.take(turn)?.into_iter().map(|batch| Work { partition, lease: None, batch }).collect())
+        let batches = self.take(turn)?;
+        let Range { partition, ref mut skipped, .. } = self.ranges[turn];
+        // The first one tells of the gap.
+        let work = |batch| Work { partition, lease: None, batch, skipped: std::mem::take(skipped) };
+        Ok(batches.into_iter().map(work).collect())
     }
 
     /// Whether batches may be there that nobody was woken for.
@@ -301,9 +306,9 @@ impl Reading {
             return Ok(Vec::new());
         }
         let read = match self.cell.read(range.partition, range.next, batches_max, BYTES_AT_ONCE) {
-            // The offsets show the gap.
             Err(error) if error.code() == Code::OffsetGone && range.skips_gaps => {
                 let earliest = self.cell.range(range.partition)?.0;
+                range.skipped += earliest.since(range.next);
                 range.next = range.end.map_or(earliest, |end| end.min(earliest));
                 return self.take(index);
             }
@@ -353,7 +358,7 @@ impl Reading {
 
     /// Frames a batch, after the dictionaries that the consumer lacks.
     fn frame(&mut self, work: &Work, loaded: &EncodedBatch) {
-        let Work { partition, lease, batch } = work;
+        let Work { partition, lease, batch, skipped } = work;
         for dictionary in loaded.dictionaries.missing_from(&self.dictionaries) {
             self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
         }
@@ -370,6 +375,7 @@ impl Reading {
             shared,
             lease: lease.map_or(0, |lease| lease.0),
             all_sent: false,
+            skipped_before: if zoo::has(Bug::GapNotTold) { 0 } else { *skipped },
         };
         self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), sent);
         if zoo::has(Bug::CursorMovesAtSend) {

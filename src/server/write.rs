@@ -1,6 +1,7 @@
 //! The writing loop: one `DoPut`, from its bytes to appended batches.
 
 mod confirmed;
+mod waits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::confirmed::Confirmed;
+use self::waits::{tick_in_time, until};
 use super::cell::{Appender, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
@@ -318,6 +320,7 @@ impl Writing {
         tokio::select! {
             biased;
             place = reserved => place,
+            never = tick_in_time(&self.cell) => match never {},
             () = until(self.append_timeout, self.deadline) => Err(Error::AppendTimeout { bytes, waited: self.cell.now().since(started) }),
             () = self.coordinator.shutdown().cancelled() => Err(Error::ShuttingDown),
         }
@@ -364,27 +367,6 @@ fn held_bytes(head: &FlightHead) -> u64 {
 /// The appender of a client that says nothing of itself.
 fn anonymous() -> Result<AppenderKind, Error> {
     Ok(AppenderKind::Anonymous { producer: ProducerId::new(&format!("anonymous-{}", random::uuid())).map_err(Error::Name)? })
-}
-
-/// Ends when the earlier of a time from now and a deadline is there; never if there is neither.
-async fn until(timeout: Option<Duration>, deadline: Option<Instant>) {
-    let timeout = async {
-        match timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
-            None => std::future::pending().await,
-        }
-    };
-    let deadline = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        () = timeout => (),
-        () = deadline => (),
-    }
 }
 
 #[cfg(test)]

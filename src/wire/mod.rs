@@ -12,6 +12,7 @@ pub mod frame;
 pub mod ipc;
 mod layout;
 pub mod metadata;
+pub mod overflow;
 pub mod report;
 pub mod schema;
 pub mod start;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use bowstring::engine::{
-    AppenderId, AppenderKind, Command, Effects, FullPolicy, Offset, Outcome, PartitionId, Place, ProducerId, Start, Stream, StreamId,
-    StreamName, StreamOptions, SubscriptionName, Timestamp,
+    AppenderId, AppenderKind, Command, Effects, FullPolicy, Offset, OnOverflow, Outcome, PartitionId, Place, ProducerId, Start, Stream,
+    StreamId, StreamName, StreamOptions, SubscriptionName, Timestamp,
 };
 
 use crate::story::options;
@@ -34,8 +34,15 @@ impl Flow {
         let Ok(Outcome::Opened { appender, .. }) = opened else { panic!("{opened:?}") };
         let subscriptions = ["a", "b"].map(|name| SubscriptionName::new(name).expect("a name"));
         for subscription in &subscriptions {
-            let subscribed =
-                stream.apply(Command::Subscribe { subscription: subscription.clone(), start: Start::Earliest, mode: None }, now);
+            let subscribed = stream.apply(
+                Command::Subscribe {
+                    subscription: subscription.clone(),
+                    start: Start::Earliest,
+                    mode: None,
+                    on_overflow: OnOverflow::Hold,
+                },
+                now,
+            );
             subscribed.outcome.expect("a new one");
         }
         Self { stream, appender, subscriptions, effects: Effects::default(), now, ordinal: 0 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bowstring::engine::{Code, Command, EpochState, Error, Outcome, PartitionMove, Place, Start};
+use bowstring::engine::{Code, Command, EpochState, Error, FullPolicy, Outcome, PartitionMove, Place, Start};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
+use crate::model::Model;
 use crate::operations::{operations, options};
 use crate::world::{Step, World};
 
@@ -37,6 +38,12 @@ const NEEDED: &[(&str, usize)] = &[
     ("started at an epoch", 50),
     ("behind a time that is gone", 30),
     ("behind an epoch that is gone", 5),
+    ("evicted", 25),
+    ("evicted and taken up again", 5),
+    ("dropped for one that skips", 30),
+    ("waited too long", 8),
+    ("spilled", 100),
+    ("let in a stream that had drained", 5),
 ];
 
 #[test]
@@ -46,11 +53,13 @@ fn the_operations_reach_what_the_properties_speak_of() {
     let mut codes = BTreeMap::new();
     for _ in 0..400 {
         let (options, operations) = (options(), operations()).new_tree(&mut runner).expect("nothing is filtered out").current();
-        World::drive(options, &operations, |_, step| {
+        World::drive(options, &operations, |world, step| {
             if let Err(error) = &step.effects.outcome {
                 *codes.entry(error.code()).or_insert(0_usize) += 1;
             }
-            for name in happenings(step) {
+            let skipped = |model: &Model| model.subscriptions.values().flatten().map(|cursor| cursor.skipped).sum::<u64>();
+            let skips = step.before.options.full_policy != FullPolicy::DropOldest && skipped(&world.model) > skipped(&step.before);
+            for name in happenings(step).into_iter().chain(skips.then_some("dropped for one that skips")) {
                 *seen.entry(name).or_insert(0_usize) += 1;
             }
         });
@@ -108,6 +117,23 @@ fn happenings(step: &Step) -> Vec<&'static str> {
         ("dropped the oldest", matches!(command, Command::Reserve { .. }) && effects.dropped_batches > 0),
         ("started at a time", is_start(step, |start| matches!(start, Start::Time(_)))),
         ("started at an epoch", is_start(step, |start| matches!(start, Start::Epoch { .. }))),
+        ("evicted", !effects.evicted.is_empty()),
+        (
+            "evicted and taken up again",
+            matches!(command, Command::Seek { subscription, dry_run: false, .. } if before.evicted.contains(subscription))
+                && effects.outcome.is_ok(),
+        ),
+        ("waited too long", effects.refused.iter().any(|(_, error)| matches!(error, Error::WaitedTooLong { .. }))),
+        (
+            "spilled",
+            before.options.full_policy == FullPolicy::Spill
+                && !before.all_unblocked()
+                && effects.outcome == Ok(Outcome::Reserved { place: Place::Spool }),
+        ),
+        (
+            "let in a stream that had drained",
+            before.options.resume_percent < 100 && !effects.granted.is_empty() && matches!(command, Command::Ack { .. }),
+        ),
         ("dropped acked batches", matches!(command, Command::Ack { .. }) && effects.dropped_batches > 0),
     ];
     names.extend(told.into_iter().filter(|(_, happened)| *happened).map(|(name, _)| name));

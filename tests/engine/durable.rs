@@ -1,8 +1,8 @@
 //! Durable streams: nothing is visible before it is settled, and all else is as in memory; a restart finds what there was.
 
 use bowstring::engine::{
-    AppenderId, BatchFacts, Command, Effects, Epoch, Error, Offset, Outcome, Part, PartitionId, PartitionSnapshot, Place, ProducerId,
-    Start, Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamView, SubscriptionName, Timestamp,
+    AppenderId, BatchFacts, Command, Effects, Epoch, Error, FullPolicy, Offset, OnOverflow, Outcome, Part, PartitionId, PartitionSnapshot,
+    Place, ProducerId, Start, Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamView, SubscriptionName, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -56,6 +56,10 @@ fn as_in_memory(mut options: StreamOptions) -> StreamOptions {
     options.limits.max_disk_bytes = options.limits.max_buffered_bytes;
     options.limits.max_buffered_batches = u64::MAX;
     options.limits.max_spool_bytes = 0;
+    if options.full_policy == FullPolicy::Spill {
+        // All of it is in the log.
+        options.full_policy = FullPolicy::Wait;
+    }
     options
 }
 
@@ -283,7 +287,8 @@ fn what_changes_is_named_and_what_only_is_in_memory_is_not() {
     assert_eq!(touched(open("r")), [Part::Producer(producer("p"))]);
     assert_eq!(touched(open("r")), [], "the same run");
     assert_eq!(touched(open("newer")), [Part::Producer(producer("p"))]);
-    let subscribe = || Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None };
+    let subscribe =
+        || Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold };
     assert_eq!(touched(subscribe()), [Part::Subscription(subscription("s"))]);
     assert_eq!(touched(subscribe()), []);
     let keep = |lease| Command::KeepProducer { producer: producer("p"), run: run("newer"), lease: std::time::Duration::from_secs(lease) };
@@ -300,7 +305,7 @@ fn batches_that_a_restart_finds_keep_their_turns() {
     let facts = |at: u64| BatchFacts { rows: 1, bytes: 1, producer: producer("p"), epoch: None, appended_at: Timestamp(at) };
     let partition =
         |times: &[u64]| PartitionSnapshot { batches: times.iter().map(|at| (facts(*at), *at)).collect(), ..PartitionSnapshot::default() };
-    let mut options = StreamOptions { partitions: 2, full_policy: bowstring::engine::FullPolicy::DropOldest, ..options_of(10, 4) };
+    let mut options = StreamOptions { partitions: 2, full_policy: FullPolicy::DropOldest, ..options_of(10, 4) };
     options.limits.max_buffered_bytes = 10;
     let snapshot = StreamSnapshot {
         options,

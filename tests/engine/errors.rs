@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bowstring::engine::{
-    AppenderId, Command, Connection, ConsumerId, ConsumerName, Epoch, Error, Generation, InFlight, Offset, Outcome, PartitionId, Start,
-    Stream, StreamId, StreamName, StreamOptions, SubscriptionMode, Timestamp,
+    AppenderId, Command, Connection, ConsumerId, ConsumerName, Epoch, Error, Generation, InFlight, Offset, OnOverflow, Outcome,
+    PartitionId, Start, Stream, StreamId, StreamName, StreamOptions, SubscriptionMode, Timestamp,
 };
 
 use crate::story::{Story, direct, producer, reject, run, subscription, writer};
@@ -40,6 +40,7 @@ every_error! {
     StreamFailed: after(Command::Tick, Command::Fail { reason: "the source broke".into() }, Command::Complete);
     BatchTooLarge: refused(&mut story(), Command::Reserve { appender: AppenderId(0), bytes: 11 });
     BufferFull: buffer_full();
+    WaitedTooLong: waited_too_long();
     SpoolFull: spool_full();
     DiskFull: disk_full();
     Fenced: after(Command::OpenAppender { kind: direct("p", "newer"), connection: None }, Command::Tick, reserve());
@@ -57,6 +58,7 @@ every_error! {
     EpochGone: gone(Start::Epoch { producer: Some(producer("p")), epoch: Epoch(0) });
     EpochAhead: gone(Start::Epoch { producer: None, epoch: Epoch(2) });
     EpochOfWhom: gone(Start::Epoch { producer: Some(producer("nobody")), epoch: Epoch(0) });
+    SubscriptionEvicted: subscription_evicted();
     SubscriptionMoved: after(subscribe(), seek(Start::Latest), ack_of_old());
     OrdinalGap: append(&mut story(), 1, PartitionId(0));
     AppenderNotReady: append(&mut story(), 0, PartitionId(0));
@@ -109,7 +111,7 @@ fn abort() -> Command<u64> {
 }
 
 fn subscribe() -> Command<u64> {
-    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None }
+    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold }
 }
 
 fn ack(offset: u64) -> Command<u64> {
@@ -121,7 +123,12 @@ fn ack_of_old() -> Command<u64> {
 }
 
 fn subscribe_partitioned() -> Command<u64> {
-    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: Some(SubscriptionMode::Partitioned) }
+    Command::Subscribe {
+        subscription: subscription("s"),
+        start: Start::Earliest,
+        mode: Some(SubscriptionMode::Partitioned),
+        on_overflow: OnOverflow::Hold,
+    }
 }
 
 fn keep(lease: Duration) -> Command<u64> {
@@ -249,4 +256,27 @@ fn check_text(text: &str) {
 
 fn name() -> StreamName {
     StreamName::new("s").expect("a valid name")
+}
+
+/// What ends a wait of a second that a subscription is to blame for.
+fn waited_too_long() -> Error {
+    let max_wait = Some(Duration::from_secs(1));
+    let mut story = Story::with(StreamOptions { max_wait, ..crate::story::options(1, 10, 0) });
+    let appender = story.open(direct("p", "r"));
+    story.subscribe("s");
+    story.put(appender, 0, 1);
+    assert_eq!(story.reserve(appender, 1), Ok(Outcome::Waiting));
+    story.world.now = Timestamp(1_000_000);
+    story.effects(Command::Tick).refused.pop().expect("it has waited for a second").1
+}
+
+fn subscription_evicted() -> Error {
+    let mut story = story();
+    story
+        .ask(Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Evict })
+        .expect("subscribes");
+    for ordinal in 0..3 {
+        story.put(AppenderId(0), ordinal, 1);
+    }
+    refused(&mut story, ack(3))
 }

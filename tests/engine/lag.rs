@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bowstring::engine::{
-    AppenderId, AppenderKind, Attempt, Command, Epoch, FullPolicy, Offset, Outcome, PartitionId, ProducerId, RunId, Start, Stream,
-    StreamId, StreamName, StreamOptions, SubscriptionName, SubscriptionPartitionView, Task, Timestamp,
+    AppenderId, AppenderKind, Attempt, Command, Epoch, FullPolicy, Offset, OnOverflow, Outcome, PartitionId, ProducerId, RunId, Start,
+    Stream, StreamId, StreamName, StreamOptions, SubscriptionName, SubscriptionPartitionView, Task, Timestamp,
 };
 
 use crate::story::options;
@@ -25,7 +25,7 @@ impl Timed {
         let now = Timestamp(1_000_000_007 * 1_000_000);
         let mut timed = Self { stream: made.expect("one partition"), now, appended: 0, appender: AppenderId(0) };
         timed.appender = timed.open(AppenderKind::Anonymous { producer: ProducerId::new("p").expect("a name") });
-        timed.apply(Command::Subscribe { subscription: subscription(), start: Start::Earliest, mode: None });
+        timed.apply(Command::Subscribe { subscription: subscription(), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold });
         timed
     }
 

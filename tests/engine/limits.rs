@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bowstring::engine::{
-    Code, Command, Effects, Epoch, Error, FullPolicy, Outcome, PartitionId, Place, Start, Stream, StreamId, StreamName, StreamOptions,
-    Timestamp,
+    Code, Command, Effects, Epoch, Error, FullPolicy, OnOverflow, Outcome, PartitionId, Place, Start, Stream, StreamId, StreamName,
+    StreamOptions, Timestamp,
 };
 
 use crate::story::{Story, anonymous, direct, options, producer, run, subscription, writer};
@@ -160,8 +160,14 @@ fn a_stream_holds_1024_subscriptions() {
         subscription: subscription(&format!("subscription {number}")),
         start: Start::Earliest,
         mode: None,
+        on_overflow: OnOverflow::Hold,
     });
-    let existing = Command::Subscribe { subscription: subscription("subscription 7"), start: Start::Earliest, mode: None };
+    let existing = Command::Subscribe {
+        subscription: subscription("subscription 7"),
+        start: Start::Earliest,
+        mode: None,
+        on_overflow: OnOverflow::Hold,
+    };
     assert!(apply(&mut stream, existing).outcome.is_ok(), "one that exists is no new one");
 }
 

@@ -4,13 +4,14 @@
 //! visible, staged, reserved, dropped, waiting) it works out itself, without the engine's shortcuts.
 
 mod note;
+mod overflow;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bowstring::engine::{
-    AppenderId, AppenderKind, Attempt, Command, Epoch, Limits, Place, ProducerId, RunId, StreamOptions, SubscriptionName, Task, Timestamp,
-    Visibility,
+    AppenderId, AppenderKind, Attempt, Command, Epoch, OnOverflow, Place, ProducerId, RunId, StreamOptions, SubscriptionName, Task,
+    Timestamp, Visibility,
 };
 
 /// A batch that was taken in.
@@ -41,6 +42,7 @@ pub(crate) struct Cursor {
     pub(crate) acked: u64,
     pub(crate) planned: u64,
     pub(crate) skipped: u64,
+    pub(crate) gap: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -90,6 +92,8 @@ pub(crate) struct Model {
     pub(crate) options: StreamOptions,
     pub(crate) logs: Vec<Log>,
     pub(crate) subscriptions: BTreeMap<SubscriptionName, Vec<Cursor>>,
+    pub(crate) kinds: BTreeMap<SubscriptionName, OnOverflow>,
+    pub(crate) evicted: BTreeSet<SubscriptionName>,
     pub(crate) producers: BTreeMap<ProducerId, Producer>,
     pub(crate) appenders: BTreeMap<AppenderId, Appender>,
     pub(crate) line: Vec<AppenderId>,
@@ -104,6 +108,8 @@ impl Model {
             logs: vec![Log::default(); options.partitions as usize],
             options,
             subscriptions: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            evicted: BTreeSet::new(),
             producers: BTreeMap::new(),
             appenders: BTreeMap::new(),
             line: Vec::new(),
@@ -172,20 +178,11 @@ impl Model {
         usage
     }
 
-    /// Whether a batch of this size has to wait, by what the design says.
-    pub(crate) fn must_wait(&self, bytes: u64) -> bool {
-        let Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes, .. } = self.options.limits;
-        let usage = self.usage();
-        let memory = usage.memory_batches < max_buffered_batches && usage.memory_bytes.saturating_add(bytes) <= max_buffered_bytes;
-        let spool = usage.spool_bytes.saturating_add(bytes) <= max_spool_bytes;
-        !self.ended && !memory && (!self.all_unblocked() || (!spool && self.is_passing()))
-    }
-
-    /// Whether every visible batch is acked or planned by every subscription, and there is one.
+    /// Whether every visible batch is acked or planned by every subscription that does not give way, and there is any subscription.
     pub(crate) fn all_unblocked(&self) -> bool {
         self.logs.iter().enumerate().all(|(index, log)| {
             let reached = |cursors: &Vec<Cursor>| cursors[index].acked.max(cursors[index].planned) >= log.batches.len() as u64;
-            self.visible(index).is_empty() || (!self.subscriptions.is_empty() && self.subscriptions.values().all(reached))
+            self.visible(index).is_empty() || (!self.subscriptions.is_empty() && self.firm().all(reached))
         })
     }
 

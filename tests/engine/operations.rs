@@ -1,6 +1,8 @@
 //! Random operations, from small domains so that they meet, with a few hostile numbers among them.
 
-use bowstring::engine::{FullPolicy, Limits, StreamOptions, Visibility};
+use std::time::Duration;
+
+use bowstring::engine::{FullPolicy, Limits, OnOverflow, StreamOptions, Visibility};
 use proptest::prelude::*;
 
 /// Which run of a producer speaks.
@@ -145,6 +147,7 @@ pub(crate) enum Operation {
     Subscribe {
         subscription: u8,
         start: Begin,
+        on_overflow: OnOverflow,
     },
     Unsubscribe {
         subscription: u8,
@@ -171,7 +174,7 @@ pub(crate) enum Operation {
 
 /// Streams with tiny limits, of every policy and visibility.
 pub(crate) fn options() -> impl Strategy<Value = StreamOptions> {
-    let policy = prop_oneof![3 => Just(FullPolicy::Wait), 1 => Just(FullPolicy::Reject), 2 => Just(FullPolicy::DropOldest)];
+    let policy = prop_oneof![3 => Just(FullPolicy::Wait), 1 => Just(FullPolicy::Reject), 2 => Just(FullPolicy::DropOldest), 2 => Just(FullPolicy::Spill)];
     options_with(policy.boxed())
 }
 
@@ -183,21 +186,27 @@ pub(crate) fn options_of(policy: FullPolicy) -> impl Strategy<Value = StreamOpti
 fn options_with(policy: BoxedStrategy<FullPolicy>) -> impl Strategy<Value = StreamOptions> {
     let visibility = prop_oneof![3 => Just(Visibility::Committed), 1 => Just(Visibility::Immediate)];
     let spool = prop_oneof![1 => Just(0_u64), 3 => 0_u64..60];
-    (1_u32..4, 1_u64..6, 4_u64..40, spool, visibility, policy).prop_map(
-        |(partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, visibility, full_policy)| StreamOptions {
-            partitions,
-            limits: Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes, ..Limits::default() },
-            visibility,
-            full_policy,
-            ..StreamOptions::default()
+    let resume_percent = prop_oneof![2 => Just(100_u32), 1 => 0_u32..100];
+    let max_wait = prop::option::weighted(0.4, (1_u64..4).prop_map(Duration::from_secs));
+    (1_u32..4, 1_u64..6, 4_u64..40, spool, visibility, policy, resume_percent, max_wait).prop_map(
+        |(partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, visibility, full_policy, resume_percent, max_wait)| {
+            StreamOptions {
+                partitions,
+                limits: Limits { max_buffered_batches, max_buffered_bytes, max_spool_bytes, ..Limits::default() },
+                visibility,
+                full_policy,
+                resume_percent,
+                max_wait,
+                ..StreamOptions::default()
+            }
         },
     )
 }
 
 /// Up to 120 operations. Most streams have a subscription from the start, and few end before the last ones.
 pub(crate) fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    let start = Operation::Subscribe { subscription: 0, start: Begin::Earliest };
-    let first = prop::option::weighted(0.8, Just(start));
+    let start = on_overflow().prop_map(|on_overflow| Operation::Subscribe { subscription: 0, start: Begin::Earliest, on_overflow });
+    let first = prop::option::weighted(0.8, start);
     let end = prop::option::weighted(0.1, (ending(), prop::collection::vec(operation(), 0..20)));
     (first, prop::collection::vec(operation(), 1..100), end).prop_map(|(first, middle, end)| {
         let end = end.into_iter().flat_map(|(ending, after)| std::iter::once(ending).chain(after));
@@ -253,13 +262,28 @@ fn epochs() -> impl Strategy<Value = Operation> {
 
 fn consuming() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        5 => (subscription(), begin()).prop_map(|(subscription, start)| Operation::Subscribe { subscription, start }),
+        5 => (subscription(), begin(), on_overflow())
+            .prop_map(|(subscription, start, on_overflow)| Operation::Subscribe { subscription, start, on_overflow }),
         1 => subscription().prop_map(|subscription| Operation::Unsubscribe { subscription }),
         14 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Ack { subscription, offsets }),
         5 => (subscription(), offsets()).prop_map(|(subscription, offsets)| Operation::Plan { subscription, offsets }),
         8 => (subscription(), begin(), prop::bool::weighted(0.2))
             .prop_map(|(subscription, to, dry_run)| Operation::Seek { subscription, to, dry_run }),
     ]
+}
+
+fn on_overflow() -> impl Strategy<Value = OnOverflow> {
+    prop_oneof![4 => Just(OnOverflow::Hold), 1 => Just(OnOverflow::Skip), 1 => Just(OnOverflow::Evict)]
+}
+
+/// The same operations, with subscriptions of one kind.
+pub(crate) fn all_of(kind: OnOverflow, mut operations: Vec<Operation>) -> Vec<Operation> {
+    for operation in &mut operations {
+        if let Operation::Subscribe { on_overflow, .. } = operation {
+            *on_overflow = kind;
+        }
+    }
+    operations
 }
 
 fn begin() -> impl Strategy<Value = Begin> {

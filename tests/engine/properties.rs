@@ -4,6 +4,7 @@ mod attempts;
 mod leases;
 mod limits;
 mod logs;
+mod overflow;
 mod retention;
 mod starts;
 mod waiting;

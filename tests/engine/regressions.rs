@@ -1,8 +1,8 @@
 //! Bugs that were found once, each as the shortest story that shows it.
 
 use bowstring::engine::{
-    AppenderId, Code, Command, Connection, Epoch, EpochState, Error, FullPolicy, Outcome, PartitionId, Place, Start, StreamOptions,
-    Visibility,
+    AppenderId, Code, Command, Connection, Epoch, EpochState, Error, FullPolicy, OnOverflow, Outcome, PartitionId, Place, Start,
+    StreamOptions, Visibility,
 };
 
 use crate::story::{
@@ -191,7 +191,12 @@ fn a_first_subscription_at_the_latest_batch_makes_room() {
     let appender = story.open(anonymous("a"));
     story.put(appender, 0, 1);
     assert_eq!(story.reserve(appender, 1), Ok(Outcome::Waiting));
-    let subscribed = story.effects(Command::Subscribe { subscription: subscription("s"), start: Start::Latest, mode: None });
+    let subscribed = story.effects(Command::Subscribe {
+        subscription: subscription("s"),
+        start: Start::Latest,
+        mode: None,
+        on_overflow: OnOverflow::Hold,
+    });
     assert_eq!(subscribed.granted, [(appender, Place::Memory)], "nobody held the batch, and nobody dropped it");
 }
 

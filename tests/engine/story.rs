@@ -1,8 +1,8 @@
 //! Short stories by hand: the same stream and model, driven command by command.
 
 use bowstring::engine::{
-    AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, Error, FullPolicy, Limits, Offset, Outcome, PartitionId, Place, ProducerId,
-    RunId, Start, StreamOptions, SubscriptionName, Task,
+    AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, Error, FullPolicy, Limits, Offset, OnOverflow, Outcome, PartitionId, Place,
+    ProducerId, RunId, Start, StreamOptions, SubscriptionName, Task,
 };
 
 use crate::world::World;
@@ -79,7 +79,12 @@ impl Story {
     }
 
     pub(crate) fn subscribe(&mut self, name: &str) {
-        let subscribed = self.ask(Command::Subscribe { subscription: subscription(name), start: Start::Earliest, mode: None });
+        let subscribed = self.ask(Command::Subscribe {
+            subscription: subscription(name),
+            start: Start::Earliest,
+            mode: None,
+            on_overflow: OnOverflow::Hold,
+        });
         assert_eq!(subscribed, Ok(Outcome::Done));
     }
 

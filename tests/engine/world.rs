@@ -180,8 +180,9 @@ impl World {
                 let run = self.resolve_run(*producer, *run);
                 Command::KeepProducer { producer: producer_id(*producer), run, lease: Duration::from_secs(*seconds) }
             }
-            Operation::Subscribe { subscription, start } => {
-                Command::Subscribe { subscription: subscription_name(*subscription), start: self.start(start), mode: None }
+            Operation::Subscribe { subscription, start, on_overflow } => {
+                let (subscription, on_overflow) = (subscription_name(*subscription), *on_overflow);
+                Command::Subscribe { subscription, start: self.start(start), mode: None, on_overflow }
             }
             Operation::Unsubscribe { subscription } => Command::Unsubscribe { subscription: subscription_name(*subscription) },
             Operation::Ack { subscription, offsets } => {

@@ -90,6 +90,7 @@ async fn of_requests(channel: &Channel) -> Vec<String> {
     create(channel, "shared", StreamOptions::default()).await;
     call::<_, SubscriptionDescription>(channel, "Subscribe", team).await.expect("a new one");
     codes.push(refused(read(channel, stranger).await));
+    codes.push(of_an_eviction(channel).await);
     codes.push(refused(act(channel, "describe", "").await));
     codes.push(refused(act(channel, "describe", "nosuch").await));
     codes.push(refused(act(channel, "nosuch", "").await));
@@ -102,12 +103,22 @@ async fn of_requests(channel: &Channel) -> Vec<String> {
             "offset_ahead",
             "subscription_moved",
             "lease_lost",
+            "subscription_evicted",
             "invalid_argument",
             "stream_not_found",
             "unimplemented"
         ]
     );
     codes
+}
+
+/// What the consumers of a subscription get that was evicted.
+async fn of_an_eviction(channel: &Channel) -> String {
+    create(channel, "evicts", small()).await;
+    let subscribe = json!({"stream": "evicts", "subscription": "slow", "on_overflow": "evict"}).to_string();
+    act(channel, "subscribe", subscribe).await.expect("subscribes");
+    put(channel, path("evicts"), (0..3).map(|batch| numbers(batch..batch + 1)).collect()).await.expect("there is room at its cost");
+    refused(act(channel, "ack", r#"{"stream": "evicts", "subscription": "slow", "offsets": {"0": 1}}"#).await)
 }
 
 async fn of_appends(channel: &Channel) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bowstring::client::{Client, Consumer, ConsumerOptions, Delivered, Error, ProducerOptions};
+use bowstring::client::{Client, Consumer, ConsumerOptions, Delivered, Error, ProducerOptions, SubscribeOptions};
 use bowstring::engine::{Code, InFlight, PartitionId, Start, SubscriptionMode};
 use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::proto::{
@@ -310,15 +310,19 @@ async fn who_has_acked_all_takes_over_from_who_dies_after_the_end() {
     assert_eq!(numbers.len(), 6);
 }
 
+fn of_mode(mode: SubscriptionMode) -> SubscribeOptions {
+    SubscribeOptions { mode: Some(mode), ..SubscribeOptions::default() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn modes_do_not_mix() {
     let server = server().await;
     let client = stream(&server, 1).await;
     let channel = channel(server.listen_addr()).await;
     client.subscribe("s", "alone", &Start::Earliest).await.expect("a new one");
-    client.subscribe_as("s", TEAM, &Start::Earliest, Some(SubscriptionMode::Partitioned)).await.expect("a new one");
+    client.subscribe_with("s", TEAM, &Start::Earliest, of_mode(SubscriptionMode::Partitioned)).await.expect("a new one");
     client.subscribe("s", TEAM, &Start::Earliest).await.expect("as it is");
-    let other = client.subscribe_as("s", TEAM, &Start::Earliest, Some(SubscriptionMode::Static)).await;
+    let other = client.subscribe_with("s", TEAM, &Start::Earliest, of_mode(SubscriptionMode::Static)).await;
     assert_eq!(other.expect_err("is partitioned").code(), Code::InvalidArgument);
     let alone = ConsumerOptions { subscription: Some("alone".to_owned()), ..options() };
     assert_eq!(client.consumer("s", alone).await.expect_err("is static").code(), Code::InvalidArgument);

@@ -28,6 +28,7 @@ mod kill;
 mod leases;
 mod memory;
 mod object_store;
+mod overflow;
 mod put_messages;
 mod regressions;
 mod retention;

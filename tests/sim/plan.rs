@@ -49,6 +49,8 @@ pub(crate) struct StreamPlan {
     pub(crate) reverse_readers: usize,
     /// Consumers that share one subscription by leases.
     pub(crate) members: usize,
+    /// Subscriptions that give way where the log is full.
+    pub(crate) laggards: usize,
 }
 
 /// What goes wrong.
@@ -151,6 +153,7 @@ fn stream(random: &mut StdRng, number: usize) -> StreamPlan {
         consumers: random.random_range(1..=2),
         reverse_readers: random.random_range(0..=1),
         members: pick(random, &[0, 0, 2, 3]),
+        laggards: if max_disk_bytes < 1 << 20 { 3 } else { 0 },
     }
 }
 

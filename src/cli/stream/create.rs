@@ -45,6 +45,12 @@ pub(super) struct CreateArgs {
     /// What happens to an append that finds no room
     #[arg(long, value_name = "POLICY", default_value = "wait")]
     full_policy: FullPolicyArg,
+    /// How long an append waits for room before it is refused with buffer_full, e.g. 2s; 0: as long as its client does [default: the coordinator's]
+    #[arg(long, value_name = "DURATION")]
+    max_wait: Option<Span>,
+    /// Once it was full, let those that wait in when it has fallen to so many percent of its limits [default: the coordinator's]
+    #[arg(long, value_name = "PERCENT")]
+    resume_percent: Option<u32>,
     /// Succeed where the stream exists with the same options
     #[arg(long)]
     if_not_exists: bool,
@@ -68,6 +74,8 @@ enum FullPolicyArg {
     Reject,
     /// The oldest batches are dropped, acked or not
     DropOldest,
+    /// It goes to the spool, and waits once that is full
+    Spill,
 }
 
 pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), CliError> {
@@ -82,6 +90,8 @@ pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), Cli
         full_policy: args.full_policy.proto().into(),
         retain_ms: args.retain.map(|time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)),
         retain_bytes: args.retain_bytes.map(|size| size.0),
+        max_wait_ms: args.max_wait.map(|time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)),
+        resume_percent: args.resume_percent,
     };
     let request = CreateStreamRequest {
         stream: stream.to_string(),
@@ -109,6 +119,7 @@ impl FullPolicyArg {
             Self::Wait => FullPolicy::Wait,
             Self::Reject => FullPolicy::Reject,
             Self::DropOldest => FullPolicy::DropOldest,
+            Self::Spill => FullPolicy::Spill,
         }
     }
 }

@@ -7,8 +7,8 @@ use clap::Args;
 use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
 use crate::cli::quantity::{Span, batches, bytes, count, rows, span};
-use crate::cli::report;
 use crate::cli::table::{Align, Columns};
+use crate::cli::{overflow, report};
 use crate::cli::{print_json, print_lines};
 use crate::client::Lag;
 use crate::engine::StreamName;
@@ -80,7 +80,7 @@ fn head(stream: &StreamDescription) -> Vec<String> {
         format!("  storage: {storage}"),
         format!("  limits: {}, {} in the spool", report::limits(&options), bytes(options.max_spool_bytes())),
         format!("  acked batches: {}", retention(&options)),
-        format!("  epochs become visible: {}, when full: {}", report::visibility(&options), report::full_policy(&options)),
+        format!("  epochs become visible: {}, when full: {}", report::visibility(&options), overflow::policy(&options)),
         format!(
             "  buffered: {}, {}; spooled: {}, {}",
             batches(stream.buffered_batches),

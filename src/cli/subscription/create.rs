@@ -4,7 +4,9 @@ use clap::Args;
 
 use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
+use crate::cli::overflow::OnOverflowArg;
 use crate::cli::{print_json, print_lines, report};
+use crate::client::SubscribeOptions;
 use crate::engine::{Offset, PartitionId, Start, StreamName, SubscriptionMode, SubscriptionName};
 
 /// Create a subscription; one that exists stays as it is
@@ -14,7 +16,8 @@ Examples:
   bowstring subscription create flights trainer
   bowstring subscription create flights audit --start 2026-11-01T12:00:00Z
   bowstring subscription create flights again --start epoch:7
-  bowstring subscription create flights team --mode partitioned")]
+  bowstring subscription create flights team --mode partitioned
+  bowstring subscription create flights dashboard --on-overflow skip")]
 pub(super) struct CreateArgs {
     /// Name of the stream
     stream: String,
@@ -28,6 +31,9 @@ pub(super) struct CreateArgs {
     /// one of them)
     #[arg(long, value_name = "MODE")]
     mode: Option<SubscriptionMode>,
+    /// What it does that holds room which an append needs
+    #[arg(long, value_name = "WHAT", default_value = "hold")]
+    on_overflow: OnOverflowArg,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +43,8 @@ pub(super) struct CreateArgs {
 
 pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), CliError> {
     let (stream, name) = (StreamName::new(&args.stream)?, SubscriptionName::new(&args.subscription)?);
-    let created = settings.connect(&args.client).await?.subscribe_as(stream.as_str(), name.as_str(), &args.start, args.mode).await?;
+    let options = SubscribeOptions { mode: args.mode, on_overflow: args.on_overflow.asked() };
+    let created = settings.connect(&args.client).await?.subscribe_with(stream.as_str(), name.as_str(), &args.start, options).await?;
     if args.json {
         return print_json(&report::subscription_json(&created));
     }

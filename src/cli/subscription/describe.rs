@@ -8,8 +8,8 @@ use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
 use crate::cli::lag::{self, drains};
 use crate::cli::quantity::{batches, bytes, rows, span};
-use crate::cli::report;
 use crate::cli::table::{Align, Columns};
+use crate::cli::{overflow, report};
 use crate::cli::{print_json, print_lines};
 use crate::client::{Lag, SubscriptionLag};
 use crate::engine::{StreamName, SubscriptionName};
@@ -52,6 +52,7 @@ pub(super) async fn run(args: DescribeArgs, settings: &Settings) -> Result<(), C
         format!("subscription {} of stream {stream}, {}", found.subscription, report::mode(&found).as_str()),
         format!("  not acked: {}, {}, {}", batches(lag.batches), rows(lag.rows), bytes(lag.bytes)),
         format!("  oldest: {}, held for {}, drains: {}", span(lag.age), span(lag.held_for), drains(&lag)),
+        overflow::line(&found),
         String::new(),
     ];
     lines.extend(lag::lines(stream.as_str(), &SubscriptionLag::of(&found)));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Client, Wait};
-use crate::client::{Error, Offsets, ProducerRun, SubscriptionLag, Why};
+use crate::client::{Error, Offsets, ProducerRun, SubscribeOptions, SubscriptionLag, Why};
 use crate::engine::{Epoch, EpochState, PartitionMove, Start, StreamId};
 use crate::wire::proto;
 
@@ -130,8 +130,23 @@ impl Client {
         start: &Start,
         wait: &mut Wait<'_, E>,
     ) -> Result<proto::SubscriptionDescription, E> {
+        self.subscribe_with(stream, subscription, start, SubscribeOptions::default(), wait)
+    }
+
+    /// The same, and says what a new one is like.
+    ///
+    /// # Errors
+    /// As [`client::Client::subscribe_with`](crate::client::Client::subscribe_with).
+    pub fn subscribe_with<E: From<Error>>(
+        &self,
+        stream: &str,
+        subscription: &str,
+        start: &Start,
+        options: SubscribeOptions,
+        wait: &mut Wait<'_, E>,
+    ) -> Result<proto::SubscriptionDescription, E> {
         let (stream, subscription, start) = (stream.to_owned(), subscription.to_owned(), start.clone());
-        self.call(wait, |client| async move { client.subscribe(&stream, &subscription, &start).await })
+        self.call(wait, |client| async move { client.subscribe_with(&stream, &subscription, &start, options).await })
     }
 
     /// Removes a subscription; what only it held back is dropped.

@@ -1,5 +1,6 @@
 //! Why: who waits for whom in a stream, and since when, in sentences, made from its description alone.
 
+mod overflow;
 mod room;
 mod subscriptions;
 #[cfg(test)]
@@ -9,7 +10,7 @@ mod words;
 use std::fmt;
 use std::time::Duration;
 
-use crate::wire::proto::{FullPolicy, StreamDescription, StreamState, WaitDescription};
+use crate::wire::proto::{StreamDescription, StreamState, WaitDescription};
 use room::{Because, Full};
 use words::{batches, bytes, micros, span};
 
@@ -43,6 +44,8 @@ pub struct Reason {
 pub enum Cause {
     /// A consumer has not acked.
     Consumer,
+    /// A subscription was evicted.
+    Evicted,
     /// A subscription has no consumer to ack.
     NoConsumer,
     /// Nobody subscribes, so that everything stays.
@@ -71,6 +74,7 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Consumer => "consumer",
+            Self::Evicted => "evicted",
             Self::NoConsumer => "no_consumer",
             Self::NoSubscription => "no_subscription",
             Self::Epoch => "epoch",
@@ -117,7 +121,8 @@ pub fn why(stream: &StreamDescription) -> Why {
     if !reasons.iter().any(|reason| reason.cause == Cause::NoSubscription) {
         reasons.extend(no_subscription(stream));
     }
-    let lagging = stream.subscriptions.iter().filter(|one| Some(one.subscription.as_str()) != named);
+    reasons.extend(stream.subscriptions.iter().filter_map(overflow::evicted));
+    let lagging = stream.subscriptions.iter().filter(|one| one.eviction.is_none() && Some(one.subscription.as_str()) != named);
     reasons.extend(lagging.filter_map(|subscription| subscriptions::reason(stream, subscription)));
     if reasons.is_empty() {
         reasons.push(nobody(stream));
@@ -179,6 +184,13 @@ fn for_room<'a>(stream: &'a StreamDescription, wait: &WaitDescription) -> (Cause
     // Whoever is not the first waits for those before, too.
     let first = stream.waiting.first().map_or(wait.bytes, |first| first.bytes);
     let Some(full) = Full::of(stream, first) else {
+        if let Some(drain) = Full::draining(stream) {
+            let text = format!("stream {} was full, and lets nobody in before {}", stream.stream, overflow::low(stream));
+            return match drain.because() {
+                Some(Because { cause, text: who, subscription, .. }) => (cause, format!("{text}: {who}"), subscription),
+                None => (Cause::OnTheWay, text, None),
+            };
+        }
         return match stream.is_durable {
             true => (Cause::Log, format!("the log of stream {} has not written what came before", stream.stream), None),
             false => (Cause::OnTheWay, format!("stream {} has room again", stream.stream), None),
@@ -204,14 +216,12 @@ fn full(stream: &StreamDescription) -> Option<(Reason, Option<&str>)> {
     let full = Full::of(stream, 1).filter(|_| stream.state() == StreamState::Open)?;
     let Because { cause, text, since, subscription } = full.because()?;
     let options = stream.options.unwrap_or_default();
-    let next = match (options.full_policy(), subscription) {
+    let next = match (cause, subscription) {
         // Nobody's acks would make room: an open epoch does not wait for itself.
-        (_, None) if cause == Cause::Epoch && !stream.is_durable => {
+        (Cause::Epoch, None) if !stream.is_durable => {
             format!("what comes next goes to the spool, which has {} of {}", bytes(stream.spooled_bytes), bytes(options.max_spool_bytes()))
         }
-        (FullPolicy::Unspecified | FullPolicy::Wait, _) => "the next append waits".to_owned(),
-        (FullPolicy::Reject, _) => "the next append is refused".to_owned(),
-        (FullPolicy::DropOldest, _) => "the next append drops the oldest batches".to_owned(),
+        _ => overflow::next(stream, subscription),
     };
     let text = format!("nobody waits yet, but {}, and {next}: {text}", full.text());
     Some((Reason { cause, waits: None, since, text }, subscription))

@@ -51,6 +51,11 @@ impl<'a> Full<'a> {
         Some(Self { stream, unit: unit? })
     }
 
+    /// A stream that was full, and drains before it lets anybody in.
+    pub(super) fn draining(stream: &'a StreamDescription) -> Option<Self> {
+        stream.is_draining.then_some(Self { stream, unit: Unit::Bytes })
+    }
+
     /// "stream clicks is full (64 of 64 batches)".
     pub(super) fn text(&self) -> String {
         let Self { stream, unit } = self;
@@ -112,7 +117,8 @@ impl<'a> Full<'a> {
     }
 
     fn holder(&self) -> Option<Holder<'a>> {
-        let holders = self.stream.subscriptions.iter().filter_map(|subscription| self.held_by(subscription));
+        let holders =
+            self.stream.subscriptions.iter().filter(|one| one.eviction.is_none()).filter_map(|subscription| self.held_by(subscription));
         holders.max_by_key(|holder| (holder.held, holder.partition.held_micros))
     }
 
@@ -126,7 +132,13 @@ impl<'a> Full<'a> {
 
     fn held_in(&self, own: &SubscriptionPartition) -> u64 {
         let Some(partition) = self.stream.partitions.iter().find(|one| one.partition == own.partition) else { return 0 };
-        let others = self.stream.subscriptions.iter().flat_map(|one| &one.partitions).filter(|one| one.partition == own.partition);
+        let others = self
+            .stream
+            .subscriptions
+            .iter()
+            .filter(|one| one.eviction.is_none())
+            .flat_map(|one| &one.partitions)
+            .filter(|one| one.partition == own.partition);
         let is_lowest = others.map(unblocked).min() == Some(unblocked(own));
         let holds_room = self.stream.is_durable || partition.buffered_batches > 0;
         let held = partition.end.saturating_sub(unblocked(own));

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::wire::proto::{
-    ConsumerDescription, ConsumerPartition, EpochDescription, PartitionDescription, ProducerDescription, StreamOptions,
-    SubscriptionDescription, SubscriptionPartition, Visibility,
+    ConsumerDescription, ConsumerPartition, EpochDescription, Eviction, FullPolicy, OnOverflow, PartitionDescription, ProducerDescription,
+    StreamOptions, SubscriptionDescription, SubscriptionPartition, Visibility,
 };
 
 const SECOND: u64 = 1_000_000;
@@ -249,4 +249,51 @@ fn a_long_line_of_producers_ends_in_one_sentence() {
     assert_eq!(why.reasons.len(), WAITING_NAMED_MAX + 1);
     assert_eq!(why.reasons[WAITING_NAMED_MAX].text, "3 more appends wait behind them, up to 12 s");
     assert_eq!(why.to_string().lines().count(), WAITING_NAMED_MAX + 1);
+}
+
+fn first(stream: &StreamDescription) -> String {
+    why(stream).reasons.remove(0).text
+}
+
+#[test]
+fn what_the_next_append_does_to_a_subscription_that_gives_way_is_said() {
+    let of = |on_overflow: OnOverflow, others: Vec<SubscriptionDescription>| {
+        let mut slow = read("slow", [3, 10]);
+        slow.set_on_overflow(on_overflow);
+        first(&StreamDescription { waiting: Vec::new(), subscriptions: [vec![slow], others].concat(), ..full() })
+    };
+    let alone = |on_overflow| of(on_overflow, vec![subscription("fast", [10, 10])]);
+    assert!(
+        alone(OnOverflow::Evict).contains("and the next append evicts it: subscription slow holds it back"),
+        "{}",
+        alone(OnOverflow::Evict)
+    );
+    assert!(alone(OnOverflow::Skip).contains("and the next append makes it skip the oldest batches: "), "{}", alone(OnOverflow::Skip));
+    assert!(of(OnOverflow::Evict, vec![subscription("beside", [3, 10])]).contains("and the next append waits: "));
+    let mut spilling = StreamDescription { waiting: Vec::new(), subscriptions: vec![read("slow", [3, 10])], ..full() };
+    spilling.options.as_mut().expect("is set").set_full_policy(FullPolicy::Spill);
+    assert!(first(&spilling).contains("and what comes next goes to the spool, which has 0 B of 1.0 GiB: "), "{}", first(&spilling));
+    spilling.spooled_bytes = 1 << 30;
+    assert!(first(&spilling).contains("and the next append waits: "), "{}", first(&spilling));
+}
+
+#[test]
+fn an_evicted_subscription_says_when_and_why_and_holds_back_nobody() {
+    let mut gone = subscription("slow", [3, 3]);
+    gone.eviction = Some(Eviction { at_micros: 1_793_534_400_000_000, lag_batches: 14, lag_bytes: 14 << 20, needed_bytes: 1 << 20 });
+    let stream = StreamDescription { subscriptions: vec![gone, read("train", [3, 10])], ..full() };
+    let reasons = why(&stream).reasons;
+    assert!(reasons[0].text.contains("subscription train holds it back"), "{}", reasons[0].text);
+    assert_eq!(reasons[1].cause, Cause::Evicted);
+    let text = "subscription slow was evicted at 2026-11-01T12:00:00Z: an append needed 1.0 MiB of room, and it alone held some of the 14 batches, 14.0 MiB, that it had not acked; its consumers are refused until a seek puts it somewhere, or it is deleted";
+    assert_eq!(reasons[1].text, text);
+    assert_eq!(reasons.len(), 2);
+}
+
+#[test]
+fn a_producer_that_waits_for_a_stream_to_drain_is_told_how_far() {
+    let mut stream = StreamDescription { buffered_batches: 40, is_draining: true, subscriptions: vec![read("train", [3, 10])], ..full() };
+    stream.options.as_mut().expect("is set").resume_percent = Some(50);
+    let text = "producer q waits 12 s: stream clicks was full, and lets nobody in before it has fallen from 40 batches to 32: subscription train holds it back: ";
+    assert!(first(&stream).starts_with(text), "{}", first(&stream));
 }

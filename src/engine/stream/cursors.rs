@@ -3,7 +3,8 @@
 use super::super::limits::SUBSCRIPTIONS_MAX;
 use super::super::subscription::{Cursor, Subscription};
 use super::super::{
-    Batch, Effects, Error, Generation, Offset, Outcome, Part, PartitionId, Retention, Start, SubscriptionMode, SubscriptionName, Timestamp,
+    Batch, Effects, Error, Generation, Offset, OnOverflow, Outcome, Part, PartitionId, Retention, Start, SubscriptionMode,
+    SubscriptionName, Timestamp,
 };
 use super::Stream;
 use crate::zoo::{self, Bug};
@@ -13,7 +14,7 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: SubscriptionName,
         start: &Start,
-        mode: Option<SubscriptionMode>,
+        (mode, on_overflow): (Option<SubscriptionMode>, OnOverflow),
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
@@ -24,7 +25,8 @@ impl<D: Clone> Stream<D> {
             return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
         }
         let cursors = self.locate(start)?.into_iter().map(|offset| Cursor::at(offset, now));
-        let subscription = Subscription::new(mode.unwrap_or_default(), now, Generation(now.0), cursors.collect());
+        let subscription =
+            Subscription { on_overflow, ..Subscription::new(mode.unwrap_or_default(), now, Generation(now.0), cursors.collect()) };
         self.subscriptions.insert(name.clone(), subscription);
         self.touch(Part::Subscription(name), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);
@@ -49,6 +51,7 @@ impl<D: Clone> Stream<D> {
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         self.check_mode(name, SubscriptionMode::Static)?;
+        self.check_not_evicted(name)?;
         if let Some(generation) = generation.filter(|_| !zoo::has(Bug::LateAckUndoesSeek)) {
             self.check_generation(name, generation)?;
         }
@@ -64,6 +67,7 @@ impl<D: Clone> Stream<D> {
         offsets: &[(PartitionId, Offset)],
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        self.check_not_evicted(name)?;
         self.for_cursors(name, offsets, |cursor, offset| cursor.planned = cursor.planned.max(offset))?;
         self.touch(Part::Subscription(name.clone()), effects);
         Ok(Outcome::Done)
@@ -90,13 +94,17 @@ impl<D: Clone> Stream<D> {
         }
         if let Some(subscription) = self.subscriptions.get_mut(name) {
             subscription.renew(now);
+            subscription.eviction = None;
+            // Of an evicted one; the others are there already.
+            subscription.cursors.iter_mut().zip(&self.partitions).for_each(|(cursor, partition)| cursor.skip_to(partition.start()));
             if let Some(leases) = &mut subscription.leases {
                 leases.renew(&subscription.cursors, now);
             }
         }
         effects.changed = true;
         self.touch(Part::Subscription(name.clone()), effects);
-        self.drop_acked(named(&offsets), now, effects);
+        // All of them: an evicted one holds those again that were not named.
+        self.drop_acked(0..self.partitions.len(), now, effects);
         Ok(Outcome::Moved(moves))
     }
 
@@ -123,7 +131,7 @@ impl<D: Clone> Stream<D> {
     pub(super) fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, now: Timestamp, effects: &mut Effects) {
         let is_kept = self.options.retention != Retention::default();
         for index in partitions {
-            let acked = self.subscriptions.values().map(|subscription| subscription.cursors[index].acked);
+            let acked = self.holders().map(|subscription| subscription.cursors[index].acked);
             let low = if zoo::has(Bug::OneAckDropsForAll) { acked.max() } else { acked.min() };
             let Some(low) = low else { break };
             self.partitions[index].acked = low;
@@ -161,7 +169,7 @@ impl<D: Clone> Stream<D> {
         partitions.filter_map(|(index, partition)| Some((index, partition.oldest_acked()?))).min_by_key(|(_, batch)| batch.age)
     }
 
-    fn drop_oldest_of(&mut self, index: usize, effects: &mut Effects) {
+    pub(super) fn drop_oldest_of(&mut self, index: usize, effects: &mut Effects) {
         if let Some(batch) = self.partitions[index].pop_oldest() {
             self.budget.release(batch.place, batch.facts.bytes);
             effects.dropped_batches += 1;
@@ -175,7 +183,7 @@ impl<D: Clone> Stream<D> {
         let Some((_, index)) = fronts.min() else { return false };
         self.drop_oldest_of(index, effects);
         let start = self.partitions[index].start();
-        for (name, subscription) in &mut self.subscriptions {
+        for (name, subscription) in self.subscriptions.iter_mut().filter(|(_, subscription)| subscription.holds()) {
             let cursor = &mut subscription.cursors[index];
             if cursor.acked < start && self.is_durable {
                 effects.touched.push(Part::Subscription(name.clone()));
@@ -185,12 +193,17 @@ impl<D: Clone> Stream<D> {
         true
     }
 
-    /// Whether some visible batch is still to be acked or planned by some subscription (or there is none to
-    /// do it), so that it is worth a producer's while to wait.
+    /// Whether some batch is still to be acked or planned by some subscription that holds (or there is none to do it), so that it
+    /// is worth a producer's while to wait. Those that give way do so at once, as soon as what they have is visible.
     pub(super) fn holds_back_producers(&self) -> bool {
         self.partitions.iter().enumerate().any(|(index, partition)| {
-            let unblocked = self.subscriptions.values().map(|subscription| subscription.cursors[index].unblocked()).min();
-            partition.end() > unblocked.unwrap_or(partition.acked.max(partition.start()))
+            let firm = self.holders().filter(|subscription| subscription.on_overflow == OnOverflow::Hold);
+            let unblocked = firm.map(|subscription| subscription.cursors[index].unblocked()).min();
+            let otherwise = || match self.subscriptions.is_empty() {
+                true => partition.acked.max(partition.start()),
+                false => partition.visible_end(),
+            };
+            partition.end() > unblocked.unwrap_or_else(otherwise)
         })
     }
 }

@@ -35,6 +35,7 @@ impl<D: Clone> Stream<D> {
             subscriptions: self.subscription_views(now),
             producers: self.producers.iter().map(|(id, producer)| producer_view(id, producer, now)).collect(),
             waiting: self.wait_views(now),
+            is_draining: self.is_draining(),
         }
     }
 
@@ -55,6 +56,8 @@ impl<D: Clone> Stream<D> {
                 generation: subscription.generation,
                 mode: subscription.mode(),
                 consumers: self.consumer_views(subscription, now),
+                on_overflow: subscription.on_overflow,
+                eviction: subscription.eviction,
                 partitions: view(subscription),
             })
             .collect()

@@ -37,6 +37,7 @@ impl<D: Clone> Stream<D> {
     /// [`Error::SubscriptionNotFound`], [`Error::SubscriptionMode`], [`Error::ConsumerLost`], [`Error::ConsumerSuperseded`].
     pub fn standing(&self, subscription: &SubscriptionName, consumer: ConsumerId, reading: u64) -> Result<Standing, Error> {
         self.check_mode(subscription, SubscriptionMode::Partitioned)?;
+        self.check_not_evicted(subscription)?;
         let Subscription { leases, cursors, .. } = self.subscription(subscription)?;
         let Some(leases) = leases else { return Ok(Standing { is_sent: false, is_acked: false }) };
         leases.check(consumer, reading).map_err(|lost| lost.into_error(subscription, consumer))?;
@@ -116,6 +117,7 @@ impl<D: Clone> Stream<D> {
         most: InFlight,
     ) -> Result<Outcome, Error> {
         self.check_mode(name, SubscriptionMode::Partitioned)?;
+        self.check_not_evicted(name)?;
         let Self { subscriptions, partitions, .. } = self;
         let found = subscriptions.get_mut(name).and_then(|found| Some((found.leases.as_mut()?, &found.cursors)));
         let Some((leases, cursors)) = found else { return Ok(Outcome::Taken(Vec::new())) };
@@ -177,6 +179,7 @@ impl<D: Clone> Stream<D> {
 
     /// What consumers hold of a partitioned subscription, and its cursors.
     fn leases(&mut self, name: &SubscriptionName) -> Result<(&mut Leases, &mut Vec<super::super::subscription::Cursor>), Error> {
+        self.check_not_evicted(name)?;
         let not_found = || Error::SubscriptionNotFound { subscription: name.clone() };
         let Subscription { leases, cursors, .. } = self.subscriptions.get_mut(name).ok_or_else(not_found)?;
         match leases {

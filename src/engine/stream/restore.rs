@@ -7,9 +7,10 @@ use std::vec::IntoIter;
 
 use super::super::budget::{Place, Usage};
 use super::super::epoch::Producer;
+use super::super::partition::Partition;
 use super::super::snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 use super::super::subscription::{Cursor, Subscription};
-use super::super::{BatchFacts, Error, PartitionId, ProducerId, StreamId, StreamName, SubscriptionName, Timestamp};
+use super::super::{BatchFacts, Error, Offset, PartitionId, ProducerId, StreamId, StreamName, SubscriptionName, Timestamp};
 use super::Stream;
 use crate::zoo::{self, Bug};
 
@@ -30,7 +31,11 @@ impl<D: Clone> Stream<D> {
         stream.subscriptions =
             subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription, now))).collect();
         for (index, partition) in stream.partitions.iter_mut().enumerate() {
-            let acked = stream.subscriptions.values().map(|subscription| subscription.cursors[index].acked);
+            let acked = stream
+                .subscriptions
+                .values()
+                .filter(|subscription| subscription.holds())
+                .map(|subscription| subscription.cursors[index].acked);
             partition.acked = acked.min().unwrap_or(partition.start());
         }
         stream.producers = producers.into_iter().map(|(name, producer)| (name, Producer::restore(producer, now))).collect();
@@ -64,13 +69,18 @@ impl<D: Clone> Stream<D> {
 
     /// Its cursors stay within what there is: a batch that was never durable may be gone.
     fn restored_subscription(&self, found: &SubscriptionSnapshot, now: Timestamp) -> Subscription {
+        let eviction = found.eviction.filter(|_| !zoo::has(Bug::EvictionForgotten));
+        // An evicted one stays where it was, whatever is dropped meanwhile.
+        let lowest = |partition: &Partition<D>| if eviction.is_some() { Offset(0) } else { partition.start() };
         let cursors = self.partitions.iter().zip(&found.cursors).map(|(partition, cursor)| Cursor {
-            acked: if zoo::has(Bug::AcksForgotten) { partition.start() } else { cursor.acked.clamp(partition.start(), partition.end()) },
+            acked: if zoo::has(Bug::AcksForgotten) { partition.start() } else { cursor.acked.clamp(lowest(partition), partition.end()) },
             planned: cursor.planned.min(partition.end()),
             skipped: cursor.skipped,
+            gap: cursor.gap,
             ..Cursor::at(partition.start(), now)
         });
-        Subscription::new(found.mode, found.created_at, found.generation, cursors.collect())
+        let SubscriptionSnapshot { created_at, generation, mode, on_overflow, .. } = *found;
+        Subscription { on_overflow, eviction, ..Subscription::new(mode, created_at, generation, cursors.collect()) }
     }
 
     /// What a restart has to know of the stream itself.
@@ -98,9 +108,11 @@ impl<D: Clone> Stream<D> {
             acked: cursor.acked,
             planned: cursor.planned,
             skipped: cursor.skipped,
+            gap: cursor.gap,
         });
-        let Subscription { created_at, generation, .. } = *subscription;
-        Some(SubscriptionSnapshot { created_at, generation, mode: subscription.mode(), cursors: cursors.collect() })
+        let Subscription { created_at, generation, on_overflow, eviction, .. } = *subscription;
+        let (mode, cursors) = (subscription.mode(), cursors.collect());
+        Some(SubscriptionSnapshot { created_at, generation, mode, on_overflow, eviction, cursors })
     }
 
     /// A producer; none if it is not remembered.

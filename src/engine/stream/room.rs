@@ -11,9 +11,15 @@ impl<D: Clone> Stream<D> {
         self.check_appender(id, bytes)?;
         self.release_room(id);
         // Whoever waits goes first into what was given back, so that this answer is the last word on the caller.
-        self.serve_waiting(effects);
+        self.serve_waiting(now, effects);
         self.budget.check_size(bytes, self.is_durable)?;
-        let placed = if self.waiting.is_empty() { self.try_place(bytes, effects)? } else { None };
+        let placed = match self.waiting.is_empty() {
+            true => {
+                self.draining = None;
+                self.try_place(bytes, now, effects)?
+            }
+            false => None,
+        };
         if let Some(place) = placed {
             self.hold_room(id, place, bytes);
             return Ok(Outcome::Reserved { place });
@@ -27,23 +33,33 @@ impl<D: Clone> Stream<D> {
 
     /// Where a batch of this size goes now; none if it has to wait.
     ///
-    /// Memory comes first. If it is full, what can leave it without the help of whoever asks is worth waiting
-    /// for: visible batches that some subscription neither acked nor planned. If there are none, the space is
+    /// Memory comes first. If it is full, laggards that would rather lose batches give way, if that is enough. What else can leave it
+    /// without the help of whoever asks is worth waiting for: visible batches that some subscription neither acked nor planned. If there are none, the space is
     /// held by open epochs, or by what Spark has planned but commits only when it is given more: waiting
     /// could last for ever, so the batch is spooled. If the spool is full too, all that is worth waiting for is
     /// a reservation of somebody else, whose batch consumers will see as soon as it is there.
-    fn try_place(&mut self, bytes: u64, effects: &mut Effects) -> Result<Option<Place>, Error> {
+    fn try_place(&mut self, bytes: u64, now: Timestamp, effects: &mut Effects) -> Result<Option<Place>, Error> {
         if self.is_durable {
-            return self.try_place_in_log(bytes, effects);
-        }
-        while !self.budget.fits(Place::Memory, bytes) && self.drop_oldest_acked(effects) {}
-        if self.budget.fits(Place::Memory, bytes) {
-            return Ok(Some(Place::Memory));
+            return self.try_place_in_log(bytes, now, effects);
         }
         let policy = self.options.full_policy;
+        if self.fits_drained(Place::Memory, bytes, effects) {
+            return Ok(Some(Place::Memory));
+        }
+        let spills = policy == FullPolicy::Spill;
+        if spills && self.fits_drained(Place::Spool, bytes, effects) {
+            return Ok(Some(Place::Spool));
+        }
+        let places = if spills { &[Place::Memory, Place::Spool][..] } else { &[Place::Memory] };
+        if let Some(place) = self.take_from_laggards(places, bytes, now, effects) {
+            return Ok(Some(place));
+        }
         if self.holds_back_producers() {
             match policy {
-                FullPolicy::Wait => return Ok(None),
+                FullPolicy::Wait | FullPolicy::Spill => {
+                    self.begin_draining();
+                    return Ok(None);
+                }
                 FullPolicy::Reject => return Err(self.budget.full(bytes)),
                 FullPolicy::DropOldest => {
                     if let Some(place) = self.drop_for_room(&[Place::Memory, Place::Spool], bytes, effects) {
@@ -57,26 +73,33 @@ impl<D: Clone> Stream<D> {
         }
         match policy {
             _ if self.passing == 0 => Err(self.budget.spool_full(bytes)),
-            FullPolicy::Wait => Ok(None),
+            FullPolicy::Wait | FullPolicy::Spill => Ok(None),
             FullPolicy::Reject | FullPolicy::DropOldest => Err(self.budget.full(bytes)),
         }
     }
 
     /// The same for a durable stream: what is not yet written leaves memory by itself, what is in the log when consumers ack
     /// it. An open epoch that fills the log is refused at once, since nobody but itself could make room.
-    fn try_place_in_log(&mut self, bytes: u64, effects: &mut Effects) -> Result<Option<Place>, Error> {
+    fn try_place_in_log(&mut self, bytes: u64, now: Timestamp, effects: &mut Effects) -> Result<Option<Place>, Error> {
         let policy = self.options.full_policy;
         if !self.budget.fits_unwritten(bytes) {
             return if policy == FullPolicy::Reject { Err(self.budget.full(bytes)) } else { Ok(None) };
         }
-        while !self.budget.fits(Place::Log, bytes) && self.drop_oldest_acked(effects) {}
-        if self.budget.fits(Place::Log, bytes) {
+        if self.fits_drained(Place::Log, bytes, effects) {
             return Ok(Some(Place::Log));
+        }
+        if let Some(place) = self.take_from_laggards(&[Place::Log], bytes, now, effects) {
+            return Ok(Some(place));
         }
         let holds_back = self.holds_back_producers();
         match policy {
             _ if !holds_back && self.passing == 0 => Err(self.budget.disk_full(bytes)),
-            FullPolicy::Wait => Ok(None),
+            FullPolicy::Wait | FullPolicy::Spill => {
+                if holds_back {
+                    self.begin_draining();
+                }
+                Ok(None)
+            }
             FullPolicy::DropOldest if holds_back => match self.drop_for_room(&[Place::Log], bytes, effects) {
                 None if self.passing == 0 => Err(self.budget.disk_full(bytes)),
                 None => Err(self.budget.full(bytes)),
@@ -87,14 +110,27 @@ impl<D: Clone> Stream<D> {
         }
     }
 
-    /// Drops the oldest visible batches until one of this size fits. None, and nothing is dropped, if open
+    /// Drops the oldest visible batches until one of this size fits, and down to the low watermark if that is all it takes. None, and nothing is dropped, if open
     /// epochs and reservations hold so much that it would not fit even then.
     fn drop_for_room(&mut self, places: &[Place], bytes: u64, effects: &mut Effects) -> Option<Place> {
         let visible = self.partitions.iter().fold(Usage::default(), |sum, partition| sum.with(partition.used()));
         let fits = |place: &Place| self.budget.fits_without(&visible, *place, bytes);
         let place = places.iter().copied().find(fits)?;
-        while !self.budget.fits(place, bytes) && self.drop_oldest(effects) {}
+        let drains = self.is_low_without(&visible, place);
+        while !(self.budget.fits(place, bytes) && (!drains || self.is_low_in(place))) && self.drop_oldest(effects) {}
         Some(place)
+    }
+
+    /// Whether a batch fits, and need not wait for the stream to drain. What nobody needs any more gives way first.
+    fn fits_drained(&mut self, place: Place, bytes: u64, effects: &mut Effects) -> bool {
+        let is_enough = |stream: &Self| stream.budget.fits(place, bytes) && (stream.draining.is_none() || stream.is_low_in(place));
+        while !is_enough(self) && self.drop_unheld(effects) {}
+        self.budget.fits(place, bytes) && self.has_drained()
+    }
+
+    /// Drops the oldest batch that no subscription holds; false if there is none.
+    fn drop_unheld(&mut self, effects: &mut Effects) -> bool {
+        if self.all_are_evicted() { self.drop_oldest(effects) } else { self.drop_oldest_acked(effects) }
     }
 
     fn hold_room(&mut self, id: AppenderId, place: Place, bytes: u64) {
@@ -133,14 +169,14 @@ impl<D: Clone> Stream<D> {
     }
 
     /// Lets in those at the head of the line that now fit, and sends away those that no longer can.
-    pub(super) fn serve_waiting(&mut self, effects: &mut Effects) {
+    pub(super) fn serve_waiting(&mut self, now: Timestamp, effects: &mut Effects) {
         while let Some((&turn, &id)) = self.waiting.first_key_value() {
             let Some(Progress::Waiting { bytes, .. }) = self.appenders.get(&id).map(|appender| appender.progress) else {
                 debug_assert!(false, "whoever is in the line waits");
                 self.waiting.remove(&turn);
                 continue;
             };
-            let placed = self.check_open().and_then(|()| self.check_appender(id, bytes)).and_then(|()| self.try_place(bytes, effects));
+            let placed = self.check_open().and_then(|()| self.check_appender(id, bytes)).and_then(|()| self.try_place(bytes, now, effects));
             match placed {
                 Ok(None) => return,
                 Ok(Some(place)) => {
@@ -148,10 +184,7 @@ impl<D: Clone> Stream<D> {
                     self.hold_room(id, place, bytes);
                     effects.granted.push((id, place));
                 }
-                Err(error) => {
-                    self.release_room(id);
-                    effects.refused.push((id, error));
-                }
+                Err(error) => self.refuse_wait(id, error, effects),
             }
         }
     }

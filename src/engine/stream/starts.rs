@@ -55,7 +55,8 @@ impl<D: Clone> Stream<D> {
     /// What a seek moves, partition by partition.
     pub(super) fn moves(&self, name: &SubscriptionName, to: &Start) -> Result<Vec<PartitionMove>, Error> {
         let cursors = &self.subscription(name)?.cursors;
-        let targets = self.locate_or(to, |index, _| cursors[index].acked)?;
+        // An evicted one may stand before the earliest.
+        let targets = self.locate_or(to, |index, partition| cursors[index].acked.max(partition.start()))?;
         let places = self.partitions.iter().zip(cursors.iter().map(|cursor| cursor.acked)).zip(targets);
         let mut moves: Vec<_> =
             (0..).map(PartitionId).zip(places).map(|(id, ((partition, from), to))| moved(id, partition, from, to)).collect();

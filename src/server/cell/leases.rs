@@ -30,6 +30,8 @@ pub(in crate::server) struct Leased {
     pub(in crate::server) lease: LeaseId,
     pub(in crate::server) partition: PartitionId,
     pub(in crate::server) batch: Batch<StoredBatch>,
+    /// Batches that were dropped before it.
+    pub(in crate::server) skipped: u64,
 }
 
 /// What a consumer says of itself with a sign of life.
@@ -107,7 +109,9 @@ impl StreamCell {
         let mut batches = Vec::new();
         for taken in taken {
             let found = inner.stream.read(taken.partition, taken.first, usize::try_from(taken.batches).unwrap_or(usize::MAX), u64::MAX)?;
-            batches.extend(found.into_iter().map(|batch| Leased { lease: taken.lease, partition: taken.partition, batch }));
+            let mut skipped = taken.skipped;
+            let leased = |batch| Leased { lease: taken.lease, partition: taken.partition, batch, skipped: std::mem::take(&mut skipped) };
+            batches.extend(found.into_iter().map(leased));
         }
         let newest = inner.stream.newest_lease(&reader.subscription)?;
         if std::mem::replace(&mut reader.seen, newest) == newest {

@@ -9,7 +9,7 @@ use crate::engine::{Code, Command, Generation, Offset, Outcome, PartitionMove, P
 pub(in crate::server) struct Look {
     pub(in crate::server) state: StreamState,
     pub(in crate::server) lost_producer: Option<ProducerId>,
-    /// That the subscription goes on elsewhere, if it does.
+    /// That the subscription goes on elsewhere or was evicted, if so.
     pub(in crate::server) moved: Option<Error>,
 }
 
@@ -39,14 +39,14 @@ impl StreamCell {
             state: inner.stream.state().clone(),
             lost_producer: inner.stream.lost_producer().cloned(),
             // Who deletes a subscription ends nobody's reading.
-            moved: checked.err().filter(|error| error.code() == Code::SubscriptionMoved).map(Error::Engine),
+            moved: checked.err().filter(|error| error.code() != Code::SubscriptionNotFound).map(Error::Engine),
         }
     }
 
     /// Refuses who reads for cursors that are of no more use.
     ///
     /// # Errors
-    /// `subscription_not_found`, `subscription_moved`.
+    /// `subscription_not_found`, `subscription_moved`, `subscription_evicted`.
     pub(in crate::server) fn check_generation(&self, subscription: &SubscriptionName, asked: Generation) -> Result<(), Error> {
         Ok(self.inner.lock().stream.check_generation(subscription, asked)?)
     }

@@ -37,8 +37,10 @@ impl Leases {
         let (leased, partitions) = cell.take_leased(&mut self.reader, most)?;
         let has_changed = partitions.is_some();
         partitions.into_iter().for_each(|partitions| watch.watch(partitions));
-        let work: Vec<_> =
-            leased.into_iter().map(|Leased { lease, partition, batch }| Work { partition, lease: Some(lease), batch }).collect();
+        let work: Vec<_> = leased
+            .into_iter()
+            .map(|Leased { lease, partition, batch, skipped }| Work { partition, lease: Some(lease), batch, skipped })
+            .collect();
         self.has_told &= work.is_empty();
         Ok((work, has_changed))
     }

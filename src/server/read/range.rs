@@ -17,19 +17,22 @@ pub(super) struct Range {
     /// Whether reading goes on after batches that the stream has dropped by policy. A reader that named the start and the
     /// end itself wants those batches and no others.
     pub(super) skips_gaps: bool,
+    /// Batches that were dropped before the next one to be sent: its consumer is told.
+    pub(super) skipped: u64,
 }
 
 /// Where reading a partition starts and ends.
 pub(super) fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<Range, Error> {
     let (earliest, visible_end) = cell.range(partition)?;
     let given = |offsets: &Option<BTreeMap<PartitionId, Offset>>| offsets.as_ref().and_then(|offsets| offsets.get(&partition).copied());
-    let next = match (given(&target.start), &target.subscription) {
-        (Some(start), _) => start,
-        (None, Some(subscription)) => cell.cursor(subscription, partition)?,
-        (None, None) => earliest,
+    let (next, skipped) = match (given(&target.start), &target.subscription) {
+        (Some(start), _) => (start, 0),
+        (None, Some(subscription)) => cell.place(subscription, partition)?,
+        (None, None) => (earliest, 0),
     };
     let is_exact = given(&target.start).is_some() && given(&target.end).is_some();
-    let skips_gaps = !is_exact && cell.options().full_policy == FullPolicy::DropOldest;
+    let may_skip = target.subscription.as_ref().is_some_and(|name| cell.may_skip(name));
+    let skips_gaps = !is_exact && (may_skip || cell.options().full_policy == FullPolicy::DropOldest);
     let end = given(&target.end).or((!target.follow).then_some(visible_end));
     if !target.follow && end.is_some_and(|end| end > visible_end) {
         let offset = end.unwrap_or(visible_end);
@@ -38,5 +41,5 @@ pub(super) fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionI
     if next < earliest && !skips_gaps {
         return Err(Error::Engine(crate::engine::Error::OffsetGone { partition, offset: next, earliest }));
     }
-    Ok(Range { partition, next, end, skips_gaps })
+    Ok(Range { partition, next, end, skips_gaps, skipped })
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use prost::Message;
 
 use crate::engine::{
-    CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Offset, PartitionSnapshot, ProducerId, ProducerSnapshot,
-    Retention, RunId, StreamName, StreamOptions, StreamState, SubscriptionMode, SubscriptionSnapshot, Timestamp, Visibility,
+    CursorSnapshot, Dropped, Epoch, EpochTotals, Eviction, FullPolicy, Generation, Limits, Offset, OnOverflow, PartitionSnapshot,
+    ProducerId, ProducerSnapshot, Retention, RunId, StreamName, StreamOptions, StreamState, SubscriptionMode, SubscriptionSnapshot,
+    Timestamp, Visibility,
 };
 
 /// A stream but for its partitions, subscriptions and producers.
@@ -81,7 +82,7 @@ struct StreamValue {
     max_disk_bytes: u64,
     #[prost(bool, tag = "7")]
     is_immediate: bool,
-    /// 0 waits, 1 rejects, 2 drops the oldest.
+    /// 0 waits, 1 rejects, 2 drops the oldest, 3 spills.
     #[prost(uint32, tag = "8")]
     full_policy: u32,
     #[prost(bytes = "vec", optional, tag = "9")]
@@ -100,6 +101,12 @@ struct StreamValue {
     retain_ms: u64,
     #[prost(uint64, tag = "16")]
     retain_bytes: u64,
+    /// None: as long as its client does.
+    #[prost(uint64, optional, tag = "40")]
+    max_wait_micros: Option<u64>,
+    /// None: of a version that knew none.
+    #[prost(uint32, optional, tag = "41")]
+    resume_percent: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -145,6 +152,26 @@ struct SubscriptionValue {
     /// 1: partitioned. Others are of versions to come.
     #[prost(uint32, tag = "6")]
     mode: u32,
+    /// 0 holds, 1 skips, 2 is evicted.
+    #[prost(uint32, tag = "40")]
+    on_overflow: u32,
+    #[prost(message, optional, tag = "41")]
+    eviction: Option<EvictionValue>,
+    /// None of a version that knew none.
+    #[prost(uint64, repeated, tag = "42")]
+    gaps: Vec<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct EvictionValue {
+    #[prost(uint64, tag = "1")]
+    at_micros: u64,
+    #[prost(uint64, tag = "2")]
+    lag_batches: u64,
+    #[prost(uint64, tag = "3")]
+    lag_bytes: u64,
+    #[prost(uint64, tag = "4")]
+    needed_bytes: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -171,7 +198,7 @@ pub(super) trait Saved: Sized {
 
 impl Saved for SavedStream {
     fn to_value(&self) -> Vec<u8> {
-        let StreamOptions { partitions, limits, visibility, full_policy, retention } = &self.options;
+        let StreamOptions { partitions, limits, visibility, full_policy, retention, max_wait, resume_percent } = &self.options;
         StreamValue {
             name: self.name.as_str().to_owned(),
             partitions: *partitions,
@@ -184,6 +211,7 @@ impl Saved for SavedStream {
                 FullPolicy::Wait => 0,
                 FullPolicy::Reject => 1,
                 FullPolicy::DropOldest => 2,
+                FullPolicy::Spill => 3,
             },
             schema: self.schema.as_deref().map(<[u8]>::to_vec),
             is_completed: self.state == StreamState::Completed,
@@ -196,6 +224,8 @@ impl Saved for SavedStream {
             epochs_replayed: self.epochs.replayed,
             retain_ms: u64::try_from(retention.time.as_millis()).unwrap_or(u64::MAX),
             retain_bytes: retention.bytes,
+            max_wait_micros: max_wait.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            resume_percent: Some(*resume_percent),
         }
         .encode_to_vec()
     }
@@ -217,9 +247,12 @@ impl Saved for SavedStream {
                     0 => FullPolicy::Wait,
                     1 => FullPolicy::Reject,
                     2 => FullPolicy::DropOldest,
+                    3 => FullPolicy::Spill,
                     _ => return None,
                 },
                 retention: Retention { time: Duration::from_millis(value.retain_ms), bytes: value.retain_bytes },
+                max_wait: value.max_wait_micros.map(Duration::from_micros),
+                resume_percent: value.resume_percent.unwrap_or(StreamOptions::default().resume_percent),
             },
             schema: value.schema.map(Into::into),
             state: match value.failed {
@@ -282,6 +315,18 @@ impl Saved for SubscriptionSnapshot {
                 SubscriptionMode::Static => 0,
                 SubscriptionMode::Partitioned => 1,
             },
+            on_overflow: match self.on_overflow {
+                OnOverflow::Hold => 0,
+                OnOverflow::Skip => 1,
+                OnOverflow::Evict => 2,
+            },
+            eviction: self.eviction.map(|Eviction { at, lag_batches, lag_bytes, needed_bytes }| EvictionValue {
+                at_micros: at.0,
+                lag_batches,
+                lag_bytes,
+                needed_bytes,
+            }),
+            gaps: self.cursors.iter().map(|cursor| cursor.gap).collect(),
         }
         .encode_to_vec()
     }
@@ -289,11 +334,25 @@ impl Saved for SubscriptionSnapshot {
     fn from_value(value: &[u8]) -> Option<Self> {
         let value = SubscriptionValue::decode(value).ok()?;
         let is_whole = value.acked.len() == value.planned.len() && value.acked.len() == value.skipped.len();
-        let places = value.acked.iter().zip(&value.planned).zip(&value.skipped);
-        let cursors = places.map(|((acked, planned), skipped)| CursorSnapshot {
+        let gaps = value.gaps.iter().copied().chain(std::iter::repeat(0));
+        let places = value.acked.iter().zip(&value.planned).zip(&value.skipped).zip(gaps);
+        let cursors = places.map(|(((acked, planned), skipped), gap)| CursorSnapshot {
             acked: Offset(*acked),
             planned: Offset(*planned),
             skipped: *skipped,
+            gap,
+        });
+        let on_overflow = match value.on_overflow {
+            0 => OnOverflow::Hold,
+            1 => OnOverflow::Skip,
+            2 => OnOverflow::Evict,
+            _ => return None,
+        };
+        let eviction = value.eviction.map(|EvictionValue { at_micros, lag_batches, lag_bytes, needed_bytes }| Eviction {
+            at: Timestamp(at_micros),
+            lag_batches,
+            lag_bytes,
+            needed_bytes,
         });
         let mode = match value.mode {
             0 => SubscriptionMode::Static,
@@ -301,6 +360,8 @@ impl Saved for SubscriptionSnapshot {
             _ => return None,
         };
         is_whole.then(|| Self {
+            on_overflow,
+            eviction,
             created_at: Timestamp(value.created_at_micros),
             generation: Generation(value.generation.unwrap_or(value.created_at_micros)),
             mode,

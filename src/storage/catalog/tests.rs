@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::{
-    CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Retention, RunId, StreamName, StreamOptions, StreamState,
-    SubscriptionMode, Timestamp, Visibility,
+    CursorSnapshot, Dropped, Epoch, EpochTotals, Eviction, FullPolicy, Generation, Limits, OnOverflow, Retention, RunId, StreamName,
+    StreamOptions, StreamState, SubscriptionMode, Timestamp, Visibility,
 };
 use crate::storage::disk::Folder;
 use crate::storage::segment::testing::MemoryDisk;
@@ -24,6 +24,8 @@ fn saved(name: &str, state: StreamState) -> SavedStream {
             visibility: Visibility::Immediate,
             full_policy: FullPolicy::DropOldest,
             retention: Retention { time: Duration::from_millis(1_500), bytes: 7 },
+            max_wait: Some(Duration::from_micros(1_500)),
+            resume_percent: 40,
         },
         schema: Some([1, 2, 3].into()),
         state,
@@ -37,13 +39,11 @@ fn partition(start: u64) -> PartitionSnapshot<()> {
 }
 
 fn subscription(acked: u64) -> SubscriptionSnapshot {
-    let cursor = CursorSnapshot { acked: Offset(acked), planned: Offset(acked + 1), skipped: 2 };
-    SubscriptionSnapshot {
-        created_at: Timestamp(9),
-        generation: Generation(11),
-        mode: SubscriptionMode::Partitioned,
-        cursors: vec![cursor; 3],
-    }
+    let cursor = CursorSnapshot { acked: Offset(acked), planned: Offset(acked + 1), skipped: 2, gap: 1 };
+    let eviction = Some(Eviction { at: Timestamp(12), lag_batches: 13, lag_bytes: 14, needed_bytes: 15 });
+    let on_overflow = OnOverflow::Evict;
+    let (generation, mode) = (Generation(11), SubscriptionMode::Partitioned);
+    SubscriptionSnapshot { created_at: Timestamp(9), generation, mode, on_overflow, eviction, cursors: vec![cursor; 3] }
 }
 
 fn producer(run: &str) -> ProducerSnapshot {

@@ -23,6 +23,13 @@ pub struct StreamOptions {
     /// At least the newest so many bytes of the stream stay, acked or not. 0: until acked.
     #[prost(uint64, optional, tag = "9")]
     pub retain_bytes: ::core::option::Option<u64>,
+    /// How long an append waits for room before it is refused with buffer_full. 0: as long as its client does.
+    #[prost(uint64, optional, tag = "40")]
+    pub max_wait_ms: ::core::option::Option<u64>,
+    /// Once a stream was full, those that wait are let in when what it holds has fallen to so many percent of its limits, 0 to 100; what
+    /// is dropped to make room is dropped down to there. 100: as soon as there is room.
+    #[prost(uint32, optional, tag = "41")]
+    pub resume_percent: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateStreamRequest {
@@ -125,6 +132,9 @@ pub struct StreamDescription {
     /// How long it has not gone on because of its disk; 0 where it waits for an object store.
     #[prost(uint64, tag = "22")]
     pub log_waits_micros: u64,
+    /// Whether it was full, and lets nobody in before it has fallen to resume_percent.
+    #[prost(bool, tag = "40")]
+    pub is_draining: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PartitionDescription {
@@ -164,6 +174,26 @@ pub struct SubscriptionDescription {
     pub generation: u64,
     #[prost(enumeration = "SubscriptionMode", tag = "6")]
     pub mode: i32,
+    #[prost(enumeration = "OnOverflow", tag = "40")]
+    pub on_overflow: i32,
+    /// Set while it is evicted.
+    #[prost(message, optional, tag = "41")]
+    pub eviction: ::core::option::Option<Eviction>,
+}
+/// That a subscription was evicted, since it held the room which an append needed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Eviction {
+    /// Microseconds since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub at_micros: u64,
+    /// What it had not acked then.
+    #[prost(uint64, tag = "2")]
+    pub lag_batches: u64,
+    #[prost(uint64, tag = "3")]
+    pub lag_bytes: u64,
+    /// Size of the batch for which there was no room.
+    #[prost(uint64, tag = "4")]
+    pub needed_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscriptionPartition {
@@ -392,6 +422,9 @@ pub struct SubscribeRequest {
     /// Refused with invalid_argument if one exists that is of another mode.
     #[prost(enumeration = "SubscriptionMode", tag = "5")]
     pub mode: i32,
+    /// Of a new one.
+    #[prost(enumeration = "OnOverflow", tag = "40")]
+    pub on_overflow: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnsubscribeRequest {
@@ -685,6 +718,7 @@ pub enum ErrorCode {
     Internal = 31,
     SubscriptionMoved = 32,
     LeaseLost = 33,
+    SubscriptionEvicted = 40,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -727,6 +761,7 @@ impl ErrorCode {
             Self::Internal => "ERROR_CODE_INTERNAL",
             Self::SubscriptionMoved => "ERROR_CODE_SUBSCRIPTION_MOVED",
             Self::LeaseLost => "ERROR_CODE_LEASE_LOST",
+            Self::SubscriptionEvicted => "ERROR_CODE_SUBSCRIPTION_EVICTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -766,6 +801,7 @@ impl ErrorCode {
             "ERROR_CODE_INTERNAL" => Some(Self::Internal),
             "ERROR_CODE_SUBSCRIPTION_MOVED" => Some(Self::SubscriptionMoved),
             "ERROR_CODE_LEASE_LOST" => Some(Self::LeaseLost),
+            "ERROR_CODE_SUBSCRIPTION_EVICTED" => Some(Self::SubscriptionEvicted),
             _ => None,
         }
     }
@@ -808,6 +844,8 @@ pub enum FullPolicy {
     Wait = 1,
     Reject = 2,
     DropOldest = 3,
+    /// Into the spool; waits once that is full, too.
+    Spill = 4,
 }
 impl FullPolicy {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -820,6 +858,7 @@ impl FullPolicy {
             Self::Wait => "FULL_POLICY_WAIT",
             Self::Reject => "FULL_POLICY_REJECT",
             Self::DropOldest => "FULL_POLICY_DROP_OLDEST",
+            Self::Spill => "FULL_POLICY_SPILL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -829,6 +868,44 @@ impl FullPolicy {
             "FULL_POLICY_WAIT" => Some(Self::Wait),
             "FULL_POLICY_REJECT" => Some(Self::Reject),
             "FULL_POLICY_DROP_OLDEST" => Some(Self::DropOldest),
+            "FULL_POLICY_SPILL" => Some(Self::Spill),
+            _ => None,
+        }
+    }
+}
+/// What a subscription does that holds the room which an append needs, before the stream's own policy is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OnOverflow {
+    /// Hold.
+    Unspecified = 0,
+    /// Holds back producers: nothing that it has not acked is dropped for others.
+    Hold = 1,
+    /// Its cursor moves on: the oldest batches are dropped for it.
+    Skip = 2,
+    /// It is evicted: it holds nothing any more, and whoever reads it is refused until a seek puts it somewhere.
+    Evict = 3,
+}
+impl OnOverflow {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ON_OVERFLOW_UNSPECIFIED",
+            Self::Hold => "ON_OVERFLOW_HOLD",
+            Self::Skip => "ON_OVERFLOW_SKIP",
+            Self::Evict => "ON_OVERFLOW_EVICT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ON_OVERFLOW_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON_OVERFLOW_HOLD" => Some(Self::Hold),
+            "ON_OVERFLOW_SKIP" => Some(Self::Skip),
+            "ON_OVERFLOW_EVICT" => Some(Self::Evict),
             _ => None,
         }
     }
@@ -1028,4 +1105,7 @@ pub struct BatchMetadata {
     /// is not acked yet may come all the same, if its consumer dies.
     #[prost(bool, tag = "8")]
     pub all_sent: bool,
+    /// Batches of the partition that were dropped before this one, and that this reader has not been sent.
+    #[prost(uint64, tag = "40")]
+    pub skipped_before: u64,
 }

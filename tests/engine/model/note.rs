@@ -3,15 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bowstring::engine::{
-    AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, EpochState, Error, FullPolicy, Offset, Outcome, PartitionId, ProducerId,
-    Start, SubscriptionName, Task, Timestamp, Visibility,
+    AppenderId, AppenderKind, Attempt, Command, Effects, Epoch, EpochState, Error, FullPolicy, Offset, OnOverflow, Outcome, PartitionId,
+    ProducerId, Start, SubscriptionName, Task, Timestamp, Visibility,
 };
 
 use super::{Appender, Cursor, Doing, Held, Model, Producer, Writer, named_run};
 
+impl Cursor {
+    fn ack(&mut self, offset: u64) {
+        if offset > self.acked {
+            (self.acked, self.gap) = (offset, 0);
+        }
+    }
+
+    /// What is before `start` is gone.
+    fn skip(&mut self, start: u64) {
+        let gone = start.saturating_sub(self.acked);
+        (self.acked, self.skipped, self.gap) = (self.acked + gone, self.skipped + gone, self.gap + gone);
+    }
+}
+
 impl Model {
     /// Takes note of what the engine did at that time. `starts` are the partitions' earliest offsets afterwards; only what
-    /// `drop_oldest` has dropped is taken from them.
+    /// was dropped before all had acked it is taken from them, and who was evicted from the effects.
     pub(crate) fn note(&mut self, command: &Command<u64>, effects: &Effects, starts: &[u64], now: Timestamp) {
         self.now = now;
         self.note_run(command, &effects.outcome);
@@ -26,8 +40,9 @@ impl Model {
         }
         let stopped: Vec<_> = self.appenders.keys().copied().filter(|id| !self.may_go_on(*id)).collect();
         stopped.into_iter().for_each(|id| self.set(id, Doing::Nothing));
+        self.evicted.extend(effects.evicted.iter().cloned());
         self.drop_acked();
-        if self.options.full_policy == FullPolicy::DropOldest {
+        if self.options.full_policy == FullPolicy::DropOldest || self.may_lose() {
             self.drop_oldest(starts);
         }
     }
@@ -80,12 +95,14 @@ impl Model {
                 self.producer(producer).epochs.remove(epoch);
                 self.producer(producer).aborted.insert(*epoch);
             }
-            (Command::Subscribe { subscription, start, .. }, Ok(_)) => self.subscribe(subscription, start),
+            (Command::Subscribe { subscription, start, on_overflow, .. }, Ok(_)) => self.subscribe(subscription, start, *on_overflow),
             (Command::Unsubscribe { subscription }, Ok(_)) => {
                 self.subscriptions.remove(subscription);
+                self.kinds.remove(subscription);
+                self.evicted.remove(subscription);
             }
             (Command::Ack { subscription, offsets, .. }, Ok(_)) => {
-                self.each_cursor(subscription, offsets, |cursor, offset| cursor.acked = cursor.acked.max(offset));
+                self.each_cursor(subscription, offsets, Cursor::ack);
             }
             (Command::Plan { subscription, offsets }, Ok(_)) => {
                 self.each_cursor(subscription, offsets, |cursor, offset| cursor.planned = cursor.planned.max(offset));
@@ -181,13 +198,14 @@ impl Model {
         }
     }
 
-    fn subscribe(&mut self, name: &SubscriptionName, start: &Start) {
+    fn subscribe(&mut self, name: &SubscriptionName, start: &Start, kind: OnOverflow) {
         if self.subscriptions.contains_key(name) {
             return;
         }
         let offsets = self.locate(start, None).expect("the engine has found it");
-        let cursors = offsets.into_iter().map(|offset| Cursor { acked: offset, planned: offset, skipped: 0 });
+        let cursors = offsets.into_iter().map(|offset| Cursor { acked: offset, planned: offset, skipped: 0, gap: 0 });
         self.subscriptions.insert(name.clone(), cursors.collect());
+        self.kinds.insert(name.clone(), kind);
     }
 
     fn seek(&mut self, name: &SubscriptionName, to: &Start) {
@@ -195,7 +213,13 @@ impl Model {
         let numbered = (0..).map(PartitionId).zip(offsets.into_iter().map(Offset));
         let is_named = |partition: &PartitionId| !matches!(to, Start::Offsets(named) if !named.contains_key(partition));
         let moved: Vec<_> = numbered.filter(|(partition, _)| is_named(partition)).collect();
-        self.each_cursor(name, &moved, |cursor, offset| (cursor.acked, cursor.planned) = (offset, offset));
+        self.each_cursor(name, &moved, |cursor, offset| (cursor.acked, cursor.planned, cursor.gap) = (offset, offset, 0));
+        if !moved.is_empty() {
+            self.evicted.remove(name);
+            let starts: Vec<_> = self.logs.iter().map(|log| log.start as u64).collect();
+            let cursors = self.subscriptions.get_mut(name).expect("the engine knows it");
+            cursors.iter_mut().zip(starts).for_each(|(cursor, start)| cursor.skip(start));
+        }
     }
 
     fn each_cursor(&mut self, name: &SubscriptionName, offsets: &[(PartitionId, Offset)], change: impl Fn(&mut Cursor, u64)) {
@@ -212,7 +236,8 @@ impl Model {
     /// What every subscription has acked is gone; without subscriptions everything stays.
     fn drop_acked(&mut self) {
         for (index, log) in self.logs.iter_mut().enumerate() {
-            if let Some(low) = self.subscriptions.values().map(|cursors| cursors[index].acked).min() {
+            let holders = self.subscriptions.iter().filter(|(name, _)| !self.evicted.contains(*name));
+            if let Some(low) = holders.map(|(_, cursors)| cursors[index].acked).min() {
                 log.start = log.start.max(usize::try_from(low).expect("an offset within the log"));
             }
         }
@@ -221,9 +246,8 @@ impl Model {
     fn drop_oldest(&mut self, starts: &[u64]) {
         for (index, start) in starts.iter().enumerate() {
             self.logs[index].start = self.logs[index].start.max(usize::try_from(*start).expect("an offset within the log"));
-            for cursors in self.subscriptions.values_mut() {
-                cursors[index].skipped += start.saturating_sub(cursors[index].acked);
-                cursors[index].acked = cursors[index].acked.max(*start);
+            for (_, cursors) in self.subscriptions.iter_mut().filter(|(name, _)| !self.evicted.contains(*name)) {
+                cursors[index].skip(*start);
             }
         }
     }

@@ -21,7 +21,7 @@ impl Model {
                     }
                 }
                 let otherwise = |index: usize| match unnamed {
-                    Some(name) => self.subscriptions[name][index].acked,
+                    Some(name) => self.subscriptions[name][index].acked.max(self.logs[index].start as u64),
                     None => self.logs[index].start as u64,
                 };
                 let numbered = (0..).map(PartitionId).take(self.logs.len());

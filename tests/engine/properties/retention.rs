@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bowstring::engine::{
-    Code, Command, Generation, Offset, PartitionId, Retention, Start, Stream, StreamId, StreamName, StreamOptions, StreamView,
+    Code, Command, Generation, Offset, OnOverflow, PartitionId, Retention, Start, Stream, StreamId, StreamName, StreamOptions, StreamView,
     SubscriptionName, Timestamp,
 };
 use proptest::prelude::*;
 
-use crate::operations::{operations, options};
+use crate::operations::{all_of, operations, options};
 use crate::world::World;
 
 /// The command for a stream that has been sought more often.
@@ -60,6 +60,8 @@ proptest! {
         seconds in 0_u64..4,
         bytes in 0_u64..40,
     ) {
+        // Who loses batches loses others where more has stayed.
+        let operations = all_of(OnOverflow::Hold, operations);
         let retention = Retention { time: Duration::from_secs(seconds), bytes };
         let name = StreamName::new("s").expect("a valid name");
         let mut keeping = Stream::new(name, StreamId(7), StreamOptions { retention, ..options }).expect("1 to 3 partitions");

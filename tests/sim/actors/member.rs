@@ -95,7 +95,10 @@ async fn life(actor: &mut Actor, client: &Client, who: &str, options: ConsumerOp
         }
         if is_mortal && actor.chance(2) {
             actor.note("leaves");
-            return consumer.close().await.map(|()| false);
+            return match consumer.close().await {
+                Err(error) if error.code() == Code::LeaseLost => Ok(false),
+                closed => closed.map(|()| false),
+            };
         }
     }
 }

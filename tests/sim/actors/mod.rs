@@ -1,6 +1,7 @@
 //! Those who take part: each does its share of work, whatever goes wrong, and tells the oracle.
 
 mod consumer;
+mod laggard;
 mod member;
 mod producer;
 mod query;
@@ -11,7 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowstring::client::{Client, Error};
+use bowstring::client::{Client, Error, SubscribeOptions};
 use bowstring::engine::{Start, SubscriptionMode};
 use bowstring::wire::proto::{CreateStreamRequest, StreamDescription, StreamOptions};
 use rand::rngs::StdRng;
@@ -66,6 +67,9 @@ pub(crate) async fn run(oracle: Arc<Oracle>, host: &'static str) {
                 for number in 1..stream.members {
                     tasks.push(tokio::task::spawn_local(spawn("member", number).work(member::run, number as u64)));
                 }
+                for number in 0..stream.laggards {
+                    tasks.push(tokio::task::spawn_local(spawn("laggard", number).work(laggard::run, number as u64)));
+                }
                 for number in 0..stream.reverse_readers {
                     tasks.push(tokio::task::spawn_local(spawn("reverse", number).work(reverse::run, number as u64)));
                 }
@@ -114,7 +118,13 @@ impl Actor {
             }
             if self.stream.members > 0 {
                 let mode = Some(SubscriptionMode::Partitioned);
-                client.subscribe_as(&self.stream.name, member::TEAM, &Start::Earliest, mode).await?;
+                let options = SubscribeOptions { mode, ..SubscribeOptions::default() };
+                client.subscribe_with(&self.stream.name, member::TEAM, &Start::Earliest, options).await?;
+            }
+            for (number, on_overflow) in (0..self.stream.laggards as u64).zip(laggard::KINDS) {
+                let name = subscription("laggard", number);
+                let options = SubscribeOptions { on_overflow, ..SubscribeOptions::default() };
+                client.subscribe_with(&self.stream.name, &name, &Start::Earliest, options).await?;
             }
             for number in 0..self.stream.reverse_readers {
                 client.subscribe(&self.stream.name, &subscription("reverse", number as u64), &Start::Earliest).await?;

@@ -28,6 +28,8 @@ pub(super) struct StreamFacts {
     given: BTreeMap<(u32, u64), (String, LeaseId)>,
     /// Consumers that have left, by crash or otherwise.
     pub(super) gone: BTreeSet<String>,
+    /// Subscriptions that were evicted, since when that is known.
+    pub(super) evicted: BTreeMap<String, Duration>,
 }
 
 /// What one run of a producer appends directly.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bowstring::client::{Delivered, Error};
 use bowstring::engine::{Code, LeaseId, PartitionMove};
-use bowstring::wire::proto::StreamDescription;
+use bowstring::wire::proto::{OnOverflow, StreamDescription, SubscriptionDescription};
 use parking_lot::Mutex;
 
 use self::facts::StreamFacts;
@@ -36,6 +36,8 @@ struct Known {
     /// Those who take part and are not done.
     working: usize,
     verifies: bool,
+    /// When the coordinator last did.
+    crashed_at: Option<Duration>,
 }
 
 /// What was sent for an epoch.
@@ -200,7 +202,9 @@ impl Oracle {
             return;
         }
         let now = self.clock.elapsed();
+        self.known.lock().crashed_at = Some(now);
         for facts in self.known.lock().streams.values_mut() {
+            facts.evicted.retain(|_, since| *since + ACK_LATE_MAX <= now);
             facts.cursors.values_mut().for_each(|cursor| cursor.crash(now, ACK_LATE_MAX));
         }
     }
@@ -224,6 +228,10 @@ impl Oracle {
     pub(crate) fn described(&self, description: &StreamDescription, asked_at: Duration) {
         let stream = &description.stream;
         for subscription in &description.subscriptions {
+            self.described_overflow(stream, subscription, asked_at);
+            if subscription.on_overflow() != OnOverflow::Hold {
+                continue;
+            }
             for cursor in &subscription.partitions {
                 let failure = self.with(stream, |facts| {
                     let known = facts.cursor(&subscription.subscription, cursor.partition);
@@ -234,6 +242,34 @@ impl Oracle {
                     self.fail(format!("{stream}/{} subscription {}: {failure}", cursor.partition, subscription.subscription));
                 }
             }
+        }
+    }
+
+    /// A subscription was evicted, as was described after it was asked for at a time: that stays so until somebody seeks.
+    pub(crate) fn evicted(&self, stream: &str, subscription: &str, asked_at: Duration) {
+        // One that crashes within that time may forget it.
+        let is_sure = self.known.lock().crashed_at.is_none_or(|crashed_at| crashed_at < asked_at);
+        if is_sure && !self.plan.has_disk_faults() {
+            let now = self.clock.elapsed();
+            self.with(stream, |facts| *facts.evicted.entry(subscription.to_owned()).or_insert(now));
+        }
+    }
+
+    /// It is about to be put somewhere.
+    pub(crate) fn revives(&self, stream: &str, subscription: &str) {
+        self.with(stream, |facts| facts.evicted.remove(subscription));
+    }
+
+    /// Who holds loses nothing, and who was evicted is.
+    fn described_overflow(&self, stream: &str, subscription: &SubscriptionDescription, asked_at: Duration) {
+        let name = &subscription.subscription;
+        let has_lost = subscription.eviction.is_some() || subscription.partitions.iter().any(|cursor| cursor.skipped > 0);
+        if subscription.on_overflow() == OnOverflow::Hold && has_lost {
+            self.fail(format!("{stream}: subscription {name} holds, and has lost something: {subscription:?}"));
+        }
+        let is_known = self.with(stream, |facts| facts.evicted.get(name).is_some_and(|since| *since <= asked_at));
+        if is_known && subscription.eviction.is_none() {
+            self.fail(format!("{stream}: subscription {name} was evicted, and nobody has put it anywhere since"));
         }
     }
 
