@@ -23,7 +23,7 @@ use super::clock::Clock;
 use super::counters::StreamCounters;
 use super::dictionaries::DictionaryRoom;
 use super::error::Error;
-use super::log::{LogState, Pending, is_late};
+use super::log::{LogState, Pending, is_in_memory, is_late};
 use crate::engine::{
     AppenderId, AppenderKind, Batch, Command, Connection, ConsumerId, Effects, Error as EngineError, Offset, OnOverflow, Outcome,
     PartitionId, Place, Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
@@ -390,18 +390,4 @@ impl Inner {
             let _ = waiting.send(grant);
         }
     }
-}
-
-/// What a log that has failed does not keep from happening.
-fn is_in_memory(command: &Command<StoredBatch>) -> bool {
-    matches!(
-        command,
-        Command::CloseAppender { .. }
-            | Command::Tick
-            | Command::Settle { .. }
-            | Command::KeepConsumer { .. }
-            | Command::ReadLeased { .. }
-            | Command::TakeLeased { .. }
-            | Command::GiveBack { .. }
-    )
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::Stream;
 
 use self::leased::Leases;
-use self::range::{Range, range};
+use self::range::{Range, range, reads_for};
 use super::cell::{Look, ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
@@ -391,13 +391,4 @@ impl Reading {
 
 fn stream_failed(reason: Arc<str>) -> Error {
     Error::Engine(crate::engine::Error::StreamFailed { reason })
-}
-
-/// Which of the subscription's cursors are read for: those that were asked for, or else those that it has now.
-fn reads_for(cell: &StreamCell, name: &SubscriptionName, asked: Option<Generation>) -> Result<(SubscriptionName, Generation), Error> {
-    let generation = match asked {
-        Some(asked) => cell.check_generation(name, asked).map(|()| asked)?,
-        None => cell.generation(name)?,
-    };
-    Ok((name.clone(), generation))
 }

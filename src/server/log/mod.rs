@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(super) use pending::{Pending, Work, is_late};
+pub(super) use pending::{Pending, Work, is_in_memory, is_late};
 pub(super) use task::{Files, LogTask};
 
 use super::error::Error;

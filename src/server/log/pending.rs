@@ -206,6 +206,20 @@ pub(in crate::server) fn is_late(command: &Command<StoredBatch>) -> bool {
     }
 }
 
+/// What a log that has failed does not keep from happening.
+pub(in crate::server) fn is_in_memory(command: &Command<StoredBatch>) -> bool {
+    matches!(
+        command,
+        Command::CloseAppender { .. }
+            | Command::Tick
+            | Command::Settle { .. }
+            | Command::KeepConsumer { .. }
+            | Command::ReadLeased { .. }
+            | Command::TakeLeased { .. }
+            | Command::GiveBack { .. }
+    )
+}
+
 /// The batches since `told` that had no offsets when they were written, in runs of consecutive offsets.
 fn shown_since(stream: &Stream<StoredBatch>, partition: PartitionId, told: Offset, shown: &mut Vec<Shown>) {
     let Ok(batches) = stream.unsettled(partition, told) else { return };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::cell::StreamCell;
 use super::super::error::Error;
-use crate::engine::{FullPolicy, Offset, PartitionId};
+use crate::engine::{FullPolicy, Generation, Offset, PartitionId, SubscriptionName};
 use crate::wire::command::GetTarget;
 
 /// What is to be read of one partition.
@@ -42,4 +42,17 @@ pub(super) fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionI
         return Err(Error::Engine(crate::engine::Error::OffsetGone { partition, offset: next, earliest }));
     }
     Ok(Range { partition, next, end, skips_gaps, skipped })
+}
+
+/// Which of the subscription's cursors are read for: those that were asked for, or else those that it has now.
+pub(super) fn reads_for(
+    cell: &StreamCell,
+    name: &SubscriptionName,
+    asked: Option<Generation>,
+) -> Result<(SubscriptionName, Generation), Error> {
+    let generation = match asked {
+        Some(asked) => cell.check_generation(name, asked).map(|()| asked)?,
+        None => cell.generation(name)?,
+    };
+    Ok((name.clone(), generation))
 }
