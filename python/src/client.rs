@@ -38,6 +38,7 @@ struct StreamArguments<'py> {
     retain_bytes: Option<u64>,
     visibility: Option<String>,
     full_policy: Option<String>,
+    schema_policy: Option<String>,
     if_not_exists: bool,
 }
 
@@ -58,6 +59,11 @@ impl StreamArguments<'_> {
             ("reject", proto::FullPolicy::Reject as i32),
             ("drop_oldest", proto::FullPolicy::DropOldest as i32),
         ];
+        let schema_policies = [
+            ("strict", proto::SchemaPolicy::Strict as i32),
+            ("additive", proto::SchemaPolicy::Additive as i32),
+            ("widening", proto::SchemaPolicy::Widening as i32),
+        ];
         let options = proto::StreamOptions {
             partitions: self.partitions,
             max_buffered_batches: self.max_buffered_batches,
@@ -68,6 +74,7 @@ impl StreamArguments<'_> {
             retain_bytes: self.retain_bytes,
             visibility: choice("visibility", self.visibility.as_deref(), &visibilities)?,
             full_policy: choice("full_policy", self.full_policy.as_deref(), &policies)?,
+            schema_policy: choice("schema_policy", self.schema_policy.as_deref(), &schema_policies)?,
         };
         let schema = match &self.schema {
             Some(object) => StreamSchema::from_arrow(&arrow_ffi::schema(object)?).map_err(internal)?.header().clone(),

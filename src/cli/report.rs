@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::quantity::{batches, bytes};
 use crate::wire::proto::{
-    ConsumerDescription, FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, StreamDescription, StreamOptions,
+    ConsumerDescription, FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, SchemaPolicy, StreamDescription,
+    StreamOptions,
     StreamState, StreamStats, SubscriptionDescription, Visibility, WaitDescription,
 };
 use crate::wire::schema::StreamSchema;
@@ -43,6 +44,15 @@ pub(super) fn full_policy(options: &StreamOptions) -> &'static str {
     }
 }
 
+/// "strict", "additive" or "widening".
+pub(super) fn schema_policy(options: &StreamOptions) -> &'static str {
+    match options.schema_policy() {
+        SchemaPolicy::Strict | SchemaPolicy::Unspecified => "strict",
+        SchemaPolicy::Additive => "additive",
+        SchemaPolicy::Widening => "widening",
+    }
+}
+
 /// "64 batches, 2.0 GiB in memory".
 pub(super) fn limits(options: &StreamOptions) -> String {
     format!("{}, {} in memory", batches(options.max_buffered_batches()), bytes(options.max_buffered_bytes()))
@@ -66,7 +76,9 @@ pub(super) fn stream_json(stream: &StreamDescription) -> Value {
             "retain_bytes": options.retain_bytes(),
             "visibility": visibility(&options),
             "full_policy": full_policy(&options),
+            "schema_policy": schema_policy(&options),
         },
+        "schema_versions": stream.schema_versions,
         "schema": schema(stream).map(|schema| schema_json(&schema)),
         "partitions": stream.partitions.iter().map(partition_json).collect::<Vec<_>>(),
         "subscriptions": stream.subscriptions.iter().map(subscription_json).collect::<Vec<_>>(),

@@ -96,6 +96,18 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A batch that cannot be had in the schema that the consumer reads.
+    #[error(
+        "batch {offset} of partition {partition} cannot be given in the schema that this consumer reads: {reason}; open another consumer there, with the stream's schema as it is now or with one that fits"
+    )]
+    Unfit {
+        /// Its partition.
+        partition: PartitionId,
+        /// Its offset.
+        offset: u64,
+        /// Which column, and why.
+        reason: String,
+    },
     /// Bytes of the coordinator that are not bowstring's protocol.
     #[error("the coordinator sent what this client does not understand: {reason}; check that both have the same version")]
     Protocol {
@@ -128,7 +140,7 @@ impl Error {
             Self::Timeout { .. } => Code::Timeout,
             Self::Url { .. } | Self::InvalidArgument { .. } | Self::Encode { .. } => Code::InvalidArgument,
             Self::MessageTooLarge { .. } => Code::MessageTooLarge,
-            Self::SchemaMismatch { .. } => Code::SchemaMismatch,
+            Self::SchemaMismatch { .. } | Self::Unfit { .. } => Code::SchemaMismatch,
             Self::Decode { .. } | Self::Protocol { .. } => Code::MalformedMessage,
             Self::StreamReplaced { .. } => Code::StreamReplaced,
             Self::Internal { .. } => Code::Internal,

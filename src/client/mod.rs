@@ -29,6 +29,7 @@
 //! | `encode`, `decode` | record batches to and from Arrow IPC messages |
 //! | `auto_compression` | whether the next batch is worth compressing |
 //! | `window`, `sender`, `appends` | batches on their way, the task that sends them, what producers and writers share |
+//! | `dialect`, `project` | what a consumer wants its batches to look like; how they come to look so |
 //! | `plan`, `prefetch`, `reader`, `acks` | what is read and from where, batches read ahead, the task that reads them, acks on their way |
 //! | `producer`, `writer`, `consumer` | what users hold |
 
@@ -43,6 +44,7 @@ mod codec_tests;
 mod connection;
 mod consumer;
 mod decode;
+mod dialect;
 mod encode;
 mod error;
 /// The control service's client, generated from `proto/`.
@@ -66,6 +68,7 @@ mod plain;
 mod plan;
 mod prefetch;
 mod producer;
+mod project;
 mod put;
 mod reader;
 mod ready;
@@ -83,6 +86,7 @@ pub use admin::ProducerRun;
 #[doc(hidden)]
 pub use connection::Dial;
 pub use consumer::{Consumer, Delivered};
+pub use dialect::{Dialect, Strings};
 pub use error::Error;
 pub use handle::Client;
 pub use lag::{Lag, PartitionLag, SubscriptionLag};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 
-use super::Error;
+use super::{Dialect, Error};
 use crate::engine::{Attempt, Epoch, Offset, PartitionId, Start, StreamId, Task};
 
 /// How a [`Client`](super::Client) connects and how long it keeps trying.
@@ -208,6 +208,8 @@ pub struct ConsumerOptions {
     /// What the consumer calls itself to whoever asks who reads: 1 to 256 bytes, no control characters; it need not be
     /// unique. None: this process, as "host/pid".
     pub consumer: Option<String>,
+    /// What the batches look like. Default: the schema that the stream has when the consumer opens, whatever changes later.
+    pub dialect: Dialect,
 }
 
 impl Default for ConsumerOptions {
@@ -223,6 +225,7 @@ impl Default for ConsumerOptions {
             prefetch_bytes: 64 << 20,
             stream_wait: Duration::ZERO,
             consumer: None,
+            dialect: Dialect::default(),
         }
     }
 }

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
+use bytes::Bytes;
 
 use super::acks::Urgent;
 use super::options::{Offsets, ReadStart};
 use super::retry::now;
-use super::{Client, ConsumerOptions, Error};
+use super::project::Projection;
+use super::{Client, ConsumerOptions, Dialect, Error};
 use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId};
 use crate::wire::command::GetCommand;
-use crate::wire::proto::StreamDescription;
+use crate::wire::proto::{SchemaPolicy, StreamDescription};
 use crate::wire::schema::StreamSchema;
 
 /// How often a stream that does not exist yet is looked for.
@@ -25,6 +27,7 @@ pub(super) struct ReadPlan {
     pub(super) partitions: Vec<PartitionId>,
     pub(super) ends: Offsets,
     pub(super) acks_urgent: Urgent,
+    pub(super) dialect: Dialect,
 }
 
 /// Where it begins.
@@ -38,6 +41,7 @@ pub(super) struct Starts {
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
 /// Ends are fixed here, so that a reconnect cannot move them.
 pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions) -> Result<(ReadPlan, Starts, Option<SchemaRef>), Error> {
+    options.dialect.check()?;
     let consumer = ConsumerName::new(&options.consumer.clone().unwrap_or_else(own_name))
         .map_err(|error| Error::invalid(error.to_string()))?
         .to_string();
@@ -61,10 +65,8 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         }
     }
     ends.retain(|partition, _| partitions.contains(partition));
-    let schema = match description.schema.is_empty() {
-        true => None,
-        false => Some(StreamSchema::parse(description.schema)?.arrow().clone()),
-    };
+    let limits = description.options.unwrap_or_default();
+    let schema = pinned(&options.dialect, description.schema, limits.schema_policy())?;
     let command = GetCommand {
         stream: stream.to_owned(),
         follow: options.follow,
@@ -77,10 +79,27 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         batches_max: None,
         consumer: Some(consumer),
         link: None,
+        schema_changes: true,
     };
-    let limits = description.options.unwrap_or_default();
     let acks_urgent = Urgent::of(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
-    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends, acks_urgent }, starts, schema))
+    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends, acks_urgent, dialect: options.dialect }, starts, schema))
+}
+
+/// The schema that all batches get, if it is known by now.
+fn pinned(dialect: &Dialect, header: Bytes, policy: SchemaPolicy) -> Result<Option<SchemaRef>, Error> {
+    if header.is_empty() {
+        return Ok(dialect.schema.clone());
+    }
+    let stream = StreamSchema::parse(header)?.arrow().clone();
+    let pinned = dialect.pin(&stream)?;
+    let refused = |reason| Error::invalid(format!("the stream cannot be read in the schema that was asked for: {reason}"));
+    Projection::new(&stream, &pinned, dialect).map_err(refused)?;
+    // In a stream that takes no other schema it would be null for ever.
+    let is_there = |name: &str| dialect.names_of(name).any(|name| stream.fields().find(name).is_some());
+    match pinned.fields().iter().find(|field| policy == SchemaPolicy::Strict && !is_there(field.name())) {
+        Some(field) => Err(refused(format!("it has no column {:?}, and its schema_policy is strict", field.name()))),
+        None => Ok(Some(pinned)),
+    }
 }
 
 async fn find_stream(client: &Client, stream: &str, options: &ConsumerOptions) -> Result<StreamDescription, Error> {

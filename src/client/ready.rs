@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::decode::caught;
 use super::plain::{SmallBatch, join};
+use super::project::Shape;
 use super::{Delivered, Error};
 use crate::engine::{Epoch, Offset, PartitionId, Timestamp};
 
@@ -59,7 +60,7 @@ impl Ready {
     pub(super) fn deliver(self) -> Result<Delivered, Error> {
         let (batch, is_plain) = match self.content {
             Content::Decoded { batch, is_plain } => (batch, is_plain),
-            Content::Small(small) => (checked(|| small.decode()).map_err(|reason| self.origin.malformed(reason))?, true),
+            Content::Small(small) => (self.origin.decoded(&small)?, small.shape.is_as_it_is()),
         };
         let Origin { partition, offset, epoch, appended_at, user, bytes } = self.origin;
         Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain })
@@ -67,6 +68,22 @@ impl Ready {
 }
 
 impl Origin {
+    /// The batch in the schema that the consumer reads.
+    fn decoded(&self, small: &SmallBatch) -> Result<RecordBatch, Error> {
+        let batch = checked(|| small.decode()).map_err(|reason| self.malformed(reason))?;
+        self.shaped(&small.shape, batch)
+    }
+
+    /// The same of a batch that is decoded.
+    pub(super) fn shaped(&self, shape: &Shape, batch: RecordBatch) -> Result<RecordBatch, Error> {
+        let unfit = |reason| Error::Unfit { partition: self.partition, offset: self.offset.0, reason };
+        match shape {
+            Shape::AsTheyAre => Ok(batch),
+            // Casts of values that nobody has looked at.
+            other => caught(AssertUnwindSafe(|| other.apply(batch))).map_err(unfit),
+        }
+    }
+
     fn malformed(&self, reason: String) -> Error {
         Error::Decode { partition: self.partition, offset: self.offset.0, reason }
     }
@@ -116,7 +133,8 @@ impl Joining {
             [one] => checked(|| one.decode()),
             many => checked(|| join(many)),
         };
-        match joined {
+        let shape = run.first().map(|first| first.shape.clone()).unwrap_or_default();
+        match joined.and_then(|batch| caught(AssertUnwindSafe(|| shape.apply(batch)))) {
             Ok(batch) => {
                 let rows = run.iter().map(SmallBatch::rows);
                 self.done.push(Joined { batch, parts: rows.zip(origins).collect() });
@@ -129,7 +147,7 @@ impl Joining {
     /// Somewhere in the run is one that cannot be decoded.
     fn one_by_one(&mut self, run: Vec<SmallBatch>, origins: Vec<Origin>) -> Result<(), Error> {
         for (small, origin) in run.into_iter().zip(origins) {
-            let batch = checked(|| small.decode()).map_err(|reason| origin.malformed(reason))?;
+            let batch = origin.decoded(&small)?;
             self.done.push(Joined { parts: vec![(batch.num_rows(), origin)], batch });
         }
         Ok(())

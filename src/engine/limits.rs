@@ -76,6 +76,31 @@ pub enum FullPolicy {
     DropOldest,
 }
 
+/// What a producer may bring that has another schema than the ones before it. The engine never looks into a schema: who calls it
+/// compares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SchemaPolicy {
+    /// Nothing. The default: most changes of a schema are mistakes.
+    #[default]
+    Strict,
+    /// New columns that may be null, and batches without known ones that may be null, in any order.
+    Additive,
+    /// That, and wider types: a value of the older one is one of the newer one.
+    Widening,
+}
+
+impl SchemaPolicy {
+    /// Its name, as options have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Additive => "additive",
+            Self::Widening => "widening",
+        }
+    }
+}
+
 /// How a stream behaves; fixed at creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamOptions {
@@ -89,6 +114,8 @@ pub struct StreamOptions {
     pub full_policy: FullPolicy,
     /// What stays beyond the acks.
     pub retention: Retention,
+    /// What of the schema may change.
+    pub schema_policy: SchemaPolicy,
 }
 
 impl Default for StreamOptions {
@@ -99,6 +126,7 @@ impl Default for StreamOptions {
             visibility: Visibility::default(),
             full_policy: FullPolicy::default(),
             retention: Retention::default(),
+            schema_policy: SchemaPolicy::default(),
         }
     }
 }

@@ -35,10 +35,10 @@ pub use dropped::Dropped;
 pub use epoch::{EpochState, Receipt};
 pub use error::Error;
 pub use id::{
-    AppenderId, Attempt, ConsumerName, Epoch, Generation, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName,
-    SubscriptionName, Task, Timestamp,
+    AppenderId, Attempt, ConsumerName, Epoch, Generation, NameError, Offset, PartitionId, ProducerId, RunId, SchemaVersion, StreamId,
+    StreamName, SubscriptionName, Task, Timestamp,
 };
-pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
+pub use limits::{FullPolicy, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
 pub use stream::{Stream, StreamState};

@@ -8,8 +8,8 @@ use super::cell::{ConsumerView, NamedWriter, StreamCell};
 use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
-    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, StreamOptions, StreamState, StreamView,
-    SubscriptionView, Task, Timestamp, Visibility,
+    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, SchemaPolicy, StreamOptions, StreamState,
+    StreamView, SubscriptionView, Task, Timestamp, Visibility,
 };
 use crate::wire::proto;
 
@@ -39,6 +39,12 @@ pub(super) fn stream_options(asked: Option<&proto::StreamOptions>, defaults: &St
             time: asked.retain_ms.map_or(defaults.retention.time, Duration::from_millis),
             bytes: asked.retain_bytes.unwrap_or(defaults.retention.bytes),
         },
+        schema_policy: match asked.schema_policy() {
+            proto::SchemaPolicy::Unspecified => defaults.schema_policy,
+            proto::SchemaPolicy::Strict => SchemaPolicy::Strict,
+            proto::SchemaPolicy::Additive => SchemaPolicy::Additive,
+            proto::SchemaPolicy::Widening => SchemaPolicy::Widening,
+        },
     }
 }
 
@@ -52,6 +58,11 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
         FullPolicy::Reject => proto::FullPolicy::Reject,
         FullPolicy::DropOldest => proto::FullPolicy::DropOldest,
     };
+    let schema_policy = match options.schema_policy {
+        SchemaPolicy::Strict => proto::SchemaPolicy::Strict,
+        SchemaPolicy::Additive => proto::SchemaPolicy::Additive,
+        SchemaPolicy::Widening => proto::SchemaPolicy::Widening,
+    };
     proto::StreamOptions {
         partitions: Some(options.partitions),
         max_buffered_batches: Some(options.limits.max_buffered_batches),
@@ -62,6 +73,7 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
         full_policy: full_policy.into(),
         retain_ms: Some(u64::try_from(options.retention.time.as_millis()).unwrap_or(u64::MAX)),
         retain_bytes: Some(options.retention.bytes),
+        schema_policy: schema_policy.into(),
     }
 }
 
@@ -96,6 +108,7 @@ pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
         logged_bytes: view.logged_bytes,
         log_waits_for: cell.log().and_then(|log| log.waits_for()).map_or_else(String::new, |why| why.to_string()),
         log_waits_micros: cell.log().map_or(0, |log| micros(log.stuck_for())),
+        schema_versions: cell.schema_versions(),
     }
 }
 

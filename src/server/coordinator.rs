@@ -379,4 +379,5 @@ fn difference(have: &StreamOptions, asked: &StreamOptions) -> Option<String> {
         .or_else(|| number("retain_bytes", have.retention.bytes, asked.retention.bytes))
         .or_else(|| differs("visibility", format!("{:?}", have.visibility), format!("{:?}", asked.visibility)))
         .or_else(|| differs("full_policy", format!("{:?}", have.full_policy), format!("{:?}", asked.full_policy)))
+        .or_else(|| differs("schema_policy", have.schema_policy.as_str().to_owned(), asked.schema_policy.as_str().to_owned()))
 }

@@ -18,7 +18,7 @@ use super::cell::StreamCell;
 use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::error::Error;
-use crate::engine::{PartitionId, PartitionView, StreamState};
+use crate::engine::{Offset, PartitionId, PartitionView, StreamState};
 use crate::wire::command::{GetCommand, GetTarget, path_target};
 use crate::wire::error::WireError;
 
@@ -101,7 +101,35 @@ fn rows(cell: &StreamCell, target: &GetTarget) -> Option<u64> {
 fn endpoints(cell: &StreamCell, target: &GetTarget) -> Result<Vec<FlightEndpoint>, Error> {
     let all = || (0..cell.options().partitions).map(PartitionId).collect();
     let partitions: Vec<PartitionId> = target.partitions.clone().unwrap_or_else(all);
-    partitions.iter().map(|partition| endpoint(cell, target, *partition)).collect()
+    let endpoints = partitions.iter().map(|partition| endpoints_of(cell, target, *partition));
+    Ok(endpoints.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// One, or where a bounded read comes to batches of several versions of the schema, one for each run of a version: a stock client
+/// takes one schema from each.
+fn endpoints_of(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<Vec<FlightEndpoint>, Error> {
+    let whole = endpoint(cell, target, partition)?;
+    let is_bounded = !target.follow && target.batches_max.is_none() && !target.schema_changes;
+    if cell.schema_versions() < 2 || !is_bounded {
+        return Ok(vec![whole]);
+    }
+    let (earliest, visible_end) = cell.range(partition)?;
+    let given =
+        |offsets: &Option<BTreeMap<PartitionId, Offset>>| offsets.as_ref().and_then(|offsets| offsets.get(&partition)).copied();
+    let start = match (given(&target.start), &target.subscription) {
+        (Some(start), _) => start,
+        (None, Some(subscription)) => cell.cursor(subscription, partition)?,
+        (None, None) => earliest,
+    };
+    let runs = cell.runs_of_schemas(partition, start, given(&target.end).unwrap_or(visible_end));
+    if runs.len() < 2 {
+        return Ok(vec![whole]);
+    }
+    let one = |(start, end): &(Offset, Offset)| {
+        let bounds = |offset: Offset| Some(BTreeMap::from([(partition, offset)]));
+        endpoint(cell, &GetTarget { start: bounds(*start), end: bounds(*end), ..target.clone() }, partition)
+    };
+    runs.iter().map(one).collect()
 }
 
 fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<FlightEndpoint, Error> {
@@ -110,7 +138,7 @@ fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Re
         cell.cursor(subscription, partition)?;
     }
     let one = |offset: u64| Some(BTreeMap::from([(partition.0, offset)]));
-    let given = |offsets: &Option<BTreeMap<PartitionId, crate::engine::Offset>>| {
+    let given = |offsets: &Option<BTreeMap<PartitionId, Offset>>| {
         offsets.as_ref().and_then(|offsets| offsets.get(&partition)).map(|offset| offset.0)
     };
     let start = given(&target.start).or_else(|| target.subscription.is_none().then_some(earliest.0));
@@ -128,6 +156,7 @@ fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Re
         consumer: target.consumer.as_ref().map(ToString::to_string),
         // The link is of who asks; who reads may be another.
         link: None,
+        schema_changes: target.schema_changes,
     };
     Ok(FlightEndpoint { ticket: Some(Ticket { ticket: ticket.to_ticket() }), ..FlightEndpoint::default() })
 }

@@ -11,13 +11,14 @@ use super::cell::{Look, ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
-use crate::engine::{Batch, Code, Command, FullPolicy, Generation, Offset, PartitionId, StreamState, SubscriptionName};
+use crate::engine::{Batch, Code, Command, FullPolicy, Generation, Offset, PartitionId, SchemaVersion, StreamState, SubscriptionName};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::GetTarget;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::frame::FrameWriter;
 use crate::wire::ipc::Body;
+use crate::wire::schema::StreamSchema;
 use crate::wire::metadata::BatchMetadata;
 use crate::zoo::{self, Bug};
 
@@ -50,16 +51,15 @@ pub(super) fn get(
                 let loaded = reading.load(&batches).await?;
                 for (batch, loaded) in batches.into_iter().zip(loaded) {
                     idle = false;
-                    let loaded = match loaded {
+                    let loaded = match reading.turn_to(index, &batch, loaded) {
                         Ok(loaded) => loaded,
-                        Err(source) => {
+                        Err(error) => {
                             // What came before it is good.
                             reading.frames.flush();
                             while let Some(chunk) = reading.frames.next_chunk() {
                                 yield chunk;
                             }
-                            let partition = reading.ranges[index].partition;
-                            Err(Error::Unreadable { partition, offset: batch.offset, source })?
+                            Err(error)?
                         }
                     };
                     if reading.must_wait() {
@@ -127,6 +127,10 @@ struct Reading {
     reads_for: Option<(SubscriptionName, Generation)>,
     /// Batches that may still be sent; none: no limit.
     batches_left: Option<u64>,
+    /// The version of the schema that was sent last.
+    version: Option<SchemaVersion>,
+    /// Whether another one may be sent.
+    takes_changes: bool,
     /// What the consumer holds.
     dictionaries: Arc<DictionarySet>,
     frames: FrameWriter,
@@ -158,6 +162,8 @@ impl Reading {
             ranges,
             reads_for,
             batches_left: target.batches_max,
+            version: None,
+            takes_changes: target.schema_changes,
             dictionaries: DictionarySet::empty(),
             frames,
         })
@@ -167,8 +173,9 @@ impl Reading {
     /// stream without a schema is empty.
     async fn wait_for_schema(&mut self) -> Result<bool, Error> {
         let ending = self.ending()?;
-        if let Some(schema) = self.cell.schema() {
-            self.frames.push(&[], schema.header(), &[], &Body::default());
+        if let Some((newest, schema)) = self.cell.newest_schema() {
+            let first = if newest == SchemaVersion(0) { newest } else { self.first_version().unwrap_or(newest) };
+            self.send_schema(first, &self.cell.schema_of(first).unwrap_or(schema));
             return Ok(false);
         }
         match ending {
@@ -180,6 +187,41 @@ impl Reading {
                 Ok(true)
             }
         }
+    }
+
+    /// The version of the first batch that is there.
+    fn first_version(&self) -> Option<SchemaVersion> {
+        let first = |range: &Range| self.cell.read(range.partition, range.next, 1, u64::MAX).ok()?.first()?.data.schema();
+        self.ranges.iter().find_map(first)
+    }
+
+    fn send_schema(&mut self, version: SchemaVersion, schema: &StreamSchema) {
+        self.frames.push(&[], schema.header(), &[], &Body::default());
+        self.version = Some(version);
+        // They are of the schema before.
+        self.dictionaries = DictionarySet::empty();
+    }
+
+    /// A batch that was loaded, once the consumer has its schema.
+    fn turn_to(
+        &mut self,
+        index: usize,
+        batch: &Batch<StoredBatch>,
+        loaded: Result<Arc<EncodedBatch>, StorageError>,
+    ) -> Result<Arc<EncodedBatch>, Error> {
+        let (partition, offset) = (self.ranges[index].partition, batch.offset);
+        let loaded = loaded.map_err(|source| Error::Unreadable { partition, offset, source })?;
+        let version = loaded.schema;
+        match self.version {
+            Some(sent) if sent == version => {}
+            Some(sent) if !self.takes_changes => return Err(Error::SchemaChanged { partition, offset, version, sent }),
+            _ => {
+                let missing = || Error::Task { reason: format!("version {version} of the schema is not known") };
+                let schema = self.cell.schema_of(version).ok_or_else(missing)?;
+                self.send_schema(version, &schema);
+            }
+        }
+        Ok(loaded)
     }
 
     /// Whether nothing more will come, and why. Asked *before* looking for batches: what is visible by then

@@ -23,10 +23,11 @@ use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutTarget;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::error::WireError;
+use crate::wire::evolution::Accepted;
 use crate::wire::frame::FlightHead;
 use crate::wire::ipc::{self, Kind, Message};
 use crate::wire::metadata::{AppendMetadata, AppendResult};
-use crate::wire::schema::{DictionaryIds, StreamSchema};
+use crate::wire::schema::StreamSchema;
 
 /// How long a refusal waits for what came before it to be durable. A disk that takes longer is full, and the client is told
 /// of less than is stored.
@@ -91,6 +92,12 @@ struct Inspected {
     kind: Kind,
 }
 
+impl Inspected {
+    fn nothing() -> Self {
+        Self { header: Bytes::new(), body_len: 0, kind: Kind::Empty }
+    }
+}
+
 /// One `DoPut` under way.
 struct Writing {
     cell: Arc<StreamCell>,
@@ -99,8 +106,8 @@ struct Writing {
     route: Route,
     /// A stock client's `PutResult`s may never be read: it gets one, at the end.
     reports_each: bool,
-    schema: Arc<StreamSchema>,
-    ids: DictionaryIds,
+    /// Which version of the stream's schema is coming, and its dictionaries.
+    accepted: Accepted,
     dictionaries: Arc<DictionarySet>,
     next_ordinal: u64,
     /// What of it the client may be told.
@@ -143,21 +150,20 @@ impl Writing {
         }
         let kind = target.kind().cloned().map_or_else(anonymous, Ok)?;
         let is_writer = kind.epoch().is_some();
-        let ids = cell.accept_schema(&producer_schema)?;
+        let accepted = cell.accept_schema(&producer_schema)?;
         let (appender, next_ordinal) = cell.open_appender(kind, target.connection())?;
         Ok(Self {
             appender,
             is_writer,
             route,
             reports_each: matches!(target, PutTarget::Command { .. }),
-            schema: cell.schema().unwrap_or_else(|| Arc::new(producer_schema)),
-            ids,
+            accepted,
             dictionaries: DictionarySet::empty(),
             next_ordinal,
             confirmed: Confirmed::new(next_ordinal),
             is_staged: is_writer && cell.options().visibility == Visibility::Committed,
             waits: 0,
-            inspected: Inspected { header: Bytes::new(), body_len: 0, kind: Kind::Empty },
+            inspected: Inspected::nothing(),
             spool: coordinator.spool().file(),
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
             deadline,
@@ -222,14 +228,21 @@ impl Writing {
         match self.inspect(&head)? {
             Kind::Empty => input.body().await.map(drop),
             Kind::Schema => {
-                self.ids = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
+                let accepted = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
+                if accepted.version != self.accepted.version {
+                    // Nothing of the version before fits it, and a restart has to know it before it finds a batch of it.
+                    self.dictionaries = DictionarySet::empty();
+                    self.inspected = Inspected::nothing();
+                    self.cell.durable().await?;
+                }
+                self.accepted = accepted;
                 input.body().await.map(drop)
             }
             Kind::Dictionary { id, delta } => {
                 let charge = Arc::new(self.cell.dictionaries().charge(held_bytes(&head))?);
                 let message = Message { header: head.header, body: input.body().await? };
-                for (id, mut message) in self.ids.rewrite(id, delta, &message)? {
-                    self.schema.check_dictionary(id, &message)?;
+                for (id, mut message) in self.accepted.ids.rewrite(id, delta, &message)? {
+                    self.accepted.schema.check_dictionary(id, &message)?;
                     message.header = charge.attach(message.header);
                     self.dictionaries = self.dictionaries.with(id, delta, message)?;
                 }
@@ -244,7 +257,7 @@ impl Writing {
         if self.inspected.body_len == head.body_len && self.inspected.header == head.header {
             return Ok(self.inspected.kind);
         }
-        let kind = self.schema.inspect(&head.header, head.body_len)?;
+        let kind = self.accepted.schema.inspect(&head.header, head.body_len)?;
         if matches!(kind, Kind::Batch { .. }) && head.header.len() <= HEADER_BYTES_KEPT {
             self.inspected = Inspected { header: head.header.clone(), body_len: head.body_len, kind };
         }
@@ -265,15 +278,16 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        self.schema.check_dictionaries(&self.dictionaries)?;
+        self.accepted.schema.check_dictionaries(&self.dictionaries)?;
         let metadata = self.metadata(&head)?;
         let bytes = held_bytes(&head);
         let place = self.reserve(bytes, progress).await?;
         let message = Message { header: head.header, body: input.body().await? };
         if compressed {
-            self.schema.check_compressed(&message.header, &message.body)?;
+            self.accepted.schema.check_compressed(&message.header, &message.body)?;
         }
-        let batch = EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: metadata.user, rows };
+        let (dictionaries, schema) = (self.dictionaries.clone(), self.accepted.version);
+        let batch = EncodedBatch { message, dictionaries, schema, user: metadata.user, rows };
         let data = match place {
             Place::Memory => StoredBatch::Memory(Arc::new(batch)),
             Place::Spool => self.spooled(batch).await?,

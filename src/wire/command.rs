@@ -97,6 +97,10 @@ pub struct GetCommand {
     /// The link on which arenas may be shown, that bodies lie in.
     #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
     pub link: Option<u64>,
+    /// The schema message comes again before each batch that has another version of the schema than the batch before it; without this
+    /// the read ends there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub schema_changes: bool,
 }
 
 /// What a `DoPut` appends to.
@@ -294,6 +298,8 @@ pub struct GetTarget {
     pub consumer: Option<ConsumerName>,
     /// The link on which arenas may be shown.
     pub link: Option<u64>,
+    /// Whether the reader takes several versions of the schema.
+    pub schema_changes: bool,
 }
 
 impl GetTarget {
@@ -321,6 +327,7 @@ impl GetTarget {
             batches_max: command.batches_max,
             consumer: command.consumer.as_deref().map(ConsumerName::new).transpose()?,
             link: command.link,
+            schema_changes: command.schema_changes,
         })
     }
 }

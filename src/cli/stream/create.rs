@@ -7,7 +7,7 @@ use crate::cli::error::CliError;
 use crate::cli::quantity::{Size, Span, partitions};
 use crate::cli::{print_lines, report};
 use crate::engine::StreamName;
-use crate::wire::proto::{CreateStreamRequest, FullPolicy, StreamOptions, Visibility};
+use crate::wire::proto::{CreateStreamRequest, FullPolicy, SchemaPolicy, StreamOptions, Visibility};
 
 /// Create a stream; its schema comes with the first batches
 #[derive(Debug, Args)]
@@ -45,6 +45,9 @@ pub(super) struct CreateArgs {
     /// What happens to an append that finds no room
     #[arg(long, value_name = "POLICY", default_value = "wait")]
     full_policy: FullPolicyArg,
+    /// What a producer may bring that has another schema
+    #[arg(long, value_name = "POLICY", default_value = "strict")]
+    schema_policy: SchemaPolicyArg,
     /// Succeed where the stream exists with the same options
     #[arg(long)]
     if_not_exists: bool,
@@ -70,6 +73,16 @@ enum FullPolicyArg {
     DropOldest,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SchemaPolicyArg {
+    /// Nothing
+    Strict,
+    /// New columns that may be null
+    Additive,
+    /// That, and wider types
+    Widening,
+}
+
 pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), CliError> {
     let stream = StreamName::new(&args.stream)?;
     let options = StreamOptions {
@@ -82,6 +95,7 @@ pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), Cli
         full_policy: args.full_policy.proto().into(),
         retain_ms: args.retain.map(|time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)),
         retain_bytes: args.retain_bytes.map(|size| size.0),
+        schema_policy: args.schema_policy.proto().into(),
     };
     let request = CreateStreamRequest {
         stream: stream.to_string(),
@@ -99,6 +113,16 @@ impl VisibilityArg {
         match self {
             Self::Committed => Visibility::Committed,
             Self::Immediate => Visibility::Immediate,
+        }
+    }
+}
+
+impl SchemaPolicyArg {
+    fn proto(self) -> SchemaPolicy {
+        match self {
+            Self::Strict => SchemaPolicy::Strict,
+            Self::Additive => SchemaPolicy::Additive,
+            Self::Widening => SchemaPolicy::Widening,
         }
     }
 }

@@ -22,8 +22,8 @@ impl<D: Clone> Stream<D> {
     /// # Errors
     /// [`Error::PartitionCount`].
     pub fn restore(name: StreamName, id: StreamId, snapshot: StreamSnapshot<D>, now: Timestamp) -> Result<Self, Error> {
-        let StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers } = snapshot;
-        let mut stream = Self { schema, state, ..Self::durable(name, id, options)? };
+        let StreamSnapshot { options, schemas, state, epochs, partitions, subscriptions, producers } = snapshot;
+        let mut stream = Self { schemas, state, ..Self::durable(name, id, options)? };
         (stream.epochs_committed, stream.epochs_aborted, stream.epochs_replayed) = (epochs.committed, epochs.aborted, epochs.replayed);
         stream.restore_partitions(partitions, now);
         stream.account_for_unknown(&producers, now);

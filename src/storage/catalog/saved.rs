@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::engine::{
     CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Offset, PartitionSnapshot, ProducerId, ProducerSnapshot,
-    Retention, RunId, StreamName, StreamOptions, StreamState, SubscriptionSnapshot, Timestamp, Visibility,
+    Retention, RunId, SchemaPolicy, StreamName, StreamOptions, StreamState, SubscriptionSnapshot, Timestamp, Visibility,
 };
 
 /// A stream but for its partitions, subscriptions and producers.
@@ -17,8 +17,8 @@ pub struct SavedStream {
     pub name: StreamName,
     /// Its options.
     pub options: StreamOptions,
-    /// Its encoded schema message, once known.
-    pub schema: Option<Arc<[u8]>>,
+    /// Its encoded schema messages, by version.
+    pub schemas: Vec<Arc<[u8]>>,
     /// Whether it goes on.
     pub state: StreamState,
     /// Its epochs.
@@ -85,7 +85,7 @@ struct StreamValue {
     #[prost(uint32, tag = "8")]
     full_policy: u32,
     #[prost(bytes = "vec", optional, tag = "9")]
-    schema: Option<Vec<u8>>,
+    first_schema: Option<Vec<u8>>,
     #[prost(bool, tag = "10")]
     is_completed: bool,
     #[prost(string, optional, tag = "11")]
@@ -100,6 +100,12 @@ struct StreamValue {
     retain_ms: u64,
     #[prost(uint64, tag = "16")]
     retain_bytes: u64,
+    /// Versions 1 and on.
+    #[prost(bytes = "vec", repeated, tag = "20")]
+    later_schemas: Vec<Vec<u8>>,
+    /// 0 strict, 1 additive, 2 widening.
+    #[prost(uint32, tag = "21")]
+    schema_policy: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -168,7 +174,7 @@ pub(super) trait Saved: Sized {
 
 impl Saved for SavedStream {
     fn to_value(&self) -> Vec<u8> {
-        let StreamOptions { partitions, limits, visibility, full_policy, retention } = &self.options;
+        let StreamOptions { partitions, limits, visibility, full_policy, retention, schema_policy } = &self.options;
         StreamValue {
             name: self.name.as_str().to_owned(),
             partitions: *partitions,
@@ -182,7 +188,7 @@ impl Saved for SavedStream {
                 FullPolicy::Reject => 1,
                 FullPolicy::DropOldest => 2,
             },
-            schema: self.schema.as_deref().map(<[u8]>::to_vec),
+            first_schema: self.schemas.first().map(|schema| schema.to_vec()),
             is_completed: self.state == StreamState::Completed,
             failed: match &self.state {
                 StreamState::Failed { reason } => Some(reason.to_string()),
@@ -193,6 +199,12 @@ impl Saved for SavedStream {
             epochs_replayed: self.epochs.replayed,
             retain_ms: u64::try_from(retention.time.as_millis()).unwrap_or(u64::MAX),
             retain_bytes: retention.bytes,
+            later_schemas: self.schemas.iter().skip(1).map(|schema| schema.to_vec()).collect(),
+            schema_policy: match schema_policy {
+                SchemaPolicy::Strict => 0,
+                SchemaPolicy::Additive => 1,
+                SchemaPolicy::Widening => 2,
+            },
         }
         .encode_to_vec()
     }
@@ -217,8 +229,14 @@ impl Saved for SavedStream {
                     _ => return None,
                 },
                 retention: Retention { time: Duration::from_millis(value.retain_ms), bytes: value.retain_bytes },
+                schema_policy: match value.schema_policy {
+                    0 => SchemaPolicy::Strict,
+                    1 => SchemaPolicy::Additive,
+                    2 => SchemaPolicy::Widening,
+                    _ => return None,
+                },
             },
-            schema: value.schema.map(Into::into),
+            schemas: value.first_schema.into_iter().chain(value.later_schemas).map(Into::into).collect(),
             state: match value.failed {
                 Some(reason) => StreamState::Failed { reason: reason.into() },
                 None if value.is_completed => StreamState::Completed,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::{
-    CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Retention, RunId, StreamName, StreamOptions, StreamState,
+    CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Retention, RunId, SchemaPolicy, StreamName, StreamOptions, StreamState,
     Timestamp, Visibility,
 };
 use crate::storage::disk::Folder;
@@ -24,8 +24,9 @@ fn saved(name: &str, state: StreamState) -> SavedStream {
             visibility: Visibility::Immediate,
             full_policy: FullPolicy::DropOldest,
             retention: Retention { time: Duration::from_millis(1_500), bytes: 7 },
+            schema_policy: SchemaPolicy::Widening,
         },
-        schema: Some([1, 2, 3].into()),
+        schemas: vec![[1, 2, 3].into(), [4].into()],
         state,
         epochs: EpochTotals { committed: 5, aborted: 6, replayed: 7 },
     }
@@ -89,7 +90,7 @@ fn what_is_committed_is_found_again() {
         let expected = saved(stream.saved.name.as_str(), StreamState::Failed { reason: "why".into() });
         let (reads, writes) = names(stream.saved.name.as_str());
         assert_eq!((stream.saved.options, stream.saved.state), (expected.options, expected.state));
-        assert_eq!((stream.saved.schema, stream.saved.epochs), (expected.schema, expected.epochs));
+        assert_eq!((stream.saved.schemas, stream.saved.epochs), (expected.schemas, expected.epochs));
         assert_eq!(stream.partitions, [(PartitionId(2), partition(4))]);
         assert_eq!(stream.extents, [(PartitionId(2), Offset(4), extent(&[(0, 64), (0, 128)]))]);
         assert_eq!(stream.subscriptions, [(reads, subscription(4))]);

@@ -23,6 +23,8 @@ pub struct StreamOptions {
     /// At least the newest so many bytes of the stream stay, acked or not. 0: until acked.
     #[prost(uint64, optional, tag = "9")]
     pub retain_bytes: ::core::option::Option<u64>,
+    #[prost(enumeration = "SchemaPolicy", tag = "20")]
+    pub schema_policy: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateStreamRequest {
@@ -81,7 +83,7 @@ pub struct StreamDescription {
     /// All fields are set.
     #[prost(message, optional, tag = "3")]
     pub options: ::core::option::Option<StreamOptions>,
-    /// Empty while no producer has given one.
+    /// Empty while no producer has given one. Of several versions, what takes in the columns of all.
     #[prost(bytes = "bytes", tag = "4")]
     pub schema: ::prost::bytes::Bytes,
     #[prost(enumeration = "StreamState", tag = "5")]
@@ -125,6 +127,9 @@ pub struct StreamDescription {
     /// How long it has not gone on because of its disk; 0 where it waits for an object store.
     #[prost(uint64, tag = "22")]
     pub log_waits_micros: u64,
+    /// How many versions the schema has: what differs in how its batches are laid out.
+    #[prost(uint32, tag = "30")]
+    pub schema_versions: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PartitionDescription {
@@ -729,6 +734,43 @@ impl FullPolicy {
             "FULL_POLICY_WAIT" => Some(Self::Wait),
             "FULL_POLICY_REJECT" => Some(Self::Reject),
             "FULL_POLICY_DROP_OLDEST" => Some(Self::DropOldest),
+            _ => None,
+        }
+    }
+}
+/// What a producer may bring that has another schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SchemaPolicy {
+    /// The server's default: strict.
+    Unspecified = 0,
+    /// Nothing.
+    Strict = 1,
+    /// New columns that may be null, and batches without known ones that may be null.
+    Additive = 2,
+    /// That, and wider types.
+    Widening = 3,
+}
+impl SchemaPolicy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SCHEMA_POLICY_UNSPECIFIED",
+            Self::Strict => "SCHEMA_POLICY_STRICT",
+            Self::Additive => "SCHEMA_POLICY_ADDITIVE",
+            Self::Widening => "SCHEMA_POLICY_WIDENING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SCHEMA_POLICY_UNSPECIFIED" => Some(Self::Unspecified),
+            "SCHEMA_POLICY_STRICT" => Some(Self::Strict),
+            "SCHEMA_POLICY_ADDITIVE" => Some(Self::Additive),
+            "SCHEMA_POLICY_WIDENING" => Some(Self::Widening),
             _ => None,
         }
     }
