@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::quantity::{batches, bytes};
 use crate::wire::proto::{
     ConsumerDescription, FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, SchemaPolicy, StreamDescription,
-    StreamOptions,
-    StreamState, StreamStats, SubscriptionDescription, Visibility, WaitDescription,
+    StreamOptions, StreamState, StreamStats, SubscriptionDescription, Visibility, WaitDescription,
 };
 use crate::wire::schema::StreamSchema;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
 use super::Error;
+use crate::wire::proto::SchemaPolicy;
 use crate::wire::widening::widens;
 
 /// Most bytes of a time zone's name.
@@ -60,7 +61,9 @@ impl Dialect {
             return Err(Error::invalid("schema says the types of all columns; leave out strings, time_zone and time_unit, or the schema"));
         }
         if let Some(zone) = self.time_zone.as_deref().filter(|zone| zone.is_empty() || zone.len() > TIME_ZONE_BYTES_MAX) {
-            return Err(Error::invalid(format!("time_zone is {zone:?}; use a name such as \"Europe/Berlin\", or an offset such as \"+02:00\"")));
+            return Err(Error::invalid(format!(
+                "time_zone is {zone:?}; use a name such as \"Europe/Berlin\", or an offset such as \"+02:00\""
+            )));
         }
         let mut names = BTreeSet::new();
         let all = self.aliases.iter().flat_map(|(name, others)| others.iter().filter(move |other| *other != name));
@@ -80,11 +83,22 @@ impl Dialect {
         self.schema.is_some() || (self.time_unit.is_some() && matches!(data_type, DataType::Timestamp(..)))
     }
 
-    /// The schema that all batches get, of a stream that has this one.
-    pub(super) fn pin(&self, stream: &SchemaRef) -> Result<SchemaRef, Error> {
+    /// The schema that all batches get, of a stream that has this one. Where a producer may leave any column out, all of them may be
+    /// null.
+    pub(super) fn pin(&self, stream: &SchemaRef, policy: SchemaPolicy) -> Result<SchemaRef, Error> {
         if let Some(schema) = &self.schema {
             return Ok(schema.clone());
         }
+        let pinned = self.spoken(stream)?;
+        let is_free = pinned.fields().iter().all(|field| field.is_nullable() && !field.data_type().is_nested());
+        if policy != SchemaPolicy::Widening || is_free {
+            return Ok(pinned);
+        }
+        let fields: Vec<FieldRef> = pinned.fields().iter().map(may_be_null).collect();
+        Ok(Arc::new(Schema::new_with_metadata(fields, pinned.metadata().clone())))
+    }
+
+    fn spoken(&self, stream: &SchemaRef) -> Result<SchemaRef, Error> {
         let is_as_it_is = self.aliases.is_empty() && self.strings.is_none() && self.time_zone.is_none() && self.time_unit.is_none();
         if is_as_it_is {
             return Ok(stream.clone());
@@ -151,6 +165,25 @@ impl Dialect {
     }
 }
 
+/// The same at every depth, but for a map's entries and keys.
+fn may_be_null(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(may_be_null).collect()),
+        DataType::List(item) => DataType::List(may_be_null(item)),
+        DataType::LargeList(item) => DataType::LargeList(may_be_null(item)),
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                let fields = fields.iter().take(1).cloned().chain(fields.iter().skip(1).map(may_be_null));
+                let fields = DataType::Struct(fields.collect());
+                DataType::Map(Arc::new(Field::clone(entries).with_data_type(fields)), *sorted)
+            }
+            _ => field.data_type().clone(),
+        },
+        other => other.clone(),
+    };
+    Arc::new(Field::clone(field).with_data_type(data_type).with_nullable(true))
+}
+
 /// Two columns that are one.
 fn both(known: &FieldRef, other: &FieldRef) -> Result<FieldRef, Error> {
     let (one, two) = (known.data_type(), other.data_type());
@@ -181,14 +214,27 @@ mod tests {
 
     fn pinned(dialect: &Dialect, columns: &[(&str, DataType)]) -> Result<Vec<(String, DataType)>, Error> {
         let fields: Vec<_> = columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), false)).collect();
-        let pinned = dialect.pin(&Arc::new(Schema::new(fields)))?;
+        let pinned = dialect.pin(&Arc::new(Schema::new(fields)), SchemaPolicy::Additive)?;
         Ok(pinned.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect())
     }
 
     #[test]
     fn a_consumer_that_asks_for_nothing_reads_the_very_schema_of_the_stream() {
         let stream: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, false)]));
-        assert!(Arc::ptr_eq(&Dialect::default().pin(&stream).expect("as it is"), &stream));
+        for policy in [SchemaPolicy::Strict, SchemaPolicy::Additive] {
+            assert!(Arc::ptr_eq(&Dialect::default().pin(&stream, policy).expect("as it is"), &stream));
+        }
+    }
+
+    #[test]
+    fn where_columns_may_be_left_out_all_may_be_null() {
+        let inner = |nullable| DataType::Struct(vec![Field::new("x", DataType::Int8, nullable)].into());
+        let of = |nullable| {
+            let list = DataType::List(Field::new("item", inner(nullable), nullable).into());
+            Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, nullable), Field::new("l", list, nullable)]))
+        };
+        assert_eq!(Dialect::default().pin(&of(false), SchemaPolicy::Widening).expect("as it is"), of(true));
+        assert_eq!(Dialect::default().pin(&of(false), SchemaPolicy::Additive).expect("as it is"), of(false));
     }
 
     #[test]
@@ -210,9 +256,8 @@ mod tests {
             time_unit: Some(TimeUnit::Millisecond),
             ..Dialect::default()
         };
-        let inner = |text, time| {
-            DataType::Struct(vec![Field::new("t", text, true), Field::new("at", DataType::new_list(time, true), true)].into())
-        };
+        let inner =
+            |text, time| DataType::Struct(vec![Field::new("t", text, true), Field::new("at", DataType::new_list(time, true), true)].into());
         let found = pinned(
             &dialect,
             &[

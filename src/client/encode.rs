@@ -79,7 +79,13 @@ impl BatchEncoder {
         let plain = self.plain.as_mut().filter(|_| self.codec.is_none());
         if let Some(message) = plain.and_then(|plain| plain.encode(batch)) {
             let rows = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
-            return Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), schema: SchemaVersion(0), user: Bytes::new(), rows });
+            return Ok(EncodedBatch {
+                message,
+                dictionaries: self.dictionaries.clone(),
+                schema: SchemaVersion(0),
+                user: Bytes::new(),
+                rows,
+            });
         }
         let buffers = match self.encoder.encode(batch) {
             Ok(buffers) => buffers,

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::acks::Urgent;
 use super::options::{Offsets, ReadStart};
-use super::retry::now;
 use super::project::Projection;
+use super::retry::now;
 use super::{Client, ConsumerOptions, Dialect, Error};
 use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId};
 use crate::wire::command::GetCommand;
@@ -28,6 +28,7 @@ pub(super) struct ReadPlan {
     pub(super) ends: Offsets,
     pub(super) acks_urgent: Urgent,
     pub(super) dialect: Dialect,
+    pub(super) schema_policy: SchemaPolicy,
 }
 
 /// Where it begins.
@@ -82,7 +83,8 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         schema_changes: true,
     };
     let acks_urgent = Urgent::of(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
-    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends, acks_urgent, dialect: options.dialect }, starts, schema))
+    let (stream_id, dialect, schema_policy) = (StreamId(description.stream_id), options.dialect, limits.schema_policy());
+    Ok((ReadPlan { command, stream_id, partitions, ends, acks_urgent, dialect, schema_policy }, starts, schema))
 }
 
 /// The schema that all batches get, if it is known by now.
@@ -91,7 +93,7 @@ fn pinned(dialect: &Dialect, header: Bytes, policy: SchemaPolicy) -> Result<Opti
         return Ok(dialect.schema.clone());
     }
     let stream = StreamSchema::parse(header)?.arrow().clone();
-    let pinned = dialect.pin(&stream)?;
+    let pinned = dialect.pin(&stream, policy)?;
     let refused = |reason| Error::invalid(format!("the stream cannot be read in the schema that was asked for: {reason}"));
     Projection::new(&stream, &pinned, dialect).map_err(refused)?;
     // In a stream that takes no other schema it would be null for ever.

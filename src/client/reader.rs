@@ -19,7 +19,7 @@ use super::ready::{Content, Origin, Ready};
 use super::retry::{Backoff, STEADY, now};
 use super::shared::Borrower;
 use super::watched::Watched;
-use super::{Client, Dialect, Error};
+use super::{Client, Error};
 use crate::engine::{Code, Epoch, Generation, Offset, PartitionId, SubscriptionName, Timestamp};
 use crate::wire::body::Body;
 use crate::wire::command::GetCommand;
@@ -112,7 +112,7 @@ impl Reader {
             pending: Vec::new(),
             pending_bytes: 0,
             prefetch: &self.prefetch,
-            dialect: &self.plan.dialect,
+            plan: &self.plan,
         };
         self.to_ack.update(Pending::again);
         let result = connection.run(backoff).await;
@@ -148,7 +148,7 @@ struct Connection<'a> {
     pending: Vec<Ready>,
     pending_bytes: u64,
     prefetch: &'a Watched<Prefetch>,
-    dialect: &'a Dialect,
+    plan: &'a ReadPlan,
 }
 
 impl Connection<'_> {
@@ -274,12 +274,12 @@ impl Connection<'_> {
         let pinned = match self.prefetch.with(|prefetch| prefetch.schema.clone()) {
             Some(pinned) => pinned,
             None => {
-                let pinned = self.dialect.pin(schema)?;
+                let pinned = self.plan.dialect.pin(schema, self.plan.schema_policy)?;
                 self.prefetch.update(|prefetch| prefetch.schema = Some(pinned.clone()));
                 pinned
             }
         };
-        self.decoder.shape = Shape::of(schema, &pinned, self.dialect);
+        self.decoder.shape = Shape::of(schema, &pinned, &self.plan.dialect);
         Ok(())
     }
 

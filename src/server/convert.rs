@@ -8,8 +8,8 @@ use super::cell::{ConsumerView, NamedWriter, StreamCell};
 use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
-    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, SchemaPolicy, StreamOptions, StreamState,
-    StreamView, SubscriptionView, Task, Timestamp, Visibility,
+    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, SchemaPolicy, StreamOptions,
+    StreamState, StreamView, SubscriptionView, Task, Timestamp, Visibility,
 };
 use crate::wire::proto;
 

@@ -114,8 +114,7 @@ fn endpoints_of(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -
         return Ok(vec![whole]);
     }
     let (earliest, visible_end) = cell.range(partition)?;
-    let given =
-        |offsets: &Option<BTreeMap<PartitionId, Offset>>| offsets.as_ref().and_then(|offsets| offsets.get(&partition)).copied();
+    let given = |offsets: &Option<BTreeMap<PartitionId, Offset>>| offsets.as_ref().and_then(|offsets| offsets.get(&partition)).copied();
     let start = match (given(&target.start), &target.subscription) {
         (Some(start), _) => start,
         (None, Some(subscription)) => cell.cursor(subscription, partition)?,

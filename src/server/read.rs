@@ -18,8 +18,8 @@ use crate::wire::command::GetTarget;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::frame::FrameWriter;
 use crate::wire::ipc::Body;
-use crate::wire::schema::StreamSchema;
 use crate::wire::metadata::BatchMetadata;
+use crate::wire::schema::StreamSchema;
 use crate::zoo::{self, Bug};
 
 /// Most batches, and bytes of batches, that are taken out of a partition at a time. They are held until the

@@ -59,7 +59,9 @@ pub enum WireError {
         differences: String,
     },
     /// The stream has too many versions of its schema.
-    #[error("the stream has {limit} versions of its schema, which is the most it takes; send batches of one that it has, or use another stream")]
+    #[error(
+        "the stream has {limit} versions of its schema, which is the most it takes; send batches of one that it has, or use another stream"
+    )]
     TooManySchemas {
         /// The limit.
         limit: usize,

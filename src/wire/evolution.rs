@@ -174,7 +174,10 @@ impl Merging {
         for fields in [stream, batches] {
             let mut names = BTreeSet::new();
             if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
-                self.differs(&below(path, twice.name()), "there are two of this name, and a schema that changes finds columns by their names");
+                self.differs(
+                    &below(path, twice.name()),
+                    "there are two of this name, and a schema that changes finds columns by their names",
+                );
             }
         }
         let mut merged: Vec<FieldRef> = Vec::with_capacity(stream.len());

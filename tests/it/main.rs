@@ -30,6 +30,7 @@ mod object_store;
 mod put_messages;
 mod regressions;
 mod retention;
+mod schemas;
 mod server_support;
 #[cfg(target_os = "linux")]
 mod shared_memory;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait, StructArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait, StructArray, new_null_array,
+};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::util::display::{FormatOptions, array_value_to_string};
@@ -17,6 +19,8 @@ pub(super) enum Conversion {
     Same,
     /// All of them are null.
     Nulls,
+    /// All of them have to be null.
+    NullsOnly,
     /// By Arrow's cast, which refuses what does not fit.
     Cast,
     /// By Arrow's cast, if the value can be cast back: it drops digits without a word.
@@ -41,6 +45,7 @@ pub(super) fn conversion(path: &str, from: &DataType, to: &DataType, dialect: &D
     match (from, to) {
         _ if from == to => Ok(Conversion::Same),
         (DataType::Null, _) => Ok(Conversion::Nulls),
+        (_, DataType::Null) => Ok(Conversion::NullsOnly),
         (DataType::Struct(have), DataType::Struct(want)) => members(path, have, want, dialect),
         (DataType::List(have), DataType::List(want)) | (DataType::LargeList(have), DataType::LargeList(want)) => {
             items(path, have, want, dialect)
@@ -128,6 +133,8 @@ impl Conversion {
         match self {
             Self::Same => Ok(array.clone()),
             Self::Nulls => Ok(new_null_array(to, array.len())),
+            Self::NullsOnly if array.logical_null_count() == array.len() => Ok(new_null_array(to, array.len())),
+            Self::NullsOnly => Err(wrong(path, format_args!("a value of type {} does not fit {to}", array.data_type()))),
             Self::Cast => cast(path, array, to),
             Self::Exact => exact(path, array, to),
             Self::Unpack(values, then) => then.apply(path, &cast(path, array, values)?, to),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::{
-    CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Retention, RunId, SchemaPolicy, StreamName, StreamOptions, StreamState,
-    Timestamp, Visibility,
+    CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Retention, RunId, SchemaPolicy, StreamName, StreamOptions,
+    StreamState, Timestamp, Visibility,
 };
 use crate::storage::disk::Folder;
 use crate::storage::segment::testing::MemoryDisk;

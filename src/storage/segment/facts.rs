@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::FORMAT_VERSION;
-use crate::engine::{Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, SchemaVersion, StreamId, StreamName, Task, Timestamp};
+use crate::engine::{
+    Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, SchemaVersion, StreamId, StreamName, Task, Timestamp,
+};
 
 /// Names that are kept so that entries share them. Beyond that a name has a copy of its own.
 const NAMES_MAX: usize = 1024;

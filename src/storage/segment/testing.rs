@@ -199,7 +199,13 @@ impl DiskFile for MemoryFile {
 }
 
 pub(super) fn head() -> SegmentHead {
-    SegmentHead { stream: StreamName::new("clicks").expect("valid"), stream_id: StreamId(7), partition: PartitionId(3), number: 0, schema: SchemaVersion(0) }
+    SegmentHead {
+        stream: StreamName::new("clicks").expect("valid"),
+        stream_id: StreamId(7),
+        partition: PartitionId(3),
+        number: 0,
+        schema: SchemaVersion(0),
+    }
 }
 
 /// Facts of every kind, present and absent.
