@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from bowstring import _native
 from bowstring.appending import EpochWriter, Producer
+from bowstring.dialect import dialect_arguments
 from bowstring.errors import InvalidArgument
 from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
 from bowstring.starts import Moved, PartitionMove, Start, start_text
@@ -89,6 +90,7 @@ class Client:
         retain_bytes: int | None = None,
         visibility: str | None = None,
         full_policy: str | None = None,
+        schema_policy: str | None = None,
         if_not_exists: bool = False,
     ) -> dict[str, Any]:
         """Creates a stream and describes it; what is left out takes the coordinator's defaults.
@@ -96,7 +98,8 @@ class Client:
         Batches that every subscription has acked stay, to be read again, for `retain_seconds` after they were appended,
         and while they are of the newest `retain_bytes`; by default they go at once.
         `schema` defaults to the first producer's. `visibility` is "committed" or "immediate", `full_policy` "wait",
-        "reject" or "drop_oldest". Raises `StreamExists` unless `if_not_exists` and the options are the same.
+        "reject" or "drop_oldest", `schema_policy` what producers may change: "strict" (nothing), "additive" (new columns)
+        or "widening" (wider types too). Raises `StreamExists` unless `if_not_exists` and the options are the same.
         """
         arguments = {
             "schema": schema,
@@ -109,6 +112,7 @@ class Client:
             "retain_bytes": retain_bytes,
             "visibility": visibility,
             "full_policy": full_policy,
+            "schema_policy": schema_policy,
             "if_not_exists": if_not_exists,
         }
         return with_schema(self._native.create_stream(stream, arguments))
@@ -295,14 +299,22 @@ class Client:
         )
 
     def read(
-        self, stream: str, partition: int, start: int, end: int, *, stream_id: int | None = None
+        self,
+        stream: str,
+        partition: int,
+        start: int,
+        end: int,
+        *,
+        stream_id: int | None = None,
+        schema: object | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Exactly the batches [start, end) of a partition, without a subscription.
+        """Exactly the batches [start, end) of a partition, without a subscription; in `schema`, as for an iterator.
 
-        Raises `OffsetError` if they are not all there, `StreamReplaced`.
+        Raises `OffsetError` if they are not all there, `StreamReplaced`, `SchemaMismatch`.
         """
+        offsets = {"offsets": {partition: start}, "end": {partition: end}}
         arguments = consumer_arguments(
-            partitions=[partition], follow=False, offsets={partition: start}, end={partition: end}, stream_id=stream_id
+            partitions=[partition], follow=False, stream_id=stream_id, schema=schema, **offsets
         )
         consumer = self._native.consumer(stream, arguments)
         try:
@@ -361,9 +373,11 @@ def consumer_arguments(
     prefetch_bytes: int = 64 << 20,
     stream_wait: float = 0.0,
     consumer: str | None = None,
+    **dialect: Any,
 ) -> dict[str, Any]:
-    """What the native consumer takes."""
+    """What the native consumer takes; `dialect` as for `dialect_arguments`."""
     return {
+        "dialect": dialect_arguments(**dialect),
         "subscription": subscription,
         "partitions": None if partitions is None else list(partitions),
         "follow": follow,

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from bowstring import _native
 from bowstring.client import Client, consumer_arguments, unpacked
+from bowstring.dialect import NAMES, Aliases, Strings, TimeUnit, dialect_arguments
 from bowstring.errors import Cancelled, InvalidArgument
 from bowstring.starts import Start
 
@@ -64,6 +65,12 @@ class StreamingIterator:
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
         consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
+        schema: the columns to read and their types, whatever producers send (docs/schemas.md); a column that a batch lacks
+            is null. By default what the stream has when the iterator opens: what changes later changes nothing here.
+        aliases: a dict of a column's name to other names that it has in batches: they become one column.
+        strings: "plain", "large" or "view": how strings and binary values lie in memory, where no `schema` says it.
+        time_zone: the zone of all timestamps that have one, such as "Europe/Berlin"; likewise.
+        time_unit: "s", "ms", "us" or "ns", the unit of all timestamps, which a coarser one cuts; likewise.
         shared_memory: look at batches in their producer's memory then, rather than receive them. A batch that is held
             stays there, acked or not.
     """
@@ -86,6 +93,11 @@ class StreamingIterator:
         local_socket: bool = True,
         shared_memory: bool = True,
         consumer: str | None = None,
+        schema: object | None = None,
+        aliases: Aliases | None = None,
+        strings: Strings | None = None,
+        time_zone: str | None = None,
+        time_unit: TimeUnit | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "subscription": subscription,
@@ -101,6 +113,7 @@ class StreamingIterator:
             "local_socket": local_socket,
             "shared_memory": shared_memory,
             "consumer": consumer,
+            **dialect_arguments(schema, aliases, strings, time_zone, time_unit),
         }
         self.url = url
         self.stream = stream
@@ -134,7 +147,7 @@ class StreamingIterator:
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The stream's schema; waits for it. None if the stream ended without one."""
+        """The schema of all its batches; waits for it. None if the stream ended without one."""
         schema = self._open().schema(self._arguments["timeout"])
         return None if schema is None else pa.schema(schema)
 
@@ -280,7 +293,7 @@ class StreamingIterator:
                 "follow",
                 "consumer",
             )
-            arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
+            arguments = consumer_arguments(**{name: self._arguments[name] for name in (*names, *NAMES)})
             connecting = ("retry_deadline", "local_socket", "shared_memory")
             client = Client(self.url, **{name: self._arguments[name] for name in connecting})
             self._consumer = client._native.consumer(self.stream, arguments)

@@ -278,7 +278,7 @@ impl Client {
         wait(py, None, |wait| self.0.writer(stream, id, options, wait)).map(EpochWriter::new)
     }
 
-    fn consumer(&self, py: Python<'_>, stream: &str, arguments: ConsumerArguments) -> PyResult<Consumer> {
+    fn consumer(&self, py: Python<'_>, stream: &str, arguments: ConsumerArguments<'_>) -> PyResult<Consumer> {
         let options = arguments.options()?;
         wait::<_>(py, None, |wait| self.0.consumer::<Raised>(stream, options, wait)).map(Consumer::new)
     }

@@ -1,12 +1,15 @@
 //! Reading.
 
+use std::sync::Arc;
+
+use arrow::datatypes::TimeUnit;
 use bowstring::client::blocking;
-use bowstring::client::{ConsumerOptions, Joined, ReadStart};
+use bowstring::client::{ConsumerOptions, Dialect, Joined, ReadStart};
 use bowstring::engine::{Generation, Offset, PartitionId, Start, StartError, StreamId};
 use pyo3::prelude::*;
 
-use crate::arrow_ffi::{Batches, SchemaCapsule};
-use crate::errors::{duration, invalid};
+use crate::arrow_ffi::{self, Batches, SchemaCapsule};
+use crate::errors::{Raised, duration, invalid};
 use crate::shared::Shared;
 
 /// Batches, and bytes, that cross to Python together at most: the rest waits in the read-ahead.
@@ -15,7 +18,7 @@ const BYTES_AT_ONCE: u64 = 1 << 20;
 /// What Python may ask for; see `bowstring.client.Client.iterator` for what the fields mean.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-pub(crate) struct ConsumerArguments {
+pub(crate) struct ConsumerArguments<'py> {
     subscription: Option<String>,
     partitions: Option<Vec<u32>>,
     follow: bool,
@@ -27,9 +30,44 @@ pub(crate) struct ConsumerArguments {
     prefetch_bytes: u64,
     stream_wait: f64,
     consumer: Option<String>,
+    dialect: DialectArguments<'py>,
 }
 
-impl ConsumerArguments {
+/// See `bowstring.dialect`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct DialectArguments<'py> {
+    schema: Option<Bound<'py, PyAny>>,
+    aliases: std::collections::BTreeMap<String, Vec<String>>,
+    strings: Option<String>,
+    time_zone: Option<String>,
+    time_unit: Option<String>,
+}
+
+impl DialectArguments<'_> {
+    fn dialect(self) -> PyResult<Dialect> {
+        let strings = |name: String| name.parse().map_err(|error| PyErr::from(Raised::from(error)));
+        Ok(Dialect {
+            schema: self.schema.map(|schema| arrow_ffi::schema(&schema).map(Arc::new)).transpose()?,
+            aliases: self.aliases,
+            strings: self.strings.map(strings).transpose()?,
+            time_zone: self.time_zone.map(Into::into),
+            time_unit: self.time_unit.as_deref().map(time_unit).transpose()?,
+        })
+    }
+}
+
+fn time_unit(name: &str) -> PyResult<TimeUnit> {
+    match name {
+        "s" => Ok(TimeUnit::Second),
+        "ms" => Ok(TimeUnit::Millisecond),
+        "us" => Ok(TimeUnit::Microsecond),
+        "ns" => Ok(TimeUnit::Nanosecond),
+        other => Err(invalid(&format!("time_unit is {other:?}; use \"s\", \"ms\", \"us\" or \"ns\""))),
+    }
+}
+
+impl ConsumerArguments<'_> {
     pub(crate) fn options(self) -> PyResult<ConsumerOptions> {
         let offsets =
             |offsets: std::collections::BTreeMap<u32, u64>| offsets.into_iter().map(|(p, o)| (PartitionId(p), Offset(o))).collect();
@@ -48,6 +86,7 @@ impl ConsumerArguments {
             prefetch_bytes: self.prefetch_bytes,
             stream_wait: duration("stream_wait", self.stream_wait)?,
             consumer: self.consumer,
+            dialect: self.dialect.dialect()?,
         })
     }
 }

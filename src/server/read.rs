@@ -1,5 +1,7 @@
 //! The reading loop: one `DoGet`, from a ticket to framed batches.
 
+mod schemas;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,7 +21,6 @@ use crate::wire::dictionary::DictionarySet;
 use crate::wire::frame::FrameWriter;
 use crate::wire::ipc::Body;
 use crate::wire::metadata::BatchMetadata;
-use crate::wire::schema::StreamSchema;
 use crate::zoo::{self, Bug};
 
 /// Most batches, and bytes of batches, that are taken out of a partition at a time. They are held until the
@@ -173,9 +174,7 @@ impl Reading {
     /// stream without a schema is empty.
     async fn wait_for_schema(&mut self) -> Result<bool, Error> {
         let ending = self.ending()?;
-        if let Some((newest, schema)) = self.cell.newest_schema() {
-            let first = if newest == SchemaVersion(0) { newest } else { self.first_version().unwrap_or(newest) };
-            self.send_schema(first, &self.cell.schema_of(first).unwrap_or(schema));
+        if self.send_first_schema() {
             return Ok(false);
         }
         match ending {
@@ -187,41 +186,6 @@ impl Reading {
                 Ok(true)
             }
         }
-    }
-
-    /// The version of the first batch that is there.
-    fn first_version(&self) -> Option<SchemaVersion> {
-        let first = |range: &Range| self.cell.read(range.partition, range.next, 1, u64::MAX).ok()?.first()?.data.schema();
-        self.ranges.iter().find_map(first)
-    }
-
-    fn send_schema(&mut self, version: SchemaVersion, schema: &StreamSchema) {
-        self.frames.push(&[], schema.header(), &[], &Body::default());
-        self.version = Some(version);
-        // They are of the schema before.
-        self.dictionaries = DictionarySet::empty();
-    }
-
-    /// A batch that was loaded, once the consumer has its schema.
-    fn turn_to(
-        &mut self,
-        index: usize,
-        batch: &Batch<StoredBatch>,
-        loaded: Result<Arc<EncodedBatch>, StorageError>,
-    ) -> Result<Arc<EncodedBatch>, Error> {
-        let (partition, offset) = (self.ranges[index].partition, batch.offset);
-        let loaded = loaded.map_err(|source| Error::Unreadable { partition, offset, source })?;
-        let version = loaded.schema;
-        match self.version {
-            Some(sent) if sent == version => {}
-            Some(sent) if !self.takes_changes => return Err(Error::SchemaChanged { partition, offset, version, sent }),
-            _ => {
-                let missing = || Error::Task { reason: format!("version {version} of the schema is not known") };
-                let schema = self.cell.schema_of(version).ok_or_else(missing)?;
-                self.send_schema(version, &schema);
-            }
-        }
-        Ok(loaded)
     }
 
     /// Whether nothing more will come, and why. Asked *before* looking for batches: what is visible by then

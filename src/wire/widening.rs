@@ -18,7 +18,8 @@ pub fn widens(narrow: &DataType, wide: &DataType) -> bool {
 }
 
 /// Whether a value of a number type can be one of the other, at least if it is small enough.
-pub(crate) fn are_numbers(one: &DataType, other: &DataType) -> bool {
+#[must_use]
+pub fn are_numbers(one: &DataType, other: &DataType) -> bool {
     let plain = |data_type: &DataType| data_type.is_integer() || data_type.is_floating();
     (plain(one) && plain(other)) || (decimal(one).is_some() && decimal(other).is_some())
 }

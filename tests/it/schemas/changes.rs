@@ -73,7 +73,7 @@ async fn producers_of_two_versions_take_turns(on: Transport) {
                 DataType::Int32 => int(&one.batch, "a").into_iter().map(i64::from).collect(),
                 _ => long(&one.batch, "a"),
             };
-            assert!(values.iter().copied().eq((turn..turn + i64::from(rows)).into_iter()), "of turn {turn}");
+            assert!(values.iter().copied().eq(turn..turn + i64::from(rows)), "of turn {turn}");
         }
         let last = found.last().expect("many");
         consumer.ack(last.partition, last.offset.plus(1)).expect("is acked");

@@ -21,6 +21,12 @@ async fn start(dir: &TempDir) -> (Server, Client) {
     (server, client)
 }
 
+async fn restart(server: Server, dir: &TempDir) -> (Server, Client) {
+    server.shutdown(Duration::from_secs(5)).await;
+    drop(server);
+    start(dir).await
+}
+
 async fn all(client: &Client) -> Vec<(u64, Vec<i64>, usize)> {
     let options = ConsumerOptions { follow: false, ..ConsumerOptions::default() };
     let mut consumer = client.consumer("s", options).await.expect("is there");
@@ -29,7 +35,7 @@ async fn all(client: &Client) -> Vec<(u64, Vec<i64>, usize)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_of_several_versions_are_there_after_a_restart_and_after_a_crash() {
+async fn batches_of_several_versions_are_there_after_restarts() {
     let dir = tempfile::tempdir().expect("a folder");
     let (server, client) = start(&dir).await;
     stream(&client, Widening).await;
@@ -41,9 +47,7 @@ async fn batches_of_several_versions_are_there_after_a_restart_and_after_a_crash
     append(&client, &[batch(&[("a", ints([4]))])]).await;
     let mut expected = vec![(0, vec![0], 1), (1, vec![1], 1), (2, vec![1 << 40], 1), (3, vec![3], 0), (4, vec![4], 1)];
     assert_eq!(all(&client).await, expected);
-    server.shutdown(Duration::from_secs(5)).await;
-    drop(server);
-    let (server, client) = start(&dir).await;
+    let (server, client) = restart(server, &dir).await;
     assert_eq!(all(&client).await, expected);
     let found = client.describe_stream("s").await.expect("is there");
     assert_eq!((found.schema_versions, found.options.expect("are there").schema_policy()), (3, Widening));
@@ -52,9 +56,7 @@ async fn batches_of_several_versions_are_there_after_a_restart_and_after_a_crash
     append(&client, &[batch(&[("a", longs([5]))])]).await;
     append(&client, &[batch(&[("u", ints([1])), ("a", longs([6]))])]).await;
     expected.extend([(5, vec![5], 1), (6, vec![6], 1)]);
-    // It is only dropped.
-    drop(server);
-    let (_server, client) = start(&dir).await;
+    let (_server, client) = restart(server, &dir).await;
     assert_eq!(all(&client).await, expected);
     assert_eq!(client.describe_stream("s").await.expect("is there").schema_versions, 4);
     let segments = files(dir.path(), "arrows");
@@ -85,8 +87,7 @@ async fn an_epochs_tasks_may_bring_versions_of_their_own() {
     client.commit_epoch("s", &run, Epoch(0), receipts).await.expect("is whole");
     let expected = vec![(0, vec![1], 0), (1, vec![1], 0), (2, vec![2], 1), (3, vec![2], 1)];
     assert_eq!(all(&client).await, expected);
-    drop(server);
-    let (_server, client) = start(&dir).await;
+    let (_server, client) = restart(server, &dir).await;
     assert_eq!(all(&client).await, expected);
 }
 

@@ -1,0 +1,57 @@
+//! Which version of the schema a reader has been sent.
+
+use std::sync::Arc;
+
+use super::super::error::Error;
+use super::{Range, Reading};
+use crate::engine::{Batch, SchemaVersion};
+use crate::storage::{StorageError, StoredBatch};
+use crate::wire::batch::EncodedBatch;
+use crate::wire::dictionary::DictionarySet;
+use crate::wire::ipc::Body;
+use crate::wire::schema::StreamSchema;
+
+impl Reading {
+    /// Frames the schema of the first batch that is there, or else the newest; false if the stream has none.
+    pub(super) fn send_first_schema(&mut self) -> bool {
+        let Some((newest, schema)) = self.cell.newest_schema() else { return false };
+        let first = if newest == SchemaVersion(0) { newest } else { self.first_version().unwrap_or(newest) };
+        self.send_schema(first, &self.cell.schema_of(first).unwrap_or(schema));
+        true
+    }
+
+    /// The version of the first batch that is there.
+    fn first_version(&self) -> Option<SchemaVersion> {
+        let first = |range: &Range| self.cell.read(range.partition, range.next, 1, u64::MAX).ok()?.first()?.data.schema();
+        self.ranges.iter().find_map(first)
+    }
+
+    fn send_schema(&mut self, version: SchemaVersion, schema: &StreamSchema) {
+        self.frames.push(&[], schema.header(), &[], &Body::default());
+        self.version = Some(version);
+        // They are of the schema before.
+        self.dictionaries = DictionarySet::empty();
+    }
+
+    /// A batch that was loaded, once the consumer has its schema.
+    pub(super) fn turn_to(
+        &mut self,
+        index: usize,
+        batch: &Batch<StoredBatch>,
+        loaded: Result<Arc<EncodedBatch>, StorageError>,
+    ) -> Result<Arc<EncodedBatch>, Error> {
+        let (partition, offset) = (self.ranges[index].partition, batch.offset);
+        let loaded = loaded.map_err(|source| Error::Unreadable { partition, offset, source })?;
+        let version = loaded.schema;
+        match self.version {
+            Some(sent) if sent == version => {}
+            Some(sent) if !self.takes_changes => return Err(Error::SchemaChanged { partition, offset, version, sent }),
+            _ => {
+                let missing = || Error::Task { reason: format!("version {version} of the schema is not known") };
+                let schema = self.cell.schema_of(version).ok_or_else(missing)?;
+                self.send_schema(version, &schema);
+            }
+        }
+        Ok(loaded)
+    }
+}
