@@ -60,11 +60,17 @@ pub enum WireError {
     },
     /// The stream has too many versions of its schema.
     #[error(
-        "the stream has {limit} versions of its schema, which is the most it takes; send batches of one that it has, or use another stream"
+        "the stream has {versions} versions of its schema, with this one of {bytes} bytes, and takes no more than {versions_max} of {bytes_max} bytes; send batches of one that it has, or use another stream"
     )]
     TooManySchemas {
-        /// The limit.
-        limit: usize,
+        /// How many it has.
+        versions: usize,
+        /// Bytes of their messages, with the one that is too much.
+        bytes: usize,
+        /// Most versions.
+        versions_max: usize,
+        /// Most bytes.
+        bytes_max: usize,
     },
     /// A descriptor, ticket or JSON command that cannot be used.
     #[error("invalid {what}: {reason}")]

@@ -14,6 +14,9 @@ use crate::engine::{SchemaPolicy, SchemaVersion};
 /// Most versions of a stream: each is parsed and held. A producer that makes columns of its data would go on for ever.
 pub const SCHEMA_VERSIONS_MAX: usize = 256;
 
+/// Most bytes of the messages of all versions, but that the first may have any: parsed, they take several times as much.
+pub const SCHEMA_BYTES_MAX: usize = 8 << 20;
+
 /// So many differences are named; of the others their number.
 const DIFFERENCES_MAX: usize = 20;
 
@@ -124,8 +127,10 @@ impl SchemaVersions {
             // One version only, and it does not fit.
             return Err(merged.accepts(producer).err().unwrap_or_else(|| WireError::malformed("a schema that the stream has already")));
         }
-        if self.versions.len() >= SCHEMA_VERSIONS_MAX {
-            return Err(WireError::TooManySchemas { limit: SCHEMA_VERSIONS_MAX });
+        let (versions, versions_max, bytes_max) = (self.versions.len(), SCHEMA_VERSIONS_MAX, SCHEMA_BYTES_MAX);
+        let bytes = self.versions.iter().map(|version| version.header().len()).sum::<usize>() + producer.header().len();
+        if versions >= versions_max || bytes > bytes_max {
+            return Err(WireError::TooManySchemas { versions, bytes, versions_max, bytes_max });
         }
         let mut merging = Merging { policy: self.policy, differences: Vec::new() };
         let fields = merging.fields("", merged.arrow().fields(), producer.arrow().fields());

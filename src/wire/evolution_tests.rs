@@ -2,7 +2,7 @@
 
 use arrow_schema::{DataType, Field, Fields, Schema};
 
-use super::evolution::{SCHEMA_VERSIONS_MAX, SchemaVersions};
+use super::evolution::{SCHEMA_BYTES_MAX, SCHEMA_VERSIONS_MAX, SchemaVersions};
 use super::schema::StreamSchema;
 use crate::engine::{Code, SchemaPolicy, SchemaVersion};
 
@@ -142,4 +142,25 @@ fn a_stream_takes_so_many_versions_and_no_more() {
     assert_eq!(error.code(), Code::SchemaMismatch);
     assert!(error.to_string().contains("256 versions"), "{error}");
     assert!(all.accept(&schema(&[("c7", Int8, true)])).is_ok(), "one that it has");
+}
+
+#[test]
+fn wide_schemas_take_as_many_bytes_and_no_more() {
+    let wide = |of: &str| {
+        let fields: Vec<_> = (0..20_000).map(|number| Field::new(format!("{of}{number}"), Int8, true)).collect();
+        StreamSchema::from_arrow(&Schema::new(fields)).expect("within the limits")
+    };
+    let mut all = SchemaVersions::new(Additive);
+    let mut taken = 0;
+    let error = loop {
+        match all.accept(&wide(&format!("v{taken} "))) {
+            Ok(accepted) => all.add(&accepted),
+            Err(error) => break error,
+        }
+        taken += 1;
+    };
+    let bytes: usize = (0..taken).map(|number| all.get(SchemaVersion(number)).expect("was added").header().len()).sum();
+    assert!(bytes <= SCHEMA_BYTES_MAX && bytes > SCHEMA_BYTES_MAX / 2, "{taken} of {bytes} bytes");
+    assert_eq!(error.code(), Code::SchemaMismatch);
+    assert!(error.to_string().contains("no more than"), "{error}");
 }
