@@ -1,6 +1,6 @@
 //! A dialect: what a consumer wants its batches to look like, whatever their producers have sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -112,22 +112,21 @@ impl Dialect {
         if self.aliases.is_empty() {
             return Ok(stream.fields().to_vec());
         }
+        let own_names: HashMap<&str, &str> =
+            self.aliases.iter().flat_map(|(own, others)| others.iter().map(move |other| (other.as_str(), own.as_str()))).collect();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         let mut fields: Vec<FieldRef> = Vec::with_capacity(stream.fields().len());
         for field in stream.fields() {
-            let name = self.name_of(field.name());
-            match fields.iter_mut().find(|known| known.name() == name) {
-                Some(known) => *known = both(known, field)?,
-                None if name == field.name() => fields.push(field.clone()),
-                None => fields.push(Arc::new(Field::clone(field).with_name(name))),
+            let name = own_names.get(field.name().as_str()).copied().unwrap_or(field.name());
+            match places.get(name) {
+                Some(&place) => fields[place] = both(&fields[place], field)?,
+                None => {
+                    places.insert(name, fields.len());
+                    fields.push(if name == field.name() { field.clone() } else { Arc::new(Field::clone(field).with_name(name)) });
+                }
             }
         }
         Ok(fields)
-    }
-
-    /// What a column is called in the pinned schema.
-    fn name_of<'a>(&'a self, name: &'a str) -> &'a str {
-        let alias = self.aliases.iter().find(|(_, others)| others.iter().any(|other| other == name));
-        alias.map_or(name, |(own, _)| own)
     }
 
     /// What a column of the pinned schema is called in batches.

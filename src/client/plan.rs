@@ -1,5 +1,6 @@
 //! What a consumer reads, and where it begins.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
@@ -97,7 +98,8 @@ fn pinned(dialect: &Dialect, header: Bytes, policy: SchemaPolicy) -> Result<Opti
     let refused = |reason| Error::invalid(format!("the stream cannot be read in the schema that was asked for: {reason}"));
     Projection::new(&stream, &pinned, dialect).map_err(refused)?;
     // In a stream that takes no other schema it would be null for ever.
-    let is_there = |name: &str| dialect.names_of(name).any(|name| stream.fields().find(name).is_some());
+    let names: HashSet<&str> = stream.fields().iter().map(|field| field.name().as_str()).collect();
+    let is_there = |name: &str| dialect.names_of(name).any(|name| names.contains(name));
     match pinned.fields().iter().find(|field| policy == SchemaPolicy::Strict && !is_there(field.name())) {
         Some(field) => Err(refused(format!("it has no column {:?}, and its schema_policy is strict", field.name()))),
         None => Ok(Some(pinned)),

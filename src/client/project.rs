@@ -5,12 +5,13 @@ mod convert;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::is_not_null;
 use arrow::compute::kernels::zip::zip;
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{FieldRef, Schema, SchemaRef};
 
 use self::convert::{Conversion, conversion};
 use super::Dialect;
@@ -32,11 +33,13 @@ impl Projection {
         if batches == &**pinned {
             return Ok(None);
         }
+        let known: HashMap<&str, (usize, &FieldRef)> =
+            batches.fields().iter().enumerate().map(|(index, field)| (field.name().as_str(), (index, field))).collect();
         let mut refusals = Vec::new();
         let mut columns = Vec::with_capacity(pinned.fields().len());
         for field in pinned.fields() {
             let names = dialect.names_of(field.name());
-            let sources: Vec<_> = names.filter_map(|name| batches.fields().find(name)).collect();
+            let sources: Vec<_> = names.filter_map(|name| known.get(name).copied()).collect();
             if sources.is_empty() && !field.is_nullable() {
                 refusals.push(format!("column {:?} may not be null, and the batches lack it", field.name()));
             }

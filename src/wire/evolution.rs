@@ -1,6 +1,6 @@
 //! The versions of a stream's schema: what may follow what, and what takes in all of them.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
@@ -138,7 +138,12 @@ impl SchemaVersions {
         match &fields {
             same if *same == *producer.arrow().fields() => Ok(Arc::new(producer.clone())),
             same if *same == *merged.arrow().fields() => Ok(merged.clone()),
-            _ => Ok(Arc::new(StreamSchema::from_arrow(&Schema::new_with_metadata(fields, merged.arrow().metadata().clone()))?)),
+            _ => {
+                let schema = StreamSchema::from_arrow(&Schema::new_with_metadata(fields, merged.arrow().metadata().clone()));
+                // Each of them is within the limits.
+                let differences = |error| format!("what has the columns of all versions cannot be sent: {error}");
+                schema.map(Arc::new).map_err(|error| WireError::SchemaIncompatible { policy: self.policy, differences: differences(error) })
+            }
         }
     }
 }
@@ -176,24 +181,22 @@ impl Merging {
 
     /// Columns, or a struct's members: the stream's in their order, then what only the batches have.
     fn fields(&mut self, path: &str, stream: &Fields, batches: &Fields) -> Fields {
-        for fields in [stream, batches] {
-            let mut names = BTreeSet::new();
-            if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
-                self.differs(
-                    &below(path, twice.name()),
-                    "there are two of this name, and a schema that changes finds columns by their names",
-                );
+        let [known, new] = [stream, batches].map(|fields| {
+            let (names, twice) = by_name(fields);
+            if let Some(twice) = twice {
+                self.differs(&below(path, twice), "there are two of this name, and a schema that changes finds columns by their names");
             }
-        }
+            names
+        });
         let mut merged: Vec<FieldRef> = Vec::with_capacity(stream.len());
         for own in stream {
             let path = below(path, own.name());
-            merged.push(match batches.find(own.name()) {
-                Some((_, other)) => self.field(&path, own, other),
+            merged.push(match new.get(own.name().as_str()) {
+                Some(other) => self.field(&path, own, other),
                 None => self.lacking(&path, own, "the batches lack it, and in the stream it may not be null"),
             });
         }
-        for new in batches.iter().filter(|field| stream.find(field.name()).is_none()) {
+        for new in batches.iter().filter(|field| !known.contains_key(field.name().as_str())) {
             merged.push(self.lacking(&below(path, new.name()), new, "it is new and may not be null, but older batches lack it"));
         }
         merged.into()
@@ -267,6 +270,18 @@ impl Merging {
         let entries: Fields = vec![own_key.clone(), value].into();
         Arc::new(Field::clone(stream).with_data_type(DataType::Struct(entries)))
     }
+}
+
+/// Fields by their names, and a name that is there twice.
+fn by_name(fields: &Fields) -> (HashMap<&str, &FieldRef>, Option<&str>) {
+    let mut names = HashMap::with_capacity(fields.len());
+    let mut twice = None;
+    for field in fields {
+        if names.insert(field.name().as_str(), field).is_some() {
+            twice = twice.or(Some(field.name().as_str()));
+        }
+    }
+    (names, twice)
 }
 
 fn below(path: &str, name: &str) -> String {

@@ -147,7 +147,7 @@ fn a_stream_takes_so_many_versions_and_no_more() {
 #[test]
 fn wide_schemas_take_as_many_bytes_and_no_more() {
     let wide = |of: &str| {
-        let fields: Vec<_> = (0..20_000).map(|number| Field::new(format!("{of}{number}"), Int8, true)).collect();
+        let fields: Vec<_> = (0..500).map(|number| Field::new(format!("{of}{number:02000}"), Int8, true)).collect();
         StreamSchema::from_arrow(&Schema::new(fields)).expect("within the limits")
     };
     let mut all = SchemaVersions::new(Additive);
@@ -163,4 +163,19 @@ fn wide_schemas_take_as_many_bytes_and_no_more() {
     assert!(bytes <= SCHEMA_BYTES_MAX && bytes > SCHEMA_BYTES_MAX / 2, "{taken} of {bytes} bytes");
     assert_eq!(error.code(), Code::SchemaMismatch);
     assert!(error.to_string().contains("no more than"), "{error}");
+}
+
+#[test]
+fn all_versions_together_have_as_many_columns_as_one_may_have() {
+    let wide = |of: &str| {
+        let fields: Vec<_> = (0..30_000).map(|number| Field::new(format!("{of}{number}"), Int8, true)).collect();
+        StreamSchema::from_arrow(&Schema::new(fields)).expect("within the limits")
+    };
+    let mut all = SchemaVersions::new(Additive);
+    for of in ["a", "b"] {
+        all.add(&all.accept(&wide(of)).expect("within the limits"));
+    }
+    let error = all.accept(&wide("c")).expect_err("90,000 columns");
+    assert_eq!(error.code(), Code::SchemaMismatch);
+    assert!(error.to_string().contains("65536"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! What becomes of one column, and of what is in it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -88,10 +89,12 @@ fn is_binary(data_type: &DataType) -> bool {
 }
 
 fn members(path: &str, have: &Fields, want: &Fields, dialect: &Dialect) -> Result<Conversion, String> {
+    let known: HashMap<&str, (usize, &FieldRef)> =
+        have.iter().enumerate().map(|(index, field)| (field.name().as_str(), (index, field))).collect();
     let member = |field: &FieldRef| {
         let path = below(path, field.name());
-        match have.find(field.name()) {
-            Some((index, source)) => Ok(Some((index, conversion(&path, source.data_type(), field.data_type(), dialect)?))),
+        match known.get(field.name().as_str()) {
+            Some(&(index, source)) => Ok(Some((index, conversion(&path, source.data_type(), field.data_type(), dialect)?))),
             None if field.is_nullable() => Ok(None),
             None => Err(format!("column {path:?} may not be null, and the batches lack it")),
         }
