@@ -35,11 +35,7 @@ def connect(
     Raises `Unavailable` or `InvalidArgument`.
     """
     return Client(
-        url,
-        timeout=timeout,
-        retry_deadline=retry_deadline,
-        local_socket=local_socket,
-        shared_memory=shared_memory,
+        url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket, shared_memory=shared_memory
     )
 
 
@@ -98,8 +94,8 @@ class Client:
         Batches that every subscription has acked stay, to be read again, for `retain_seconds` after they were appended,
         and while they are of the newest `retain_bytes`; by default they go at once.
         `schema` defaults to the first producer's. `visibility` is "committed" or "immediate", `full_policy` "wait",
-        "reject" or "drop_oldest", `schema_policy` what producers may change: "strict" (nothing), "additive" (new columns)
-        or "widening" (wider types too). Raises `StreamExists` unless `if_not_exists` and the options are the same.
+        "reject" or "drop_oldest", `schema_policy` what of the schema may change: "strict" (nothing), "additive" (new
+        columns) or "widening" (wider types too). Raises `StreamExists` unless `if_not_exists` and the options are the same.
         """
         arguments = {
             "schema": schema,
@@ -312,9 +308,13 @@ class Client:
 
         Raises `OffsetError` if they are not all there, `StreamReplaced`, `SchemaMismatch`.
         """
-        offsets = {"offsets": {partition: start}, "end": {partition: end}}
         arguments = consumer_arguments(
-            partitions=[partition], follow=False, stream_id=stream_id, schema=schema, **offsets
+            partitions=[partition],
+            follow=False,
+            offsets={partition: start},
+            end={partition: end},
+            stream_id=stream_id,
+            schema=schema,
         )
         consumer = self._native.consumer(stream, arguments)
         try:
@@ -352,11 +352,7 @@ def unpacked(crossing: _native.Batches, counts: list[int], rows: list[int]) -> I
 
 def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool) -> Client:
     return Client(
-        url,
-        timeout=timeout,
-        retry_deadline=retry_deadline,
-        local_socket=local_socket,
-        shared_memory=shared_memory,
+        url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket, shared_memory=shared_memory
     )
 
 

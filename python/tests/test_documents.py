@@ -123,7 +123,9 @@ def test_the_schemas_page_says_which_types_are_wider() -> None:
                 found = described["schema"].field("c").type
             except bowstring.SchemaMismatch:
                 found = None
-            is_wider = [wide in wider.get(narrow, ()) or narrow == "null" for narrow, wide in ((one, other), (other, one))]
+            is_wider = [
+                wide in wider.get(narrow, ()) or narrow == "null" for narrow, wide in ((one, other), (other, one))
+            ]
             expected = schemas[1] if is_wider[0] else schemas[0] if is_wider[1] else None
             assert found == (expected and expected.field("c").type), f"{one} and {other}"
             client.delete_stream("s")

@@ -112,7 +112,9 @@ def test_names_become_one(client: bowstring.Client) -> None:
 def test_strings_lie_as_the_consumer_wants_them(
     client: bowstring.Client, strings: str, text: pa.DataType, data: pa.DataType
 ) -> None:
-    batch = pa.record_batch({"t": ["a", None, "a longer one than a view holds"], "b": [b"x", b"", None], "n": [1, 2, 3]})
+    batch = pa.record_batch(
+        {"t": ["a", None, "a longer one than a view holds"], "b": [b"x", b"", None], "n": [1, 2, 3]}
+    )
     append(client, batch)
     with client.iterator("s", strings=strings) as iterator:
         found = next(iterator)

@@ -35,9 +35,7 @@ def test_a_query_keeps_the_columns_that_it_began_with_and_a_new_one_gets_all(
     assert [row.asDict() for row in collect_available(again, checkpoint)] == [{"id": 4, "name": None}]
 
 
-def test_a_sink_that_has_a_new_column_writes_another_version(
-    spark: SparkSession, client: bowstring.Client
-) -> None:
+def test_a_sink_that_has_a_new_column_writes_another_version(spark: SparkSession, client: bowstring.Client) -> None:
     client.create_stream("s", schema_policy="additive")
     for columns in ("id", "id, id * 10 AS tens"):
         frame = spark.range(0, 2, 1, 1).selectExpr(*columns.split(", "))
