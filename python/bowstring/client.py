@@ -95,7 +95,7 @@ class Client:
         and while they are of the newest `retain_bytes`; by default they go at once.
         `schema` defaults to the first producer's. `visibility` is "committed" or "immediate", `full_policy` "wait",
         "reject" or "drop_oldest", `schema_policy` what of the schema may change: "strict" (nothing), "additive" (new
-        columns) or "widening" (wider types too). Raises `StreamExists` unless `if_not_exists` and the options are the same.
+        columns) or "widening" (wider types too). Raises `StreamExists` unless `if_not_exists` and the options agree.
         """
         arguments = {
             "schema": schema,

@@ -65,8 +65,8 @@ class StreamingIterator:
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
         consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
-        schema: the columns to read and their types, whatever producers send (docs/schemas.md); one that a batch lacks is
-            null. By default what the stream has when the iterator opens: what changes later changes nothing here.
+        schema: the columns to read and their types, whatever producers send (docs/schemas.md); one that a batch lacks
+            is null. By default what the stream has when the iterator opens: what changes later changes nothing here.
         aliases: a dict of a column's name to other names that it has in batches: they become one column.
         strings: "plain", "large" or "view": how strings and binary values lie in memory, where no `schema` says it.
         time_zone: the zone of all timestamps that have one, such as "Europe/Berlin"; likewise.

@@ -49,6 +49,7 @@ def rows(client: bowstring.Client, **options: Any) -> list[dict[str, Any]]:
 
 def test_who_runs_goes_on_and_who_comes_gets_all(client: bowstring.Client) -> None:
     client.create_stream("s", schema_policy="widening")
+    client.subscribe("s", "holds")
     append(client, old(1), old(2))
     with client.iterator("s", subscription="running") as running:
         assert next(running).schema == OLD
@@ -133,6 +134,7 @@ def test_times_are_the_same_instants_in_another_zone_and_unit(client: bowstring.
 
 def test_a_schema_is_pinned_and_travels_with_a_pickled_iterator(client: bowstring.Client) -> None:
     client.create_stream("s", schema_policy="widening")
+    client.subscribe("s", "holds")
     pinned = pa.schema({"name": pa.large_string(), "id": pa.float64()})
     iterator = client.iterator("s", schema=pinned, aliases={"name": ["title"]})
     assert iterator.schema == pinned, "known before the stream has one"
