@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// A reader that takes one schema only has come to a batch of another.
     #[error(
-        "partition {partition} goes on with version {version} of the stream's schema at offset {offset}, and this read began with version {sent}; read on with another DoGet whose start is {{\"{partition}\": {offset}}}, or with a bowstring client, which gives all versions as one"
+        "partition {partition} goes on with version {version} of the stream's schema at offset {offset}, and this read began with version {sent}; read on with another DoGet whose start is {start}, or with a bowstring client, which gives all versions as one"
     )]
     SchemaChanged {
         /// The partition.
@@ -42,6 +42,8 @@ pub enum Error {
         version: SchemaVersion,
         /// The version that the reader has.
         sent: SchemaVersion,
+        /// Where another read goes on, as a ticket has it.
+        start: String,
     },
     /// See [`Code::Unavailable`]: whether what was sent is stored the next start will tell.
     #[error("the stream's log has failed, and nothing more is confirmed until the coordinator is started again: {why}")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::error::Error;
 use super::{Range, Reading};
-use crate::engine::{Batch, SchemaVersion};
+use crate::engine::{Batch, Offset, PartitionId, SchemaVersion};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
@@ -22,7 +22,11 @@ impl Reading {
 
     /// The version of the first batch that is there.
     fn first_version(&self) -> Option<SchemaVersion> {
-        let first = |range: &Range| self.cell.read(range.partition, range.next, 1, u64::MAX).ok()?.first()?.data.schema();
+        let first = |range: &Range| {
+            // What is dropped by policy is skipped.
+            let (earliest, _) = self.cell.range(range.partition).ok()?;
+            self.cell.read(range.partition, range.next.max(earliest), 1, u64::MAX).ok()?.first()?.data.schema()
+        };
         self.ranges.iter().find_map(first)
     }
 
@@ -45,7 +49,10 @@ impl Reading {
         let version = loaded.schema;
         match self.version {
             Some(sent) if sent == version => {}
-            Some(sent) if !self.takes_changes => return Err(Error::SchemaChanged { partition, offset, version, sent }),
+            Some(sent) if !self.takes_changes => {
+                let start = self.start_at(partition, offset);
+                return Err(Error::SchemaChanged { partition, offset, version, sent, start });
+            }
             _ => {
                 let missing = || Error::Task { reason: format!("version {version} of the schema is not known") };
                 let schema = self.cell.schema_of(version).ok_or_else(missing)?;
@@ -53,5 +60,12 @@ impl Reading {
             }
         }
         Ok(loaded)
+    }
+
+    /// Where another read goes on, as a ticket has it: of a partition here, of the others with what was not sent yet.
+    fn start_at(&self, partition: PartitionId, offset: Offset) -> String {
+        let next = |range: &Range| if range.partition == partition { offset } else { range.next };
+        let starts: Vec<_> = self.ranges.iter().map(|range| format!("\"{}\": {}", range.partition, next(range))).collect();
+        format!("{{{}}}", starts.join(", "))
     }
 }

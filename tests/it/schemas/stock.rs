@@ -4,7 +4,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow_flight::error::FlightError;
 use bowstring::wire::proto::SchemaPolicy::Additive;
-use bowstring::wire::proto::{SchemaPolicy, StreamDescription};
+use bowstring::wire::proto::{FullPolicy, SchemaPolicy, StreamDescription, StreamOptions};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tonic::transport::Channel;
@@ -81,6 +81,35 @@ async fn a_read_ends_where_another_version_begins_and_says_how_to_go_on() {
     assert_eq!(numbers(&rest), [5]);
     let whole = read(&channel, json!({"stream": "s"})).await;
     assert_eq!(refused(whole), "schema_mismatch", "a snapshot that is cut short says so");
+    stop(server).await;
+}
+
+#[tokio::test]
+async fn a_read_of_several_partitions_says_where_each_of_them_goes_on() {
+    let (server, channel) = started().await;
+    create(&channel, "s", StreamOptions { partitions: Some(2), ..policy(Additive) }).await;
+    for (partition, batches) in [(0, vec![old(0), old(1)]), (1, vec![old(2), new(3)])] {
+        put(&channel, command(json!({"stream": "s", "partition": partition})), batches[..1].to_vec()).await.expect("stored");
+        put(&channel, command(json!({"stream": "s", "partition": partition})), batches[1..].to_vec()).await.expect("stored");
+    }
+    let error = read(&channel, json!({"stream": "s"})).await.expect_err("two versions");
+    assert!(error.message().contains("start is {\"0\": 2, \"1\": 1}"), "{}", error.message());
+    let rest = read(&channel, json!({"stream": "s", "start": {"0": 2, "1": 1}})).await.expect("one version");
+    assert_eq!(numbers(&rest), [3]);
+    stop(server).await;
+}
+
+#[tokio::test]
+async fn a_read_behind_what_was_dropped_begins_with_the_version_that_is_left() {
+    let (server, channel) = started().await;
+    let options = StreamOptions { max_buffered_batches: Some(2), full_policy: FullPolicy::DropOldest.into(), ..policy(Additive) };
+    create(&channel, "s", options).await;
+    for batches in [vec![old(0)], vec![new(1)], vec![old(2)]] {
+        put(&channel, path("s"), batches).await.expect("stored");
+    }
+    put(&channel, path("s"), vec![old(3)]).await.expect("stored");
+    let found = read(&channel, json!({"stream": "s", "start": {"0": 0}})).await.expect("one version is left");
+    assert_eq!((numbers(&found), columns(&found[0]).len()), (vec![2, 3], 1));
     stop(server).await;
 }
 
