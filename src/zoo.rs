@@ -36,6 +36,12 @@ pub enum Bug {
     AcksForgotten,
     /// Who has not heard of a seek may ack all the same.
     LateAckUndoesSeek,
+    /// A partition that another consumer is to have goes over before what was sent of it is acked.
+    PartitionMovesUnacked,
+    /// A consumer that has lost its lease may ack all the same.
+    LostLeaseAcks,
+    /// Who gives no sign of life keeps its partitions.
+    DeadKeepLeases,
 }
 
 impl Bug {
@@ -57,6 +63,9 @@ impl Bug {
         Self::CursorMovesAtSend,
         Self::AcksForgotten,
         Self::LateAckUndoesSeek,
+        Self::PartitionMovesUnacked,
+        Self::LostLeaseAcks,
+        Self::DeadKeepLeases,
     ];
 }
 

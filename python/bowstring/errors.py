@@ -75,6 +75,10 @@ class OffsetError(BowstringError, LookupError):
     """An offset or partition that is not there."""
 
 
+class LeaseLost(BowstringError):
+    """What was acked was leased to another consumer since, or is to be read again; those acks changed nothing."""
+
+
 class ProducerLost(BowstringError):
     """The producer stopped giving signs of life; everything it committed was delivered."""
 
@@ -114,6 +118,7 @@ CLASSES: dict[str, type[BowstringError]] = {
     "offset_gone": OffsetError,
     "offset_ahead": OffsetError,
     "subscription_moved": OffsetError,
+    "lease_lost": LeaseLost,
     "ordinal_gap": Unavailable,
     "appender_not_ready": Unavailable,
     "producer_lost": ProducerLost,

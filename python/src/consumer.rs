@@ -87,6 +87,7 @@ impl ConsumerArguments<'_> {
             stream_wait: duration("stream_wait", self.stream_wait)?,
             consumer: self.consumer,
             dialect: self.dialect.dialect()?,
+            ..ConsumerOptions::default()
         })
     }
 }
@@ -139,7 +140,7 @@ impl Consumer {
     /// The partitions that are read.
     #[getter]
     fn partitions(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
-        let partitions = self.0.with(py, |consumer| consumer.partitions().map(<[PartitionId]>::to_vec))?;
+        let partitions = self.0.with(py, |consumer| consumer.partitions())?;
         Ok(partitions.iter().map(|partition| partition.0).collect())
     }
 

@@ -185,6 +185,7 @@ fn exit_code_of(code: Code) -> u8 {
         | Code::OffsetGone
         | Code::OffsetAhead
         | Code::SubscriptionMoved
+        | Code::LeaseLost
         | Code::OrdinalGap
         | Code::AppenderNotReady
         | Code::ProducerLost
@@ -220,6 +221,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::ReceiptUnknown
         | Code::OffsetAhead
         | Code::SubscriptionMoved
+        | Code::LeaseLost
         | Code::OrdinalGap
         | Code::AppenderNotReady
         | Code::TooMany

@@ -5,8 +5,9 @@ use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 
 use super::quantity::{batches, bytes};
+use crate::engine::SubscriptionMode;
 use crate::wire::proto::{
-    ConsumerDescription, FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, SchemaPolicy, StreamDescription,
+    self, ConsumerDescription, FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, SchemaPolicy, StreamDescription,
     StreamOptions, StreamState, StreamStats, SubscriptionDescription, Visibility, WaitDescription,
 };
 use crate::wire::schema::StreamSchema;
@@ -165,13 +166,27 @@ pub(super) fn subscription_json(subscription: &SubscriptionDescription) -> Value
     });
     json!({
         "subscription": subscription.subscription,
+        "mode": mode(subscription).as_str(),
         "partitions": partitions.collect::<Vec<_>>(),
         "consumers": subscription.consumers.iter().map(consumer_json).collect::<Vec<_>>(),
     })
 }
 
+/// How its consumers divide its batches.
+pub(super) fn mode(subscription: &SubscriptionDescription) -> SubscriptionMode {
+    match subscription.mode() {
+        proto::SubscriptionMode::Partitioned => SubscriptionMode::Partitioned,
+        proto::SubscriptionMode::Unspecified | proto::SubscriptionMode::Static => SubscriptionMode::Static,
+    }
+}
+
 fn consumer_json(consumer: &ConsumerDescription) -> Value {
+    let is_joined = consumer.consumer_id != 0;
     json!({
+        "consumer_id": is_joined.then(|| consumer.consumer_id.to_string()),
+        "lease_left_seconds": is_joined.then(|| seconds(consumer.lease_left_micros)),
+        "in_flight_batches": is_joined.then_some(consumer.in_flight_batches),
+        "in_flight_bytes": is_joined.then_some(consumer.in_flight_bytes),
         "consumer": consumer.consumer,
         "peer": consumer.peer,
         "reading_seconds": seconds(consumer.reading_micros),

@@ -1,6 +1,7 @@
 //! Acks on their way: at most one call at a time, the newest offsets win, and those that come close together travel
 //! together. A call costs both ends more than a small batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::retry::now;
 use super::task::OwnedTask;
 use super::watched::Watched;
 use super::{Client, Error};
-use crate::engine::{Code, Generation, Offset, PartitionId, Retry, StreamId};
+use crate::engine::{Code, Generation, LeaseId, LeasedOffset, Offset, PartitionId, Retry, StreamId};
 
 /// How long after a call's answer acks wait for others to go with them; the timer makes up to two milliseconds of it.
 /// The first one after a pause goes at once.
@@ -50,9 +51,18 @@ impl Acks {
 
     /// `batch_bytes`: what a batch about there has. They are not counted one by one; batches that are near are often alike. What
     /// was read for cursors that are of no more use is left alone.
-    pub(super) fn ack(&self, of: Option<Generation>, partition: PartitionId, offset: Offset, batch_bytes: u64) -> Result<(), Error> {
+    pub(super) fn ack(
+        &self,
+        of: Option<Generation>,
+        (partition, lease): (PartitionId, Option<LeaseId>),
+        offset: Offset,
+        batch_bytes: u64,
+    ) -> Result<(), Error> {
         let (wakes, result) = self.pending.with(|pending| match pending.generation == of {
-            true => pending.add(partition, offset, batch_bytes),
+            true => {
+                pending.ack_by(partition, lease);
+                pending.add(partition, offset, batch_bytes)
+            }
             false => (false, Ok(())),
         });
         if wakes {
@@ -84,7 +94,19 @@ async fn send(client: Client, stream: String, subscription: String, stream_id: S
             // The time is up, or it is urgent: both are a reason to go.
             let _ = pending.wait_until(Some(last + LINGER), |pending| pending.is_urgent().then_some(())).await;
         }
-        let Some((offsets, generation)) = pending.with(|pending| Some((pending.take()?, pending.generation))) else { continue };
+        let Some((offsets, generation, leased)) = pending.with(|pending| {
+            let offsets = pending.take()?;
+            let leased = pending.leased(&offsets);
+            Some((offsets, pending.generation, leased))
+        }) else {
+            continue;
+        };
+        if !leased.is_empty() {
+            let result = client.ack_leased(&stream, &subscription, &leased, Some(stream_id)).await;
+            last = Some(now());
+            pending.update(|pending| pending.answered_leased(offsets, result));
+            continue;
+        }
         let result = match client.ack_for(&stream, &subscription, generation, &offsets, Some(stream_id)).await {
             // What a seek has overruled is of no more use; the reader hears of it, too.
             Err(error) if error.code() == Code::SubscriptionMoved => Ok(()),
@@ -125,6 +147,10 @@ pub(super) struct Pending {
     /// What the task that sends was woken for since the last call.
     told: Told,
     in_flight: bool,
+    /// By which lease each partition is acked, if by one.
+    leases: BTreeMap<PartitionId, LeaseId>,
+    /// What was acked by leases that were lost: reported once, to who waits for the confirmation.
+    lost: Vec<LeasedOffset>,
     /// Reported once if `retry()` allows another try, else for ever. Until then nothing is sent.
     failed: Option<Error>,
 }
@@ -144,10 +170,37 @@ impl Pending {
 
     /// Sends the newest acks once more: the coordinator may have been started again since, and have forgotten those of its last
     /// moments. Without this a log that is full of what was acked could wait for ever for acks that nobody has to send.
+    ///
+    /// Not of leases: it knows none of them then.
     pub(super) fn again(&mut self) {
+        if !self.leases.is_empty() {
+            return;
+        }
         for (partition, offset) in self.newest.clone() {
             self.merge(partition, offset);
         }
+    }
+
+    /// By which lease the partition is acked from now on. What was to be acked by an older one is not.
+    fn ack_by(&mut self, partition: PartitionId, lease: Option<LeaseId>) {
+        let Some(lease) = lease else { return };
+        if self.leases.insert(partition, lease).is_some_and(|former| former != lease) {
+            self.newest.remove(&partition);
+            self.offsets.remove(&partition);
+        }
+    }
+
+    /// What is acked by leases.
+    fn leased(&self, offsets: &Offsets) -> Vec<LeasedOffset> {
+        let leased = |(partition, offset): (&PartitionId, &Offset)| {
+            Some(LeasedOffset { partition: *partition, lease: *self.leases.get(partition)?, offset: *offset })
+        };
+        offsets.iter().filter_map(leased).collect()
+    }
+
+    fn answered_leased(&mut self, offsets: Offsets, result: Result<Vec<LeasedOffset>, Error>) {
+        let result = result.map(|lost| self.lost.extend(lost));
+        self.answered(self.generation, offsets, result);
     }
 
     /// Whether the task that sends is to be woken, and what an earlier ack was refused with.
@@ -217,7 +270,10 @@ impl Pending {
         if let Some(error) = self.take_failure() {
             return Some(Err(error));
         }
-        (self.offsets.is_empty() && !self.in_flight).then_some(Ok(()))
+        (self.offsets.is_empty() && !self.in_flight).then(|| match std::mem::take(&mut self.lost) {
+            lost if lost.is_empty() => Ok(()),
+            lost => Err(Error::LeaseLost { lost }),
+        })
     }
 
     fn take_failure(&mut self) -> Option<Error> {

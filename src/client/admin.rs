@@ -10,7 +10,7 @@ use super::options::Offsets;
 use super::retry::Backoff;
 use super::transport::Transport;
 use super::{Client, Error, SubscriptionLag, Why, why};
-use crate::engine::{Epoch, EpochState, Generation, Offset, PartitionId, PartitionMove, Start, StreamId};
+use crate::engine::{Epoch, EpochState, Generation, Offset, PartitionId, PartitionMove, Start, StreamId, SubscriptionMode};
 use crate::wire::start::offset_messages;
 use crate::wire::{self, proto};
 
@@ -141,6 +141,20 @@ impl Client {
     /// `stream_not_found`, `too_many`; `offset_gone` if something behind the start is no longer kept, `offset_ahead` beyond the
     /// end or the next epoch, `partition_out_of_range`, `invalid_argument` for an epoch of nobody knows whom.
     pub async fn subscribe(&self, stream: &str, subscription: &str, start: &Start) -> Result<proto::SubscriptionDescription, Error> {
+        self.subscribe_as(stream, subscription, start, None).await
+    }
+
+    /// The same, and says how the consumers of a new one divide its batches.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`], and `invalid_argument` if one exists that does otherwise.
+    pub async fn subscribe_as(
+        &self,
+        stream: &str,
+        subscription: &str,
+        start: &Start,
+        mode: Option<SubscriptionMode>,
+    ) -> Result<proto::SubscriptionDescription, Error> {
         // What a server takes that knows no other starts.
         let named = if *start == Start::Latest { proto::Start::Latest } else { proto::Start::Earliest };
         let request = proto::SubscribeRequest {
@@ -148,6 +162,12 @@ impl Client {
             subscription: subscription.to_owned(),
             start: named.into(),
             start_at: Some(wire::start::message(start)),
+            mode: match mode {
+                None => proto::SubscriptionMode::Unspecified,
+                Some(SubscriptionMode::Static) => proto::SubscriptionMode::Static,
+                Some(SubscriptionMode::Partitioned) => proto::SubscriptionMode::Partitioned,
+            }
+            .into(),
         };
         self.call(request, |mut control, request| async move { control.subscribe(request).await }).await
     }
@@ -184,6 +204,7 @@ impl Client {
             offsets: offset_messages(offsets),
             stream_id: stream_id.map_or(0, |id| id.0),
             generation: generation.map_or(0, |generation| generation.0),
+            leased: Vec::new(),
         };
         self.call(request, |mut control, request| async move { control.ack(request).await }).await.map(drop)
     }
@@ -276,7 +297,7 @@ impl Client {
 
     /// One control call, tried again while the coordinator cannot be reached. All but `create_stream` and
     /// `delete_stream` change nothing when they are repeated.
-    async fn call<Q, A, F>(&self, request: Q, verb: impl Fn(ControlClient<Transport>, Q) -> F) -> Result<A, Error>
+    pub(super) async fn call<Q, A, F>(&self, request: Q, verb: impl Fn(ControlClient<Transport>, Q) -> F) -> Result<A, Error>
     where
         Q: Clone,
         F: Future<Output = Result<Response<A>, Status>>,

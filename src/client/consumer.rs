@@ -9,16 +9,18 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
 use super::acks::{Acks, Pending};
+use super::handed_out::HandedOut;
+use super::membership::Kept;
 use super::options::Offsets;
 use super::plan::{self, ReadPlan, Starts};
 use super::prefetch::{Prefetch, Taken};
 use super::reader::Reader;
-use super::ready::{Joined, joined};
+use super::ready::{Joined, Ready, joined};
 use super::retry::now;
 use super::task::OwnedTask;
 use super::watched::Watched;
 use super::{Client, ConsumerOptions, Error};
-use crate::engine::{Epoch, Generation, Offset, PartitionId, StoredState, StreamId, Timestamp};
+use crate::engine::{Epoch, Generation, LeaseId, Offset, PartitionId, StoredState, StreamId, Timestamp};
 
 /// A batch and where it came from.
 #[derive(Debug, Clone)]
@@ -40,6 +42,8 @@ pub struct Delivered {
     /// Whether its columns are plain (numbers, times, booleans, strings, binary), and it came uncompressed: in memory it
     /// has about `bytes`, and such batches can be joined without changing what is in them.
     pub is_plain: bool,
+    /// The lease by which it came, of a consumer that shares its subscription by leases.
+    pub lease: Option<LeaseId>,
 }
 
 /// Reads a stream: in order within a partition, each batch once per consumer, over reconnects too.
@@ -69,13 +73,16 @@ pub struct Consumer {
     generation: Option<Generation>,
     /// After a seek, one past the last batch handed out since, of each partition: more is not the caller's to ack.
     handed: Option<Offsets>,
+    /// What was handed out by leases.
+    leased: HandedOut,
+    membership: Option<Kept>,
 }
 
 impl Consumer {
     pub(super) async fn open(client: Client, stream: &str, options: ConsumerOptions) -> Result<Self, Error> {
         let subscription = options.subscription.clone();
         let (batches, bytes) = (options.prefetch_batches, options.prefetch_bytes);
-        let (plan, Starts { offsets, generation }, schema) = plan::plan(&client, stream, options).await?;
+        let (plan, Starts { offsets, generation, .. }, schema) = plan::plan(&client, stream, options).await?;
         let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent, generation)));
         let mut consumer = Self {
             client,
@@ -91,7 +98,13 @@ impl Consumer {
             current: Arc::new(AtomicU64::new(as_number(generation))),
             generation,
             handed: None,
+            leased: HandedOut::default(),
+            membership: None,
         };
+        if let Some(membership) = consumer.plan.membership.clone() {
+            let kept = membership.join(&consumer.client, consumer.prefetch.clone()).await?;
+            consumer.membership = Some(kept);
+        }
         consumer.ensure_reading();
         Ok(consumer)
     }
@@ -102,10 +115,18 @@ impl Consumer {
         self.plan.stream_id
     }
 
-    /// The partitions that are read.
+    /// The partitions that are read: those of which something has come, if they are leased.
     #[must_use]
-    pub fn partitions(&self) -> &[PartitionId] {
-        &self.plan.partitions
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        match self.plan.membership {
+            Some(_) => self.prefetch.with(|prefetch| prefetch.leases.partitions()),
+            None => self.plan.partitions.clone(),
+        }
+    }
+
+    /// Whether something that was handed out by a lease is not acked.
+    pub(super) fn has_unacked(&self) -> bool {
+        self.leased.has_unacked()
     }
 
     /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever.
@@ -124,8 +145,9 @@ impl Consumer {
                 return delivered.map(Some);
             }
             self.ensure_reading();
+            let has_unacked = self.has_unacked();
             let taken = &mut self.taken;
-            match self.prefetch.wait_until(deadline, |prefetch| prefetch.take(taken)).await {
+            match self.prefetch.wait_until(deadline, |prefetch| prefetch.take(taken, has_unacked)).await {
                 // A seek may come in between, and there is nothing again.
                 Ok(Ok(true)) => self.prefetch.wake(),
                 Ok(Ok(false)) => return Ok(None),
@@ -144,8 +166,9 @@ impl Consumer {
             return delivered.map(Some);
         }
         self.ensure_reading();
+        let has_unacked = self.has_unacked();
         let taken = &mut self.taken;
-        match self.prefetch.with(|prefetch| prefetch.take(taken)) {
+        match self.prefetch.with(|prefetch| prefetch.take(taken, has_unacked)) {
             Some(Ok(true)) => {
                 self.prefetch.wake();
                 self.hand_out().transpose()
@@ -161,11 +184,11 @@ impl Consumer {
         if let Some((error, _)) = &self.failed {
             return Some(Err(error.clone()));
         }
-        let delivered = self.taken.batches.pop_front()?.deliver();
+        let delivered = self.pop_taken()?.deliver();
         match &delivered {
             Ok(delivered) => {
                 self.batch_bytes = delivered.bytes;
-                self.note(delivered.partition, delivered.offset);
+                self.note(delivered.partition, delivered.offset, delivered.lease);
             }
             Err(error) => self.failed = Some((error.clone(), self.taken.generation)),
         }
@@ -183,8 +206,20 @@ impl Consumer {
         }
     }
 
+    /// The next of what was taken. What came by a lease that is lost since comes again, to whoever has the partition now.
+    fn pop_taken(&mut self) -> Option<Ready> {
+        loop {
+            let ready = self.taken.batches.pop_front()?;
+            let Some(lease) = ready.origin.lease else { return Some(ready) };
+            if self.prefetch.with(|prefetch| prefetch.leases.holds(ready.origin.partition, lease)) {
+                return Some(ready);
+            }
+        }
+    }
+
     /// A batch is about to be the caller's.
-    fn note(&mut self, partition: PartitionId, offset: Offset) {
+    fn note(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) {
+        self.leased.note(partition, offset, lease);
         if self.generation != self.taken.generation {
             self.generation = self.taken.generation;
             self.handed = Some(Offsets::new());
@@ -219,10 +254,10 @@ impl Consumer {
             if *of.get_or_insert(self.taken.generation) != self.taken.generation {
                 break;
             }
-            let Some(ready) = self.taken.batches.pop_front() else { break };
+            let Some(ready) = self.pop_taken() else { break };
             bytes += ready.origin.bytes;
             self.batch_bytes = ready.origin.bytes;
-            self.note(ready.origin.partition, ready.origin.offset);
+            self.note(ready.origin.partition, ready.origin.offset, ready.origin.lease);
             batches.push(ready);
         }
         self.prefetch.wake();
@@ -257,12 +292,32 @@ impl Consumer {
     /// # Errors
     /// `invalid_argument` without a subscription; what an earlier ack was refused with.
     pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
+        self.ack_by(partition, offset, self.leased.lease(partition))
+    }
+
+    /// The same for batches that came by this lease ([`Delivered::lease`]). One that was lost since acks nothing, and
+    /// [`flush_acks`](Consumer::flush_acks) says so.
+    ///
+    /// # Errors
+    /// As [`Consumer::ack`].
+    pub fn ack_by(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
+        if self.plan.membership.is_some() {
+            return self.ack_leased(partition, offset, lease);
+        }
         let (batch_bytes, of) = (self.batch_bytes, self.generation);
         let is_before = |handed: &Offsets| handed.get(&partition).is_none_or(|end| offset > *end);
         if self.handed.as_ref().is_some_and(is_before) {
             return self.acks().map(drop);
         }
-        self.acks()?.ack(of, partition, offset, batch_bytes)
+        self.acks()?.ack(of, (partition, None), offset, batch_bytes)
+    }
+
+    fn ack_leased(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
+        let batch_bytes = self.batch_bytes;
+        if !self.leased.ack(partition, offset, lease) {
+            return self.acks().map(drop);
+        }
+        self.acks()?.ack(None, (partition, lease), offset, batch_bytes)
     }
 
     /// Waits until all acks so far are confirmed.
@@ -285,7 +340,9 @@ impl Consumer {
     /// As [`Consumer::flush_acks`].
     pub async fn close(mut self) -> Result<(), Error> {
         self.reader = None;
-        self.flush_acks().await
+        let flushed = self.flush_acks().await;
+        self.membership = None;
+        flushed
     }
 
     /// Starts the reader's task, or starts it again after an error that allows it has been reported.

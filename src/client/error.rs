@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::engine::{Code, PartitionId, Retry, StoredState};
+use crate::engine::{Code, LeasedOffset, PartitionId, Retry, StoredState};
 use crate::wire::error::WireError;
 use crate::wire::report::{CODE_TRAILER, RETRY_TRAILER, STORED_TRAILER};
 
@@ -122,6 +122,15 @@ pub enum Error {
         /// What found it: a producer, a writer or a consumer.
         noun: &'static str,
     },
+    /// What was acked by leases that are lost.
+    #[error(
+        "the leases on partitions {} were lost before their batches were acked: the consumer gave no sign of life in time, was put elsewhere by a seek, or the coordinator was started again; what was not acked is read again",
+        .lost.iter().map(|lost| lost.partition.to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    LeaseLost {
+        /// What was acked in vain.
+        lost: Vec<LeasedOffset>,
+    },
     /// A defect of the client, or a machine without resources.
     #[error("the client failed: {reason}; please report this with what led to it")]
     Internal {
@@ -143,6 +152,7 @@ impl Error {
             Self::SchemaMismatch { .. } | Self::Unfit { .. } => Code::SchemaMismatch,
             Self::Decode { .. } | Self::Protocol { .. } => Code::MalformedMessage,
             Self::StreamReplaced { .. } => Code::StreamReplaced,
+            Self::LeaseLost { .. } => Code::LeaseLost,
             Self::Internal { .. } => Code::Internal,
         }
     }

@@ -60,9 +60,12 @@ mod error;
 mod generated {
     include!("generated/bowstring.v1.rs");
 }
+mod handed_out;
 mod handle;
+mod held;
 mod lag;
 mod local;
+mod membership;
 mod options;
 mod plain;
 mod plan;

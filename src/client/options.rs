@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_schema::SchemaRef;
 
 use super::{Dialect, Error};
-use crate::engine::{Attempt, Epoch, Offset, PartitionId, Start, StreamId, Task};
+use crate::engine::{Attempt, Epoch, InFlight, Offset, PartitionId, Start, StreamId, SubscriptionMode, Task};
 
 /// How a [`Client`](super::Client) connects and how long it keeps trying.
 #[derive(Debug, Clone)]
@@ -205,6 +205,16 @@ pub struct ConsumerOptions {
     pub prefetch_bytes: u64,
     /// How long to wait for a stream that does not exist yet. Default: not at all.
     pub stream_wait: Duration,
+    /// How the subscription's consumers divide its batches, if it is to be new; `invalid_argument` if it exists and does otherwise. None:
+    /// as it does, or by themselves. Consumers of a partitioned one share it by leases: then `partitions`, `end` and a start at
+    /// offsets are refused, and `follow` is set.
+    pub mode: Option<SubscriptionMode>,
+    /// How long the consumer's leases last after its last sign of life, which a background task gives three times as often: after a
+    /// crash others have its partitions by then. Up to an hour. Default 10 s.
+    pub lease: Duration,
+    /// What a consumer that shares by leases is sent and has not acked, at most; one batch always. Default: no limit but the prefetch
+    /// and what the connection holds.
+    pub in_flight: InFlight,
     /// What the consumer calls itself to whoever asks who reads: 1 to 256 bytes, no control characters; it need not be
     /// unique. None: this process, as "host/pid".
     pub consumer: Option<String>,
@@ -224,6 +234,9 @@ impl Default for ConsumerOptions {
             prefetch_batches: 8,
             prefetch_bytes: 64 << 20,
             stream_wait: Duration::ZERO,
+            mode: None,
+            lease: Duration::from_secs(10),
+            in_flight: InFlight::default(),
             consumer: None,
             dialect: Dialect::default(),
         }

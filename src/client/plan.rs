@@ -7,13 +7,14 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
 use super::acks::Urgent;
+use super::membership::Membership;
 use super::options::{Offsets, ReadStart};
 use super::project::Projection;
 use super::retry::now;
 use super::{Client, ConsumerOptions, Dialect, Error};
-use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId};
+use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId, SubscriptionMode};
 use crate::wire::command::GetCommand;
-use crate::wire::proto::{SchemaPolicy, StreamDescription};
+use crate::wire::proto::{self, SchemaPolicy, StreamDescription, SubscriptionDescription};
 use crate::wire::schema::StreamSchema;
 
 /// How often a stream that does not exist yet is looked for.
@@ -30,6 +31,8 @@ pub(super) struct ReadPlan {
     pub(super) acks_urgent: Urgent,
     pub(super) dialect: Dialect,
     pub(super) schema_policy: SchemaPolicy,
+    /// Of a consumer that shares its subscription by leases.
+    pub(super) membership: Option<Membership>,
 }
 
 /// Where it begins.
@@ -38,6 +41,7 @@ pub(super) struct Starts {
     pub(super) offsets: Offsets,
     /// Which of the subscription's cursors are read for.
     pub(super) generation: Option<Generation>,
+    mode: SubscriptionMode,
 }
 
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
@@ -49,7 +53,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         .to_string();
     let description = find_stream(client, stream, &options).await?;
     let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
-    let partitions = options.partitions.unwrap_or_else(|| all.collect());
+    let partitions = options.partitions.clone().unwrap_or_else(|| all.collect());
     let count = u32::try_from(description.partitions.len()).unwrap_or(u32::MAX);
     let offsets = match &options.start {
         ReadStart::Offsets(offsets) => Some(offsets),
@@ -59,7 +63,16 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
     if let Some(partition) = partitions.iter().chain(named).copied().find(|partition| partition.0 >= count) {
         return Err(crate::engine::Error::PartitionOutOfRange { partition, partitions: count }.into());
     }
-    let starts = starts(client, &description, options.subscription.as_deref(), &options.start, &partitions).await?;
+    check_shared(&options)?;
+    let starts = starts(client, &description, &options, &partitions).await?;
+    let membership = match (&options.subscription, starts.mode) {
+        (Some(subscription), SubscriptionMode::Partitioned) => {
+            check_shared(&ConsumerOptions { mode: Some(starts.mode), ..options.clone() })?;
+            Some(Membership::new(&description, subscription, &consumer, &options))
+        }
+        _ => None,
+    };
+    let partitions = if membership.is_some() { Vec::new() } else { partitions };
     let mut ends = options.end.unwrap_or_default();
     if !options.follow {
         for partition in &description.partitions {
@@ -72,7 +85,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
     let command = GetCommand {
         stream: stream.to_owned(),
         follow: options.follow,
-        partitions: Some(partitions.iter().map(|partition| partition.0).collect()),
+        partitions: membership.is_none().then(|| partitions.iter().map(|partition| partition.0).collect()),
         subscription: options.subscription,
         generation: None,
         start: None,
@@ -82,10 +95,12 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         consumer: Some(consumer),
         link: None,
         schema_changes: true,
+        consumer_id: membership.as_ref().map(|membership| membership.consumer.0),
+        got: Vec::new(),
     };
     let acks_urgent = Urgent::of(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
     let (stream_id, dialect, schema_policy) = (StreamId(description.stream_id), options.dialect, limits.schema_policy());
-    Ok((ReadPlan { command, stream_id, partitions, ends, acks_urgent, dialect, schema_policy }, starts, schema))
+    Ok((ReadPlan { command, stream_id, partitions, ends, acks_urgent, membership, dialect, schema_policy }, starts, schema))
 }
 
 /// The schema that all batches get, if it is known by now.
@@ -125,18 +140,18 @@ async fn find_stream(client: &Client, stream: &str, options: &ConsumerOptions) -
 async fn starts(
     client: &Client,
     description: &StreamDescription,
-    subscription: Option<&str>,
-    start: &ReadStart,
+    options: &ConsumerOptions,
     partitions: &[PartitionId],
 ) -> Result<Starts, Error> {
-    let (new, exact) = match start {
+    let (new, exact) = match &options.start {
         ReadStart::Cursor(start) => (start, None),
         ReadStart::Offsets(offsets) => (&Start::Earliest, Some(offsets)),
     };
-    let mut generation = None;
-    let mut starts = match (subscription, new) {
+    let (mut generation, mut mode) = (None, SubscriptionMode::Static);
+    let mut starts = match (options.subscription.as_deref(), new) {
         (Some(subscription), _) => {
-            let found = client.subscribe(&description.stream, subscription, new).await?;
+            let found = client.subscribe_as(&description.stream, subscription, new, options.mode).await?;
+            mode = mode_of(&found)?;
             // An older coordinator has none.
             generation = (found.generation != 0).then_some(Generation(found.generation));
             Offsets::new()
@@ -148,7 +163,38 @@ async fn starts(
     };
     starts.extend(exact.into_iter().flatten().map(|(partition, offset)| (*partition, *offset)));
     starts.retain(|partition, _| partitions.contains(partition));
-    Ok(Starts { offsets: starts, generation })
+    // The leases tell one seek from the next.
+    let generation = generation.filter(|_| mode == SubscriptionMode::Static);
+    Ok(Starts { offsets: starts, generation, mode })
+}
+
+fn mode_of(found: &SubscriptionDescription) -> Result<SubscriptionMode, Error> {
+    match found.mode() {
+        proto::SubscriptionMode::Unspecified | proto::SubscriptionMode::Static => Ok(SubscriptionMode::Static),
+        proto::SubscriptionMode::Partitioned => Ok(SubscriptionMode::Partitioned),
+    }
+}
+
+/// What leases say is not for the consumer to say.
+fn check_shared(options: &ConsumerOptions) -> Result<(), Error> {
+    if options.mode != Some(SubscriptionMode::Partitioned) {
+        return Ok(());
+    }
+    let refused = match options {
+        ConsumerOptions { subscription: None, .. } => "a mode is a subscription's, and none is named; name one",
+        ConsumerOptions { partitions: Some(_), .. } => {
+            "the partitions of a partitioned subscription are leased to its consumers; name none"
+        }
+        ConsumerOptions { start: ReadStart::Offsets(_), .. } => {
+            "the consumers of a partitioned subscription read on where it stands; seek it to start elsewhere"
+        }
+        ConsumerOptions { end: Some(_), .. } | ConsumerOptions { follow: false, .. } => {
+            "the consumers of a partitioned subscription read until the stream ends; leave follow on and the end out"
+        }
+        ConsumerOptions { lease, .. } if lease.as_millis() == 0 => "a lease of less than a millisecond is lost at once; use some seconds",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(refused))
 }
 
 /// This process as "host/pid".

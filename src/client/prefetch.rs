@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use arrow_schema::SchemaRef;
 
 use super::Error;
+use super::held::{HeldLeases, Receipt};
 use super::options::Offsets;
 use super::ready::{Origin, Ready};
-use crate::engine::{Generation, Offset, PartitionId, Retry};
+use crate::engine::{Generation, Holding, LeaseId, LeasedOffset, Offset, PartitionId, Retry};
 
 /// Batches below this sum do not count against `prefetch_batches`: with small ones, a wait per batch is the cost.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -37,6 +38,10 @@ pub(super) struct Prefetch {
     /// try is reported once, and then the reader starts again.
     ended: Option<Result<(), Error>>,
     running: bool,
+    /// What is held, of a consumer that shares by leases.
+    pub(super) leases: HeldLeases,
+    /// The stream has ended, and all of it was sent to some consumer.
+    all_sent: bool,
 }
 
 impl Prefetch {
@@ -56,6 +61,8 @@ impl Prefetch {
             schema,
             ended: None,
             running: false,
+            leases: HeldLeases::default(),
+            all_sent: false,
         }
     }
 
@@ -77,7 +84,15 @@ impl Prefetch {
     /// Puts batches in, in order. One that came before (a resend after a reconnect) is dropped.
     pub(super) fn put(&mut self, batches: impl IntoIterator<Item = Ready>) {
         for batch in batches {
-            let Origin { partition, offset, .. } = batch.origin;
+            let Origin { partition, offset, lease, .. } = batch.origin;
+            if let Some(lease) = lease {
+                match self.leases.receive(partition, lease) {
+                    Receipt::Stale => continue,
+                    Receipt::First => self.forget(partition),
+                    Receipt::Next => (),
+                }
+                self.all_sent = false;
+            }
             if self.next.get(&partition).is_some_and(|next| offset < *next) {
                 continue;
             }
@@ -87,10 +102,14 @@ impl Prefetch {
         }
     }
 
-    /// Hands out what is ready: true if there was something, false at the end of the stream; none: wait.
-    pub(super) fn take(&mut self, taken: &mut Taken) -> Option<Result<bool, Error>> {
+    /// Hands out what is ready: true if there was something, false at the end of the stream; none: wait. Who shares by leases and
+    /// holds what is not acked is at the end when all is sent: it would wait for itself.
+    pub(super) fn take(&mut self, taken: &mut Taken, has_unacked: bool) -> Option<Result<bool, Error>> {
         if self.take_ready(taken) {
             return Some(Ok(true));
+        }
+        if self.all_sent && has_unacked {
+            return Some(Ok(false));
         }
         self.take_end().map(|ended| ended.map(|()| false))
     }
@@ -102,8 +121,11 @@ impl Prefetch {
             self.bytes -= batch.origin.bytes;
             bytes += batch.origin.bytes;
             taken.generation = self.generation;
+            self.leases.hand_out(&batch.origin);
+            // What is taken cannot be given back.
+            let is_leased = batch.origin.lease.is_some();
             taken.batches.push_back(batch);
-            if self.ready.front().is_none_or(|next| bytes + next.origin.bytes > TAKE_BYTES) {
+            if is_leased || self.ready.front().is_none_or(|next| bytes + next.origin.bytes > TAKE_BYTES) {
                 return true;
             }
         }
@@ -123,6 +145,34 @@ impl Prefetch {
             return Some(Ok(Some(schema.clone())));
         }
         self.take_end().map(|ended| ended.map(|()| None))
+    }
+
+    /// All was sent to some consumer, and the stream has ended.
+    pub(super) fn note_all_sent(&mut self) {
+        self.all_sent = true;
+    }
+
+    /// What the coordinator says that is held. What came by other leases is of no more use, and of what others want that is not
+    /// handed out is to be given back.
+    pub(super) fn hold(&mut self, holdings: &[Holding], newest: LeaseId) -> Vec<LeasedOffset> {
+        let wanted = self.leases.wanted(holdings);
+        for partition in self.leases.keep(holdings, newest).into_iter().chain(wanted.iter().map(|given| given.partition)) {
+            self.forget(partition);
+        }
+        wanted
+    }
+
+    /// Forgets what is ready of a partition.
+    fn forget(&mut self, partition: PartitionId) {
+        self.next.remove(&partition);
+        self.ready.retain(|batch| batch.origin.partition != partition);
+        self.bytes = self.ready.iter().map(|batch| batch.origin.bytes).sum();
+    }
+
+    /// What has come by the leases that are held, for a new connection.
+    pub(super) fn got(&self) -> Vec<LeasedOffset> {
+        let got = |(partition, lease)| Some(LeasedOffset { partition, lease, offset: *self.next.get(&partition)? });
+        self.leases.receiving().filter_map(got).collect()
     }
 
     /// The subscription goes on elsewhere: what was read before is of no more use.

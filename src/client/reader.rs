@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Release};
+use std::time::Duration;
 
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_flight::Ticket;
@@ -20,12 +21,15 @@ use super::retry::{Backoff, STEADY, now};
 use super::shared::Borrower;
 use super::watched::Watched;
 use super::{Client, Error};
-use crate::engine::{Code, Epoch, Generation, Offset, PartitionId, SubscriptionName, Timestamp};
+use crate::engine::{Code, Epoch, Generation, LeaseId, Offset, PartitionId, SubscriptionName, Timestamp};
 use crate::wire::body::Body;
-use crate::wire::command::GetCommand;
+use crate::wire::command::{GetCommand, GotCommand};
 use crate::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
 use crate::wire::metadata::BatchMetadata;
 use crate::wire::proto::SharedBody;
+
+/// Before a consumer whose leases were lost joins again.
+const REJOIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the task needs to know.
 #[derive(Debug)]
@@ -54,6 +58,11 @@ impl Reader {
                     Ok(()) => continue,
                     Err(error) => error,
                 },
+                // It is joined again then, unless it reads elsewhere.
+                Code::LeaseLost => {
+                    tokio::time::sleep(REJOIN_PAUSE).await;
+                    continue;
+                }
                 _ => error,
             };
             self.client.connector().connection_broke();
@@ -91,8 +100,13 @@ impl Reader {
 
     /// One connection, until it ends: well only where the coordinator says that there is no more.
     async fn connection(&self, backoff: &mut Backoff, uses_links: &mut bool) -> Result<(), Error> {
-        if self.prefetch.with(|prefetch| prefetch.has_reached(&self.plan.partitions, &self.plan.ends)) {
+        let is_bounded = self.plan.membership.is_none();
+        if is_bounded && self.prefetch.with(|prefetch| prefetch.has_reached(&self.plan.partitions, &self.plan.ends)) {
             return Ok(());
+        }
+        if let Some(membership) = &self.plan.membership {
+            let kept = membership.sign(&self.client, Vec::new(), Duration::ZERO).await?;
+            membership.hold(&self.client, &self.prefetch, &kept).await?;
         }
         let connector = self.client.connector();
         let data = connector.connect_data().await?;
@@ -126,6 +140,12 @@ impl Reader {
         let mut command = self.plan.command.clone();
         command.link = borrower.map(Borrower::number);
         self.prefetch.with(|prefetch| {
+            if self.plan.membership.is_some() {
+                let got = prefetch.got();
+                command.got =
+                    got.iter().map(|got| GotCommand { partition: got.partition.0, lease: got.lease.0, next: got.offset.0 }).collect();
+                return;
+            }
             command.start = Some(as_numbers(&prefetch.next));
             command.generation = prefetch.generation.map(|generation| generation.0);
         });
@@ -234,6 +254,10 @@ impl Connection<'_> {
 
     fn take(&mut self, head: &FlightHead, metadata: Option<BatchMetadata>, body: &Body) -> Result<(), Error> {
         if head.header.is_empty() {
+            if metadata.is_some_and(|metadata| metadata.all_sent) {
+                self.hand_over();
+                self.prefetch.update(Prefetch::note_all_sent);
+            }
             return Ok(());
         }
         let Some(metadata) = metadata else {
@@ -251,6 +275,7 @@ impl Connection<'_> {
             epoch: metadata.epoch.map(Epoch),
             appended_at: Timestamp(metadata.appended_at_micros),
             user: Bytes::copy_from_slice(&metadata.user),
+            lease: (metadata.lease != 0).then_some(LeaseId(metadata.lease)),
             bytes: u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len()),
         };
         let content = match self.decoder.small(&head.header, body) {

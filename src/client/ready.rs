@@ -11,7 +11,7 @@ use super::decode::caught;
 use super::plain::{SmallBatch, join};
 use super::project::Shape;
 use super::{Delivered, Error};
-use crate::engine::{Epoch, Offset, PartitionId, Timestamp};
+use crate::engine::{Epoch, LeaseId, Offset, PartitionId, Timestamp};
 
 /// Most bytes of batches that are joined: whoever keeps a part keeps its neighbours in memory.
 const JOINED_BYTES_MAX: u64 = 32 << 10;
@@ -31,6 +31,8 @@ pub struct Origin {
     pub user: Bytes,
     /// Bytes of the encoded batch.
     pub bytes: u64,
+    /// The lease by which it came, if it came by one.
+    pub lease: Option<LeaseId>,
 }
 
 /// Batches that were delivered one after the other, as one where they are small and plain: see
@@ -62,8 +64,8 @@ impl Ready {
             Content::Decoded { batch, is_plain } => (batch, is_plain),
             Content::Small(small) => (self.origin.decoded(&small)?, small.shape.is_as_it_is()),
         };
-        let Origin { partition, offset, epoch, appended_at, user, bytes } = self.origin;
-        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain })
+        let Origin { partition, offset, epoch, appended_at, user, bytes, lease } = self.origin;
+        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain, lease })
     }
 }
 

@@ -133,6 +133,8 @@ codes! {
     Internal = 31, "internal", Never, Unknown;
     /// The subscription was moved by a seek, or deleted and made again: what was read before is not acked.
     SubscriptionMoved = 32, "subscription_moved", Never, No;
+    /// A consumer's lease is lost: another one has what it was leased, or its signs of life have stopped.
+    LeaseLost = 33, "lease_lost", Never, No;
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppenderId, AppenderKind, Attempt, Connection, Epoch, EpochState, Error, Generation, Offset, PartitionId, PartitionMove, Place,
-    ProducerId, Receipt, RunId, Start, SubscriptionName, Task,
+    AppenderId, AppenderKind, Attempt, Connection, ConsumerId, ConsumerName, Epoch, EpochState, Error, Generation, Holding, InFlight,
+    LeasedOffset, Offset, PartitionId, PartitionMove, Place, ProducerId, Receipt, RunId, Start, SubscriptionMode, SubscriptionName, Taken,
+    Task,
 };
 
 /// One change to a stream.
@@ -107,6 +108,8 @@ pub enum Command<D> {
         subscription: SubscriptionName,
         /// Where a new one starts.
         start: Start,
+        /// How its consumers divide its batches; refused if one exists that does otherwise. None: by themselves if it is new.
+        mode: Option<SubscriptionMode>,
     },
     /// Removes a subscription; what only it held back is dropped.
     Unsubscribe {
@@ -129,6 +132,56 @@ pub enum Command<D> {
         subscription: SubscriptionName,
         /// Per partition, one past the last planned batch.
         offsets: Vec<(PartitionId, Offset)>,
+    },
+    /// A sign of life of a consumer of a partitioned subscription; the first one makes it one, and partitions are spread anew. Unless
+    /// the next comes within `lease`, others get what it holds. Answer: [`Outcome::Holds`].
+    KeepConsumer {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What it calls itself.
+        name: ConsumerName,
+        /// How long this sign lasts; zero says goodbye.
+        lease: Duration,
+        /// What it may be sent and not have acked.
+        in_flight: InFlight,
+    },
+    /// A consumer begins to read, and what it read by before gets nothing any more. Answer: [`Outcome::Reads`].
+    ReadLeased {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// One past what it has got of its partitions: what it does not name comes from the cursor on.
+        got: Vec<LeasedOffset>,
+    },
+    /// Asks for what a consumer is to be sent next. Answer: [`Outcome::Taken`].
+    TakeLeased {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What [`Outcome::Reads`] has said.
+        reading: u64,
+        /// At a time; one batch always.
+        most: InFlight,
+    },
+    /// Consumers are done with all batches before these offsets. What is acked by a lost lease changes nothing; the rest counts.
+    /// Answer: [`Outcome::Acked`].
+    AckLeased {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// Per partition, one past the last batch that is done.
+        acks: Vec<LeasedOffset>,
+    },
+    /// A consumer does not want what it was sent from these offsets on, since others want the partitions. It gets nothing more by
+    /// these leases.
+    GiveBack {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// Per partition, one past the last batch that its caller has.
+        from: Vec<LeasedOffset>,
     },
     /// Puts the subscription's cursors where it says, forwards or backwards. Answer: [`Outcome::Moved`].
     Seek {
@@ -189,6 +242,17 @@ pub enum Outcome {
     Receipt(Receipt),
     /// The epoch's state after the command.
     Epoch(EpochState),
+    /// The partitions that a consumer holds.
+    Holds(Vec<Holding>),
+    /// A consumer reads, by this number.
+    Reads(u64),
+    /// What the consumer is to be sent, as far as it is there.
+    Taken(Vec<Taken>),
+    /// What was acked; these were not, since their leases are lost.
+    Acked {
+        /// As they came.
+        lost: Vec<LeasedOffset>,
+    },
     /// How a seek has moved the subscription, or would: each partition.
     Moved(Vec<PartitionMove>),
 }
@@ -219,6 +283,8 @@ pub struct Effects {
     pub visible: Vec<PartitionId>,
     /// Whether all readers should look again: the schema has another version, the stream has ended, a producer is lost or back.
     pub changed: bool,
+    /// Consumers that may be sent more: they have acked what kept them from it.
+    pub consumers: Vec<ConsumerId>,
     /// Handles that the stream no longer holds were dropped: how many batches.
     pub dropped_batches: u64,
     /// What has changed of a durable stream; a part may come twice. Nothing of what is only in memory.
@@ -234,6 +300,7 @@ impl Default for Effects {
             refused: Vec::new(),
             visible: Vec::new(),
             changed: false,
+            consumers: Vec::new(),
             dropped_batches: 0,
             touched: Vec::new(),
         }
@@ -248,6 +315,7 @@ impl Effects {
         self.refused.clear();
         self.visible.clear();
         self.changed = false;
+        self.consumers.clear();
         self.dropped_batches = 0;
         self.touched.clear();
     }

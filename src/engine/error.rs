@@ -1,7 +1,8 @@
 //! Errors: what was asked, what is the limit or state, what to do.
 
 use super::{
-    AppenderId, Attempt, Code, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, SubscriptionName, Task, Timestamp,
+    AppenderId, Attempt, Code, ConsumerId, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, SubscriptionMode,
+    SubscriptionName, Task, Timestamp,
 };
 
 /// What the engine refuses, and why.
@@ -251,6 +252,37 @@ pub enum Error {
         /// Those that have committed epochs.
         known: Vec<ProducerId>,
     },
+    /// A call for a subscription of another mode.
+    #[error(
+        "subscription {subscription} is {}, and this is asked of one that is {}; ask for what it is, or make another subscription",
+        .mode.as_str(), .asked.as_str()
+    )]
+    SubscriptionMode {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// What it is.
+        mode: SubscriptionMode,
+        /// What the call is for.
+        asked: SubscriptionMode,
+    },
+    /// [`Code::LeaseLost`] of all that a consumer has.
+    #[error(
+        "consumer {consumer} is none of subscription {subscription}, or not any more: it gave no sign of life for as long as its leases last, or the coordinator was started again; join it again"
+    )]
+    ConsumerLost {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// An older `DoGet` of a consumer that reads by a newer one.
+    #[error("consumer {consumer} of subscription {subscription} reads elsewhere since; go on there")]
+    ConsumerSuperseded {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// The consumer.
+        consumer: ConsumerId,
+    },
     /// See [`Code::OrdinalGap`].
     #[error(
         "append {ordinal} came where append {expected} was expected: one was lost on the way; connect again and resume from {expected}"
@@ -291,7 +323,8 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::WriterFinished { .. } => Code::InvalidArgument,
-            Error::ProducerUnknown { .. } | Error::EpochOfWhom { .. } => Code::InvalidArgument,
+            Error::ProducerUnknown { .. } | Error::EpochOfWhom { .. } | Error::SubscriptionMode { .. } => Code::InvalidArgument,
+            Error::ConsumerLost { .. } | Error::ConsumerSuperseded { .. } => Code::LeaseLost,
             Error::PartitionOutOfRange { .. } => Code::PartitionOutOfRange,
             Error::StreamCompleted => Code::StreamCompleted,
             Error::StreamFailed { .. } => Code::StreamFailed,

@@ -154,6 +154,14 @@ number_type!(
     Generation(u64)
 );
 number_type!(
+    /// A consumer that shares a subscription with others: drawn by its client at random.
+    ConsumerId(u64)
+);
+number_type!(
+    /// One lease: a new one each time that something is leased, never reused within a subscription. Who acks names it.
+    LeaseId(u64)
+);
+number_type!(
     /// Microseconds since the Unix epoch, as the caller's clock says.
     Timestamp(u64)
 );

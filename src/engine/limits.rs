@@ -44,6 +44,8 @@ pub(super) const WRITERS_MAX: usize = 65_536;
 pub(super) const EPOCHS_MAX: usize = 1024;
 /// Most subscriptions of a stream: each is looked at when a batch is acked.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 1024;
+/// Most consumers that share a subscription: each is looked at when the partitions are spread anew.
+pub(super) const CONSUMERS_MAX: usize = 16_384;
 /// Most producers a stream remembers; each keeps its last committed epoch, which makes replays harmless.
 pub(super) const PRODUCERS_MAX: usize = 16_384;
 /// How many superseded runs a producer remembers, to refuse their zombies. An older zombie than that is

@@ -16,6 +16,8 @@ mod dropped;
 mod epoch;
 mod error;
 mod id;
+mod lease;
+mod leases;
 mod limits;
 mod meter;
 mod partition;
@@ -35,11 +37,12 @@ pub use dropped::Dropped;
 pub use epoch::{EpochState, Receipt};
 pub use error::Error;
 pub use id::{
-    AppenderId, Attempt, ConsumerName, Epoch, Generation, NameError, Offset, PartitionId, ProducerId, RunId, SchemaVersion, StreamId,
-    StreamName, SubscriptionName, Task, Timestamp,
+    AppenderId, Attempt, ConsumerId, ConsumerName, Epoch, Generation, LeaseId, NameError, Offset, PartitionId, ProducerId, RunId,
+    SchemaVersion, StreamId, StreamName, SubscriptionName, Task, Timestamp,
 };
+pub use lease::{Holding, InFlight, LeasedOffset, ModeError, SubscriptionMode, Taken};
 pub use limits::{FullPolicy, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
-pub use stream::{Stream, StreamState};
-pub use view::{EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};
+pub use stream::{Standing, Stream, StreamState};
+pub use view::{ConsumerView, EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BatchFacts, Dropped, Epoch, Generation, Offset, ProducerId, RunId, StreamOptions, StreamState, SubscriptionName, Timestamp};
+use super::{
+    BatchFacts, Dropped, Epoch, Generation, Offset, ProducerId, RunId, StreamOptions, StreamState, SubscriptionMode, SubscriptionName,
+    Timestamp,
+};
 
 /// A stream as a restart finds it. Open epochs are no part of it: they are run again from their start.
 #[derive(Debug, Clone)]
@@ -58,6 +61,8 @@ pub struct SubscriptionSnapshot {
     pub created_at: Timestamp,
     /// Which of its cursors count.
     pub generation: Generation,
+    /// How its consumers divide its batches.
+    pub mode: SubscriptionMode,
     /// One per partition.
     pub cursors: Vec<CursorSnapshot>,
 }

@@ -5,10 +5,13 @@ mod appenders;
 mod cursors;
 mod describe;
 mod epochs;
+mod leases;
 mod restore;
 mod room;
 mod settle;
 mod starts;
+
+pub use self::leases::Standing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -148,15 +151,23 @@ impl<D: Clone> Stream<D> {
             Command::CommitEpoch { producer, run, epoch, receipts } => self.commit_epoch(&producer, &run, epoch, &receipts, now, effects),
             Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
             Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
-            Command::Subscribe { subscription, start } => self.subscribe(subscription, &start, now, effects),
+            Command::Subscribe { subscription, start, mode } => self.subscribe(subscription, &start, mode, now, effects),
             Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, now, effects),
             Command::Ack { subscription, generation, offsets } => self.ack(&subscription, generation, &offsets, now, effects),
             Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets, effects),
             Command::Seek { subscription, to, dry_run } => self.seek(&subscription, &to, dry_run, now, effects),
+            Command::KeepConsumer { subscription, consumer, name, lease, in_flight } => {
+                self.keep_consumer(&subscription, (consumer, name), (lease, in_flight), now, effects)
+            }
+            Command::ReadLeased { subscription, consumer, got } => self.read_leased(&subscription, consumer, &got, now, effects),
+            Command::TakeLeased { subscription, consumer, reading, most } => self.take_leased(&subscription, consumer, reading, most),
+            Command::AckLeased { subscription, acks } => self.ack_leased(&subscription, &acks, now, effects),
+            Command::GiveBack { subscription, from } => self.give_back(&subscription, &from, now, effects),
             Command::Complete => self.end(StreamState::Completed, effects),
             Command::Fail { reason } => self.end(StreamState::Failed { reason }, effects),
             Command::Tick => {
                 self.drop_retained(now, effects);
+                self.expire_consumers(now, effects);
                 Ok(self.expire_producers(now, effects))
             }
             Command::Settle { batches, bytes, durable } => self.settle(batches, bytes, &durable, now, effects),

@@ -1,5 +1,7 @@
 //! A subscription: a named cursor over all partitions.
 
+use super::lease::SubscriptionMode;
+use super::leases::Leases;
 use super::meter::Meter;
 use super::{Generation, Offset, Timestamp};
 
@@ -58,9 +60,20 @@ pub(super) struct Subscription {
     pub(super) generation: Generation,
     /// One per partition.
     pub(super) cursors: Vec<Cursor>,
+    /// Of a partitioned one.
+    pub(super) leases: Option<Leases>,
 }
 
 impl Subscription {
+    pub(super) fn new(mode: SubscriptionMode, created_at: Timestamp, generation: Generation, cursors: Vec<Cursor>) -> Self {
+        let leases = (mode == SubscriptionMode::Partitioned).then(|| Leases::new(cursors.len()));
+        Self { created_at, generation, cursors, leases }
+    }
+
+    pub(super) fn mode(&self) -> SubscriptionMode {
+        if self.leases.is_some() { SubscriptionMode::Partitioned } else { SubscriptionMode::Static }
+    }
+
     /// From now on its cursors are others than before. Time makes the number one that no subscription of this name had,
     /// also one that was deleted before.
     pub(super) fn renew(&mut self, now: Timestamp) {

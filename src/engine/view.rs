@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AppenderId, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, StreamState, SubscriptionName,
-    Timestamp,
+    AppenderId, ConsumerId, ConsumerName, Epoch, Generation, Limits, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName,
+    StreamState, SubscriptionMode, SubscriptionName, Timestamp,
 };
 
 /// A stream at one moment.
@@ -76,8 +76,31 @@ pub struct SubscriptionView {
     pub created_at: Timestamp,
     /// Which of its cursors count: another one after each seek.
     pub generation: Generation,
+    /// How its consumers divide its batches.
+    pub mode: SubscriptionMode,
+    /// Those that have joined it, in the order in which they came. None of one that is static: who reads that need not say so.
+    pub consumers: Vec<ConsumerView>,
     /// One per partition.
     pub partitions: Vec<SubscriptionPartitionView>,
+}
+
+/// A consumer that holds leases, at one moment.
+#[derive(Debug, Clone)]
+pub struct ConsumerView {
+    /// Which.
+    pub consumer: ConsumerId,
+    /// What it calls itself.
+    pub name: ConsumerName,
+    /// How long ago it joined.
+    pub joined_for: Duration,
+    /// How long its leases last without another sign of life.
+    pub lease_left: Duration,
+    /// Batches that it was sent and has not acked.
+    pub in_flight_batches: u64,
+    /// Their bytes.
+    pub in_flight_bytes: u64,
+    /// What it holds, each with the next offset that it is sent.
+    pub partitions: Vec<(PartitionId, Offset)>,
 }
 
 /// A subscription's place in one partition.

@@ -281,7 +281,7 @@ fn start_at(text: &str) -> Result<proto::StartAt, Error> {
 fn move_cursors(control: &ControlService, body: Cursors, command: CursorCommand) -> Result<Bytes, Error> {
     let offsets = body.offsets.into_iter().map(|(partition, offset)| proto::PartitionOffset { partition, offset }).collect();
     let (stream, subscription, stream_id) = (body.stream, body.subscription, body.stream_id.value()?);
-    let request = proto::AckRequest { stream, subscription, offsets, stream_id, generation: 0 };
+    let request = proto::AckRequest { stream, subscription, offsets, stream_id, ..proto::AckRequest::default() };
     control.move_cursors(&request, command).map(|()| done())
 }
 

@@ -2,6 +2,7 @@
 
 mod appender;
 mod commit;
+mod leases;
 mod readers;
 mod schemas;
 mod starts;
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub(super) use self::appender::Appender;
 pub(super) use self::commit::NamedWriter;
+pub(super) use self::leases::{ConsumerWatch, Leased, LeasedReader, SignOfLife};
 use self::readers::Reader;
 pub(super) use self::readers::{ConsumerView, ReaderName, Watch};
 pub(super) use self::starts::Look;
@@ -24,8 +26,8 @@ use super::dictionaries::DictionaryRoom;
 use super::error::Error;
 use super::log::{LogState, Pending, is_late};
 use crate::engine::{
-    AppenderId, AppenderKind, Batch, Command, Connection, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place, Stream,
-    StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
+    AppenderId, AppenderKind, Batch, Command, Connection, ConsumerId, Effects, Error as EngineError, Offset, Outcome, PartitionId, Place,
+    Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
 };
 use crate::storage::StoredBatch;
 use crate::storage::log::Cache;
@@ -62,6 +64,10 @@ struct Inner {
     waiting: HashMap<AppenderId, oneshot::Sender<Grant>>,
     /// Per partition, the readers that are to be woken.
     readers: Vec<Vec<Arc<Notify>>>,
+    /// Those who read by leases, to be woken for their own sake.
+    consumers: HashMap<ConsumerId, Arc<Notify>>,
+    /// Those who wait for changes and for no batches.
+    watchers: Vec<Arc<Notify>>,
     /// Of the last command: their memory is used again.
     effects: Effects,
     /// Of a durable stream.
@@ -105,8 +111,16 @@ impl StreamCell {
         let log = stream.is_durable().then(|| Arc::new(LogState::new(Cache::new(limits.max_buffered_batches, limits.max_buffered_bytes))));
         let ends = (0..options.partitions).map(|partition| stream.log_end(PartitionId(partition)).unwrap_or_default());
         let pending = log.is_some().then(|| Pending::new(ends.collect()));
-        let inner =
-            Inner { stream, schemas, waiting: HashMap::new(), readers: vec![Vec::new(); partitions], effects: Effects::default(), pending };
+        let inner = Inner {
+            stream,
+            schemas,
+            waiting: HashMap::new(),
+            readers: vec![Vec::new(); partitions],
+            consumers: HashMap::new(),
+            watchers: Vec::new(),
+            effects: Effects::default(),
+            pending,
+        };
         Self {
             name,
             id,
@@ -185,7 +199,7 @@ impl StreamCell {
 
     fn apply_locked(&self, inner: &mut Inner, command: Command<StoredBatch>, now: Timestamp) -> Result<Outcome, Error> {
         if let Some(log) = &self.log
-            && !matches!(command, Command::CloseAppender { .. } | Command::Tick | Command::Settle { .. })
+            && !is_in_memory(&command)
         {
             log.check()?;
         }
@@ -321,13 +335,17 @@ impl Inner {
         for partition in &effects.visible {
             self.readers[partition.index()].iter().for_each(|reader| reader.notify_one());
         }
+        for consumer in &effects.consumers {
+            self.consumers.get(consumer).into_iter().for_each(|reader| reader.notify_one());
+        }
         if effects.changed {
             self.wake_readers();
         }
     }
 
     fn wake_readers(&self) {
-        self.readers.iter().flatten().for_each(|reader| reader.notify_one());
+        let readers = self.readers.iter().flatten();
+        readers.chain(self.consumers.values()).chain(&self.watchers).for_each(|reader| reader.notify_one());
     }
 
     fn end_wait(&mut self, appender: AppenderId, grant: Grant) {
@@ -336,4 +354,18 @@ impl Inner {
             let _ = waiting.send(grant);
         }
     }
+}
+
+/// What a log that has failed does not keep from happening.
+fn is_in_memory(command: &Command<StoredBatch>) -> bool {
+    matches!(
+        command,
+        Command::CloseAppender { .. }
+            | Command::Tick
+            | Command::Settle { .. }
+            | Command::KeepConsumer { .. }
+            | Command::ReadLeased { .. }
+            | Command::TakeLeased { .. }
+            | Command::GiveBack { .. }
+    )
 }

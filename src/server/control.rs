@@ -15,7 +15,7 @@ use crate::wire::schema::StreamSchema;
 use crate::wire::{self, proto};
 
 /// Longest lease of a producer: a sign of life once an hour is hardly one.
-const LEASE_MAX: Duration = Duration::from_secs(3600);
+pub(super) const LEASE_MAX: Duration = Duration::from_secs(3600);
 
 /// Serves `bowstring.v1.Control`, and the same verbs as Flight actions.
 #[derive(Debug, Clone)]
@@ -30,7 +30,11 @@ impl ControlService {
         Self { coordinator, server }
     }
 
-    fn cell(&self, stream: &str) -> Result<Arc<StreamCell>, Error> {
+    pub(super) fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
+
+    pub(super) fn cell(&self, stream: &str) -> Result<Arc<StreamCell>, Error> {
         self.coordinator.get(&StreamName::new(stream)?)
     }
 
@@ -136,7 +140,8 @@ impl ControlService {
             Some(start) => wire::start::start(start)?,
             None => wire::start::named_start(request.start()),
         };
-        cell.apply(Command::Subscribe { subscription: subscription.clone(), start })?;
+        let mode = convert::mode(request.mode)?;
+        cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode })?;
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
         Ok(convert::subscription(&view.ok_or_else(gone)?, &cell.consumers()))
@@ -271,12 +276,15 @@ impl Control for ControlService {
     }
 
     async fn ack(&self, request: Request<proto::AckRequest>) -> Answer<proto::AckResponse> {
-        self.answer(self.move_cursors(request.get_ref(), CursorCommand::Ack).map(|()| proto::AckResponse {}))
+        if !request.get_ref().leased.is_empty() {
+            return self.answer(self.ack_leased(request.get_ref()));
+        }
+        self.answer(self.move_cursors(request.get_ref(), CursorCommand::Ack).map(|()| proto::AckResponse::default()))
     }
 
     async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanResponse> {
         let proto::PlanRequest { stream, subscription, offsets, stream_id } = request.into_inner();
-        let request = proto::AckRequest { stream, subscription, offsets, stream_id, generation: 0 };
+        let request = proto::AckRequest { stream, subscription, offsets, stream_id, ..proto::AckRequest::default() };
         let planned = self.move_cursors(&request, CursorCommand::Plan);
         self.answer_of_subscriptions(&request.stream, planned.map(|()| proto::PlanResponse {})).await
     }
@@ -287,6 +295,15 @@ impl Control for ControlService {
             return self.answer(self.seek_to(request));
         }
         self.answer_of_subscriptions(&request.stream, self.seek_to(request)).await
+    }
+
+    async fn keep_consumer(&self, request: Request<proto::KeepConsumerRequest>) -> Answer<proto::KeepConsumerResponse> {
+        let kept = ControlService::keep_consumer(self, request.get_ref()).await;
+        self.answer(kept)
+    }
+
+    async fn give_back(&self, request: Request<proto::GiveBackRequest>) -> Answer<proto::GiveBackResponse> {
+        self.answer(ControlService::give_back(self, request.get_ref()))
     }
 
     async fn locate(&self, request: Request<proto::LocateRequest>) -> Answer<proto::LocateResponse> {

@@ -9,7 +9,7 @@ use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
     Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, SchemaPolicy, StreamOptions,
-    StreamState, StreamView, SubscriptionView, Task, Timestamp, Visibility,
+    StreamState, StreamView, SubscriptionMode, SubscriptionView, Task, Timestamp, Visibility,
 };
 use crate::wire::proto;
 
@@ -149,13 +149,19 @@ pub(super) fn subscription(view: &SubscriptionView, consumers: &[ConsumerView]) 
         held_micros: micros(partition.held_for),
         drain_micros: partition.drains_in.map(micros),
     };
-    let own = consumers.iter().filter(|consumer| consumer.name.subscription.as_ref() == Some(&view.name));
+    let own = || consumers.iter().filter(|consumer| consumer.name.subscription.as_ref() == Some(&view.name));
+    let joined =
+        |joined: &crate::engine::ConsumerView| joined_consumer(joined, own().find(|own| own.name.consumer_id == Some(joined.consumer)));
     proto::SubscriptionDescription {
         subscription: view.name.to_string(),
         partitions: view.partitions.iter().map(partition).collect(),
         created_at_micros: view.created_at.0,
-        consumers: own.map(consumer).collect(),
+        consumers: match view.mode {
+            SubscriptionMode::Static => own().map(consumer).collect(),
+            SubscriptionMode::Partitioned => view.consumers.iter().map(joined).collect(),
+        },
         generation: view.generation.0,
+        mode: mode_message(view.mode).into(),
     }
 }
 
@@ -166,6 +172,42 @@ fn consumer(view: &ConsumerView) -> proto::ConsumerDescription {
         peer: view.name.peer.clone(),
         reading_micros: micros(view.reading_for),
         partitions: sent.collect(),
+        ..proto::ConsumerDescription::default()
+    }
+}
+
+/// A consumer that has joined, and the reader by which it reads at the moment.
+fn joined_consumer(view: &crate::engine::ConsumerView, reader: Option<&ConsumerView>) -> proto::ConsumerDescription {
+    let sent = view.partitions.iter().map(|(partition, sent)| proto::ConsumerPartition { partition: partition.0, sent: sent.0 });
+    proto::ConsumerDescription {
+        consumer: view.name.to_string(),
+        peer: reader.map(|reader| reader.name.peer.clone()).unwrap_or_default(),
+        reading_micros: micros(view.joined_for),
+        partitions: sent.collect(),
+        consumer_id: view.consumer.0,
+        lease_left_micros: micros(view.lease_left),
+        in_flight_batches: view.in_flight_batches,
+        in_flight_bytes: view.in_flight_bytes,
+    }
+}
+
+fn mode_message(mode: SubscriptionMode) -> proto::SubscriptionMode {
+    match mode {
+        SubscriptionMode::Static => proto::SubscriptionMode::Static,
+        SubscriptionMode::Partitioned => proto::SubscriptionMode::Partitioned,
+    }
+}
+
+/// What a subscription is asked to be, if anything.
+pub(super) fn mode(mode: i32) -> Result<Option<SubscriptionMode>, Error> {
+    match proto::SubscriptionMode::try_from(mode) {
+        Ok(proto::SubscriptionMode::Unspecified) => Ok(None),
+        Ok(proto::SubscriptionMode::Static) => Ok(Some(SubscriptionMode::Static)),
+        Ok(proto::SubscriptionMode::Partitioned) => Ok(Some(SubscriptionMode::Partitioned)),
+        Err(_) => {
+            let reason = format!("{mode} is none that this coordinator knows; use static or partitioned, or a newer coordinator");
+            Err(Error::InvalidArgument { field: "mode", reason })
+        }
     }
 }
 

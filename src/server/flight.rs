@@ -99,6 +99,10 @@ fn rows(cell: &StreamCell, target: &GetTarget) -> Option<u64> {
 
 /// One endpoint per partition, each with a ticket of its own; read them from the server that was asked.
 fn endpoints(cell: &StreamCell, target: &GetTarget) -> Result<Vec<FlightEndpoint>, Error> {
+    if target.leased.is_some() {
+        let reason = "leases move while they are read; read by the ticket itself, with DoGet".to_owned();
+        return Err(Error::InvalidArgument { field: "consumer_id", reason });
+    }
     let all = || (0..cell.options().partitions).map(PartitionId).collect();
     let partitions: Vec<PartitionId> = target.partitions.clone().unwrap_or_else(all);
     let endpoints = partitions.iter().map(|partition| endpoints_of(cell, target, *partition));
@@ -143,6 +147,8 @@ fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Re
     let start = given(&target.start).or_else(|| target.subscription.is_none().then_some(earliest.0));
     let end = given(&target.end).or_else(|| (!target.follow).then_some(visible_end.0));
     let ticket = GetCommand {
+        consumer_id: None,
+        got: Vec::new(),
         stream: target.stream.to_string(),
         follow: target.follow,
         partitions: Some(vec![partition.0]),

@@ -5,6 +5,7 @@ mod authority;
 mod cell;
 mod clock;
 mod config;
+mod consumers;
 mod control;
 mod convert;
 mod coordinator;

@@ -1,5 +1,7 @@
 //! The reading loop: one `DoGet`, from a ticket to framed batches.
 
+mod leased;
+mod range;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -9,11 +11,13 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures::Stream;
 
+use self::leased::Leases;
+use self::range::{Range, range};
 use super::cell::{Look, ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
-use crate::engine::{Batch, Code, Command, FullPolicy, Generation, Offset, PartitionId, SchemaVersion, StreamState, SubscriptionName};
+use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, SchemaVersion, Standing, StreamState, SubscriptionName};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::GetTarget;
@@ -47,12 +51,12 @@ pub(super) fn get(
         loop {
             let ending = reading.ending()?;
             let mut idle = true;
-            for index in 0..reading.ranges.len() {
-                let batches = reading.take(index)?;
-                let loaded = reading.load(&batches).await?;
-                for (batch, loaded) in batches.into_iter().zip(loaded) {
+            for turn in 0..reading.turns() {
+                let work = reading.next_work(turn)?;
+                let loaded = reading.load(&work).await?;
+                for (work, loaded) in work.into_iter().zip(loaded) {
                     idle = false;
-                    let loaded = match reading.turn_to(index, &batch, loaded) {
+                    let loaded = match reading.turn_to(&work, loaded) {
                         Ok(loaded) => loaded,
                         Err(error) => {
                             // What came before it is good.
@@ -71,13 +75,14 @@ pub(super) fn get(
                         }
                         reading.wait_for_taking().await;
                     }
-                    reading.frame(index, &batch, &loaded);
+                    reading.frame(&work, &loaded);
+                    reading.watch.sent(turn, work.batch.offset.plus(1));
                     while let Some(chunk) = reading.frames.next_chunk() {
                         yield chunk;
                     }
                 }
             }
-            if !idle && !reading.is_done() {
+            if (!idle || reading.must_look_again()) && !reading.is_done() {
                 continue;
             }
             reading.frames.flush();
@@ -90,6 +95,12 @@ pub(super) fn get(
             match ending {
                 Ending::GoesOn => reading.watch.changed().await,
                 Ending::Unsettled => reading.settled().await?,
+                Ending::AllSent => {
+                    for chunk in reading.all_sent() {
+                        yield chunk;
+                    }
+                    reading.watch.changed().await;
+                }
                 Ending::Ended(Ok(())) => break,
                 Ending::Ended(Err(error)) => Err(error)?,
             }
@@ -97,16 +108,13 @@ pub(super) fn get(
     })
 }
 
-/// What is to be read of one partition.
+/// A batch to be sent.
 #[derive(Debug)]
-struct Range {
+struct Work {
     partition: PartitionId,
-    next: Offset,
-    /// Exclusive; none: follows the stream.
-    end: Option<Offset>,
-    /// Whether reading goes on after batches that the stream has dropped by policy. A reader that named the start and the
-    /// end itself wants those batches and no others.
-    skips_gaps: bool,
+    /// By which it is acked, if it is leased.
+    lease: Option<LeaseId>,
+    batch: Batch<StoredBatch>,
 }
 
 /// Whether a stream goes on.
@@ -115,6 +123,8 @@ enum Ending {
     GoesOn,
     /// It has ended, but a crash would take that back, and perhaps what came before it.
     Unsettled,
+    /// It has ended, and all of it is with consumers; what they do not ack comes again.
+    AllSent,
     Ended(Result<(), Error>),
 }
 
@@ -123,7 +133,11 @@ struct Reading {
     coordinator: Arc<Coordinator>,
     cell: Arc<StreamCell>,
     watch: Watch,
+    /// None if it reads by leases.
     ranges: Vec<Range>,
+    leases: Option<Leases>,
+    /// Other partitions are watched since the last look for batches.
+    has_moved: bool,
     /// The subscription that is read for, and which of its cursors.
     reads_for: Option<(SubscriptionName, Generation)>,
     /// Batches that may still be sent; none: no limit.
@@ -144,19 +158,29 @@ impl Reading {
         let cell = coordinator.get(&target.stream)?;
         cell.check_id(target.stream_id)?;
         let partitions = match &target.partitions {
+            _ if target.leased.is_some() => Vec::new(),
             Some(partitions) => partitions.clone(),
             None => (0..cell.options().partitions).map(PartitionId).collect(),
         };
         let named = [&target.start, &target.end].into_iter().flatten().flat_map(BTreeMap::keys);
         // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
         named.copied().try_for_each(|partition| cell.range(partition).map(drop))?;
-        let reads_for = target.subscription.as_ref().map(|name| reads_for(&cell, name, target.generation)).transpose()?;
+        let without_leases = target.subscription.as_ref().filter(|_| target.leased.is_none());
+        let reads_for = without_leases.map(|name| reads_for(&cell, name, target.generation)).transpose()?;
         let ranges = partitions.iter().map(|partition| range(&cell, target, *partition)).collect::<Result<Vec<_>, _>>();
         // A seek in between may have dropped what it was to begin with.
         let ranges = ranges.map_err(|error| cell.look(reads_for.as_ref()).moved.unwrap_or(error))?;
-        let name = ReaderName { consumer: target.consumer.clone(), subscription: target.subscription.clone(), peer };
+        let name = ReaderName {
+            consumer: target.consumer.clone(),
+            subscription: target.subscription.clone(),
+            consumer_id: target.leased.as_ref().map(|leased| leased.consumer),
+            peer,
+        };
+        let watch = cell.watch(name, ranges.iter().map(|range| (range.partition, range.next)));
         Ok(Self {
-            watch: cell.watch(name, ranges.iter().map(|range| (range.partition, range.next))),
+            leases: Leases::open(&cell, target, &watch)?,
+            has_moved: false,
+            watch,
             link: target.link.and_then(|link| coordinator.links().get(link)).and_then(Link::begin_reading),
             cell,
             coordinator,
@@ -179,6 +203,7 @@ impl Reading {
         }
         match ending {
             _ if self.is_done() => Ok(false),
+            Ending::AllSent => Ok(false),
             Ending::Ended(end) => end.map(|()| false),
             Ending::Unsettled => self.settled().await.map(|()| true),
             Ending::GoesOn => {
@@ -209,8 +234,21 @@ impl Reading {
                 true => Ending::Ended(Err(Error::ShuttingDown)),
                 false => Ending::Unsettled,
             },
-            StreamState::Completed => Ending::Ended(Ok(())),
-            StreamState::Failed { reason } => Ending::Ended(Err(stream_failed(reason))),
+            StreamState::Completed => self.end_of(Ok(()))?,
+            StreamState::Failed { reason } => self.end_of(Err(stream_failed(reason)))?,
+        })
+    }
+
+    /// How it ends for this reader. A consumer that reads by leases stays until all is acked, to take over from those who die; an
+    /// error it is told as soon as there is nothing more to be sent.
+    fn end_of(&self, end: Result<(), Error>) -> Result<Ending, Error> {
+        let Some(standing) = self.leases.as_ref().map(|leases| leases.standing(&self.cell)).transpose()? else {
+            return Ok(Ending::Ended(end));
+        };
+        Ok(match (standing, end) {
+            (Standing { is_acked: true, .. }, end) | (Standing { is_sent: true, .. }, end @ Err(_)) => Ending::Ended(end),
+            (Standing { is_sent: true, .. }, Ok(())) => Ending::AllSent,
+            (Standing { is_sent: false, .. }, _) => Ending::GoesOn,
         })
     }
 
@@ -225,7 +263,39 @@ impl Reading {
 
     /// All that was asked for has been sent.
     fn is_done(&self) -> bool {
-        self.batches_left == Some(0) || self.ranges.iter().all(|range| range.end.is_some_and(|end| range.next >= end))
+        self.batches_left == Some(0)
+            || self.leases.is_none() && self.ranges.iter().all(|range| range.end.is_some_and(|end| range.next >= end))
+    }
+
+    /// How often there is to be looked for batches until all partitions had their turn.
+    fn turns(&self) -> usize {
+        if self.leases.is_some() { 1 } else { self.ranges.len() }
+    }
+
+    /// The next batches: of a partition, or of all that are leased.
+    fn next_work(&mut self, turn: usize) -> Result<Vec<Work>, Error> {
+        if let Some(leases) = &mut self.leases {
+            let (work, has_moved) = leases.take(&self.cell, &mut self.watch)?;
+            self.has_moved = has_moved;
+            return Ok(work);
+        }
+        let partition = self.ranges[turn].partition;
+        Ok(self.take(turn)?.into_iter().map(|batch| Work { partition, lease: None, batch }).collect())
+    }
+
+    /// Whether batches may be there that nobody was woken for.
+    fn must_look_again(&self) -> bool {
+        self.has_moved
+    }
+
+    /// What tells a consumer that all is sent, if it has not been told.
+    fn all_sent(&mut self) -> Vec<Bytes> {
+        if self.leases.as_mut().is_some_and(Leases::tell) {
+            let metadata = BatchMetadata { all_sent: true, ..BatchMetadata::default() };
+            self.frames.push(&[], &[], &metadata.to_bytes(), &Body::default());
+            self.frames.flush();
+        }
+        std::iter::from_fn(|| self.frames.next_chunk()).collect()
     }
 
     /// The next batches of a partition.
@@ -262,12 +332,12 @@ impl Reading {
     }
 
     /// The batches' bytes, from wherever they are: those on the disk are read together, on a thread that may block.
-    async fn load(&self, batches: &[Batch<StoredBatch>]) -> Result<Vec<Result<Arc<EncodedBatch>, StorageError>>, Error> {
-        let in_memory: Vec<_> = batches.iter().map(|batch| batch.data.in_memory()).collect();
+    async fn load(&self, work: &[Work]) -> Result<Vec<Result<Arc<EncodedBatch>, StorageError>>, Error> {
+        let in_memory: Vec<_> = work.iter().map(|work| work.batch.data.in_memory()).collect();
         if in_memory.iter().all(Option::is_some) {
             return Ok(in_memory.into_iter().flatten().map(Ok).collect());
         }
-        let stored: Vec<_> = batches.iter().map(|batch| batch.data.clone()).collect();
+        let stored: Vec<_> = work.iter().map(|work| work.batch.data.clone()).collect();
         let read = move || in_memory.into_iter().zip(stored).map(|(batch, stored)| batch.map_or_else(|| stored.read(), Ok)).collect();
         if self.coordinator.store().is_some_and(|store| !store.is_real()) {
             return Ok(read());
@@ -288,12 +358,12 @@ impl Reading {
     }
 
     /// Frames a batch, after the dictionaries that the consumer lacks.
-    fn frame(&mut self, index: usize, batch: &Batch<StoredBatch>, loaded: &EncodedBatch) {
+    fn frame(&mut self, work: &Work, loaded: &EncodedBatch) {
+        let Work { partition, lease, batch } = work;
         for dictionary in loaded.dictionaries.missing_from(&self.dictionaries) {
             self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
         }
         self.dictionaries = loaded.dictionaries.clone();
-        let partition = self.ranges[index].partition;
         let body = &loaded.message.body;
         let shared = self.link.as_ref().and_then(|link| link.look_at(&body.place::<SharedPlace>()?));
         let sent = if shared.is_some() { &Body::new() } else { body };
@@ -304,17 +374,18 @@ impl Reading {
             appended_at_micros: batch.facts.appended_at.0,
             user: loaded.user.clone(),
             shared,
+            lease: lease.map_or(0, |lease| lease.0),
+            all_sent: false,
         };
         self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), sent);
-        self.watch.sent(index, batch.offset.plus(1));
         if zoo::has(Bug::CursorMovesAtSend) {
             for subscription in self.cell.describe().subscriptions {
-                let offsets = vec![(partition, batch.offset.plus(1))];
+                let offsets = vec![(*partition, batch.offset.plus(1))];
                 drop(self.cell.apply(Command::Ack { subscription: subscription.name, generation: None, offsets }));
             }
         }
         let latency = self.cell.now().since(batch.facts.appended_at);
-        self.cell.counters().count_delivered(partition, batch.facts.rows, batch.facts.bytes, latency);
+        self.cell.counters().count_delivered(*partition, batch.facts.rows, batch.facts.bytes, latency);
     }
 }
 
@@ -329,26 +400,4 @@ fn reads_for(cell: &StreamCell, name: &SubscriptionName, asked: Option<Generatio
         None => cell.generation(name)?,
     };
     Ok((name.clone(), generation))
-}
-
-/// Where reading a partition starts and ends.
-fn range(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<Range, Error> {
-    let (earliest, visible_end) = cell.range(partition)?;
-    let given = |offsets: &Option<BTreeMap<PartitionId, Offset>>| offsets.as_ref().and_then(|offsets| offsets.get(&partition).copied());
-    let next = match (given(&target.start), &target.subscription) {
-        (Some(start), _) => start,
-        (None, Some(subscription)) => cell.cursor(subscription, partition)?,
-        (None, None) => earliest,
-    };
-    let is_exact = given(&target.start).is_some() && given(&target.end).is_some();
-    let skips_gaps = !is_exact && cell.options().full_policy == FullPolicy::DropOldest;
-    let end = given(&target.end).or((!target.follow).then_some(visible_end));
-    if !target.follow && end.is_some_and(|end| end > visible_end) {
-        let offset = end.unwrap_or(visible_end);
-        return Err(Error::Engine(crate::engine::Error::OffsetAhead { partition, offset, end: visible_end }));
-    }
-    if next < earliest && !skips_gaps {
-        return Err(Error::Engine(crate::engine::Error::OffsetGone { partition, offset: next, earliest }));
-    }
-    Ok(Range { partition, next, end, skips_gaps })
 }

@@ -4,6 +4,7 @@
 //! command and ticket.
 
 mod id_text;
+mod leased;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+pub use self::leased::{GotCommand, LeasedTarget};
 use super::error::WireError;
 use crate::engine::{
     AppenderKind, Attempt, Connection, ConsumerName, Epoch, Generation, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName,
@@ -101,6 +103,13 @@ pub struct GetCommand {
     /// the read ends there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub schema_changes: bool,
+    /// Reads by the leases of this consumer of the subscription, which is partitioned and which it has joined. Then `follow` is set, and
+    /// nothing else says what is read.
+    #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
+    pub consumer_id: Option<u64>,
+    /// What the consumer has got already by the leases that it holds; of other partitions it gets what is not acked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub got: Vec<GotCommand>,
 }
 
 /// What a `DoPut` appends to.
@@ -300,6 +309,8 @@ pub struct GetTarget {
     pub link: Option<u64>,
     /// Whether the reader takes several versions of the schema.
     pub schema_changes: bool,
+    /// Reads by leases.
+    pub leased: Option<LeasedTarget>,
 }
 
 impl GetTarget {
@@ -309,6 +320,7 @@ impl GetTarget {
     /// [`WireError::Invalid`] says which part is wrong.
     pub fn from_json(text: &[u8]) -> Result<Self, WireError> {
         let command: GetCommand = from_json("ticket", text)?;
+        let leased = LeasedTarget::of(&command)?;
         let partitions = command.partitions.map(|partitions| {
             let once: std::collections::BTreeSet<u32> = partitions.into_iter().collect();
             once.into_iter().map(PartitionId).collect()
@@ -328,6 +340,7 @@ impl GetTarget {
             consumer: command.consumer.as_deref().map(ConsumerName::new).transpose()?,
             link: command.link,
             schema_changes: command.schema_changes,
+            leased,
         })
     }
 }

@@ -44,9 +44,13 @@ pub fn grpc_code(code: Code) -> i32 {
         Code::StreamNotFound | Code::SubscriptionNotFound | Code::ReceiptUnknown => 5,
         Code::StreamExists | Code::EpochCommitted => 6,
         Code::BufferFull | Code::SpoolFull | Code::TooMany => 8,
-        Code::StreamReplaced | Code::StreamCompleted | Code::StreamFailed | Code::Fenced | Code::EpochNotOpen | Code::SubscriptionMoved => {
-            9
-        }
+        Code::StreamReplaced
+        | Code::StreamCompleted
+        | Code::StreamFailed
+        | Code::Fenced
+        | Code::EpochNotOpen
+        | Code::SubscriptionMoved
+        | Code::LeaseLost => 9,
         Code::OrdinalGap | Code::AppenderNotReady => 10,
         Code::OffsetGone | Code::OffsetAhead => 11,
         Code::Unimplemented => 12,

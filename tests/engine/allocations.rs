@@ -34,7 +34,8 @@ impl Flow {
         let Ok(Outcome::Opened { appender, .. }) = opened else { panic!("{opened:?}") };
         let subscriptions = ["a", "b"].map(|name| SubscriptionName::new(name).expect("a name"));
         for subscription in &subscriptions {
-            let subscribed = stream.apply(Command::Subscribe { subscription: subscription.clone(), start: Start::Earliest }, now);
+            let subscribed =
+                stream.apply(Command::Subscribe { subscription: subscription.clone(), start: Start::Earliest, mode: None }, now);
             subscribed.outcome.expect("a new one");
         }
         Self { stream, appender, subscriptions, effects: Effects::default(), now, ordinal: 0 }

@@ -93,6 +93,8 @@ fn happenings(step: &Step) -> Vec<&'static str> {
         Ok(Outcome::Moved(moves)) => moved(command, moves),
         Err(Error::TimeGone { .. }) => vec!["behind a time that is gone"],
         Err(Error::EpochGone { .. }) => vec!["behind an epoch that is gone"],
+        // Leases have properties of their own.
+        Ok(Outcome::Holds(_) | Outcome::Reads(_) | Outcome::Taken(_) | Outcome::Acked { .. }) => Vec::new(),
         Ok(Outcome::Done | Outcome::Opened { .. } | Outcome::Epoch(EpochState::Open)) | Err(_) => Vec::new(),
     };
     let named = crate::model::named_run(command).and_then(|(producer, run)| Some((before.producers.get(producer)?, run)));
@@ -117,7 +119,7 @@ fn is_start(step: &Step, is_it: impl Fn(&Start) -> bool) -> bool {
     let Step { command, effects, before } = step;
     effects.outcome.is_ok()
         && match command {
-            Command::Subscribe { subscription, start } => !before.subscriptions.contains_key(subscription) && is_it(start),
+            Command::Subscribe { subscription, start, .. } => !before.subscriptions.contains_key(subscription) && is_it(start),
             Command::Seek { to, dry_run, .. } => !dry_run && is_it(to),
             _ => false,
         }

@@ -1,10 +1,11 @@
 //! Every error of the engine, produced by what a caller can do.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bowstring::engine::{
-    AppenderId, Command, Connection, Epoch, Error, Generation, Offset, PartitionId, Start, Stream, StreamId, StreamName, StreamOptions,
-    Timestamp,
+    AppenderId, Command, Connection, ConsumerId, ConsumerName, Epoch, Error, Generation, InFlight, Offset, Outcome, PartitionId, Start,
+    Stream, StreamId, StreamName, StreamOptions, SubscriptionMode, Timestamp,
 };
 
 use crate::story::{Story, direct, producer, reject, run, subscription, writer};
@@ -60,6 +61,9 @@ every_error! {
     OrdinalGap: append(&mut story(), 1, PartitionId(0));
     AppenderNotReady: append(&mut story(), 0, PartitionId(0));
     ProducerUnknown: producer_unknown();
+    SubscriptionMode: after(subscribe(), Command::Complete, keep(Duration::from_secs(1)));
+    ConsumerLost: consumer_lost();
+    ConsumerSuperseded: consumer_superseded();
     TooMany: too_many();
 }
 
@@ -105,7 +109,7 @@ fn abort() -> Command<u64> {
 }
 
 fn subscribe() -> Command<u64> {
-    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest }
+    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None }
 }
 
 fn ack(offset: u64) -> Command<u64> {
@@ -114,6 +118,37 @@ fn ack(offset: u64) -> Command<u64> {
 
 fn ack_of_old() -> Command<u64> {
     Command::Ack { subscription: subscription("s"), generation: Some(Generation(u64::MAX)), offsets: Vec::new() }
+}
+
+fn subscribe_partitioned() -> Command<u64> {
+    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: Some(SubscriptionMode::Partitioned) }
+}
+
+fn keep(lease: Duration) -> Command<u64> {
+    let name = ConsumerName::new("c").expect("a valid name");
+    Command::KeepConsumer { subscription: subscription("s"), consumer: ConsumerId(1), name, lease, in_flight: InFlight::default() }
+}
+
+fn read_leased() -> Command<u64> {
+    Command::ReadLeased { subscription: subscription("s"), consumer: ConsumerId(1), got: Vec::new() }
+}
+
+fn consumer_lost() -> Error {
+    let mut story = story();
+    assert!(story.ask(subscribe_partitioned()).is_ok());
+    assert!(story.ask(keep(Duration::from_secs(1))).is_ok());
+    assert!(story.ask(keep(Duration::ZERO)).is_ok(), "it says goodbye");
+    refused(&mut story, read_leased())
+}
+
+fn consumer_superseded() -> Error {
+    let mut story = story();
+    assert!(story.ask(subscribe_partitioned()).is_ok());
+    assert!(story.ask(keep(Duration::from_secs(1))).is_ok());
+    let Ok(Outcome::Reads(reading)) = story.ask(read_leased()) else { panic!("it reads") };
+    assert!(story.ask(read_leased()).is_ok(), "and reads again");
+    let most = InFlight::default();
+    refused(&mut story, Command::TakeLeased { subscription: subscription("s"), consumer: ConsumerId(1), reading, most })
 }
 
 fn partition_count() -> Error {

@@ -159,8 +159,9 @@ fn a_stream_holds_1024_subscriptions() {
     fill(&mut stream, 1024, |number| Command::Subscribe {
         subscription: subscription(&format!("subscription {number}")),
         start: Start::Earliest,
+        mode: None,
     });
-    let existing = Command::Subscribe { subscription: subscription("subscription 7"), start: Start::Earliest };
+    let existing = Command::Subscribe { subscription: subscription("subscription 7"), start: Start::Earliest, mode: None };
     assert!(apply(&mut stream, existing).outcome.is_ok(), "one that exists is no new one");
 }
 

@@ -191,7 +191,7 @@ fn a_first_subscription_at_the_latest_batch_makes_room() {
     let appender = story.open(anonymous("a"));
     story.put(appender, 0, 1);
     assert_eq!(story.reserve(appender, 1), Ok(Outcome::Waiting));
-    let subscribed = story.effects(Command::Subscribe { subscription: subscription("s"), start: Start::Latest });
+    let subscribed = story.effects(Command::Subscribe { subscription: subscription("s"), start: Start::Latest, mode: None });
     assert_eq!(subscribed.granted, [(appender, Place::Memory)], "nobody held the batch, and nobody dropped it");
 }
 

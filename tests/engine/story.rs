@@ -79,7 +79,7 @@ impl Story {
     }
 
     pub(crate) fn subscribe(&mut self, name: &str) {
-        let subscribed = self.ask(Command::Subscribe { subscription: subscription(name), start: Start::Earliest });
+        let subscribed = self.ask(Command::Subscribe { subscription: subscription(name), start: Start::Earliest, mode: None });
         assert_eq!(subscribed, Ok(Outcome::Done));
     }
 

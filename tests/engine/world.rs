@@ -181,7 +181,7 @@ impl World {
                 Command::KeepProducer { producer: producer_id(*producer), run, lease: Duration::from_secs(*seconds) }
             }
             Operation::Subscribe { subscription, start } => {
-                Command::Subscribe { subscription: subscription_name(*subscription), start: self.start(start) }
+                Command::Subscribe { subscription: subscription_name(*subscription), start: self.start(start), mode: None }
             }
             Operation::Unsubscribe { subscription } => Command::Unsubscribe { subscription: subscription_name(*subscription) },
             Operation::Ack { subscription, offsets } => {

@@ -38,13 +38,13 @@ async fn abort(channel: &Channel, run: &str, epoch: u64) -> Result<EpochResponse
 }
 
 async fn subscribe(channel: &Channel, name: &str, start: Start) -> SubscriptionDescription {
-    let request = SubscribeRequest { stream: "s".into(), subscription: name.into(), start: start.into(), start_at: None };
+    let request = SubscribeRequest { stream: "s".into(), subscription: name.into(), start: start.into(), ..Default::default() };
     call(channel, "Subscribe", request).await.expect("subscribes")
 }
 
 fn cursor(subscription: &str, offset: u64) -> AckRequest {
     let offsets = vec![PartitionOffset { partition: 0, offset }];
-    AckRequest { stream: "s".into(), subscription: subscription.into(), offsets, stream_id: 0, generation: 0 }
+    AckRequest { stream: "s".into(), subscription: subscription.into(), offsets, ..Default::default() }
 }
 
 async fn ack(channel: &Channel, subscription: &str, offset: u64) -> Result<AckResponse, Status> {

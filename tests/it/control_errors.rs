@@ -11,7 +11,7 @@ use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::metadata::AppendMetadata;
 use bowstring::wire::proto::{
     AckRequest, AckResponse, CreateStreamRequest, FullPolicy, KeepProducerRequest, KeepProducerResponse, StreamDescription, StreamOptions,
-    SubscribeRequest, SubscriptionDescription,
+    SubscribeRequest, SubscriptionDescription, SubscriptionMode,
 };
 use serde_json::json;
 use tonic::transport::Channel;
@@ -84,6 +84,12 @@ async fn of_requests(channel: &Channel) -> Vec<String> {
     codes.push(refused(act(channel, "ack", r#"{"stream": "s", "subscription": "0", "offsets": {"0": 1}}"#).await));
     let former = AckRequest { stream: "s".into(), subscription: "0".into(), generation: 1, ..Default::default() };
     codes.push(refused(call::<_, AckResponse>(channel, "Ack", former).await));
+    let stranger = json!({"stream": "shared", "subscription": "team", "follow": true, "consumer_id": 7});
+    let mode = SubscriptionMode::Partitioned.into();
+    let team = SubscribeRequest { stream: "shared".into(), subscription: "team".into(), mode, ..Default::default() };
+    create(channel, "shared", StreamOptions::default()).await;
+    call::<_, SubscriptionDescription>(channel, "Subscribe", team).await.expect("a new one");
+    codes.push(refused(read(channel, stranger).await));
     codes.push(refused(act(channel, "describe", "").await));
     codes.push(refused(act(channel, "describe", "nosuch").await));
     codes.push(refused(act(channel, "nosuch", "").await));
@@ -95,6 +101,7 @@ async fn of_requests(channel: &Channel) -> Vec<String> {
             "subscription_not_found",
             "offset_ahead",
             "subscription_moved",
+            "lease_lost",
             "invalid_argument",
             "stream_not_found",
             "unimplemented"

@@ -25,6 +25,7 @@ mod hostile;
 mod hostile_limits;
 mod http;
 mod kill;
+mod leases;
 mod memory;
 mod object_store;
 mod put_messages;

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::config::{ClientSettings, Settings};
 use crate::cli::error::CliError;
 use crate::cli::{print_json, print_lines, report};
-use crate::engine::{Offset, PartitionId, Start, StreamName, SubscriptionName};
+use crate::engine::{Offset, PartitionId, Start, StreamName, SubscriptionMode, SubscriptionName};
 
 /// Create a subscription; one that exists stays as it is
 #[derive(Debug, Args)]
@@ -13,7 +13,8 @@ use crate::engine::{Offset, PartitionId, Start, StreamName, SubscriptionName};
 Examples:
   bowstring subscription create flights trainer
   bowstring subscription create flights audit --start 2026-11-01T12:00:00Z
-  bowstring subscription create flights again --start epoch:7")]
+  bowstring subscription create flights again --start epoch:7
+  bowstring subscription create flights team --mode partitioned")]
 pub(super) struct CreateArgs {
     /// Name of the stream
     stream: String,
@@ -23,6 +24,10 @@ pub(super) struct CreateArgs {
     /// epoch:7 or epoch:7@PRODUCER
     #[arg(long, value_name = "START", default_value = "earliest")]
     start: Start,
+    /// How its consumers divide its batches: static (each says which partitions it reads), or partitioned (each partition is leased to
+    /// one of them)
+    #[arg(long, value_name = "MODE")]
+    mode: Option<SubscriptionMode>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -32,7 +37,7 @@ pub(super) struct CreateArgs {
 
 pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), CliError> {
     let (stream, name) = (StreamName::new(&args.stream)?, SubscriptionName::new(&args.subscription)?);
-    let created = settings.connect(&args.client).await?.subscribe(stream.as_str(), name.as_str(), &args.start).await?;
+    let created = settings.connect(&args.client).await?.subscribe_as(stream.as_str(), name.as_str(), &args.start, args.mode).await?;
     if args.json {
         return print_json(&report::subscription_json(&created));
     }

@@ -19,7 +19,8 @@ use crate::wire::proto::{ConsumerDescription, SubscriptionDescription};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 OLDEST is the age of the oldest batch that is not acked, HELD how long it could have been acked, DRAINS when all will be acked
-as acks and appends went in the last 10 to 20 seconds. SENT is the next offset that the consumer is sent.
+as acks and appends went in the last 10 to 20 seconds. SENT is the next offset that the consumer is sent. Of a partitioned subscription,
+LEASE LEFT is how long the consumer's leases last without another sign of life, and IN FLIGHT what it was sent and has not acked.
 
 Examples:
   bowstring subscription describe flights trainer
@@ -48,7 +49,7 @@ pub(super) async fn run(args: DescribeArgs, settings: &Settings) -> Result<(), C
     }
     let lag = Lag::of(&found);
     let mut lines = vec![
-        format!("subscription {} of stream {stream}", found.subscription),
+        format!("subscription {} of stream {stream}, {}", found.subscription, report::mode(&found).as_str()),
         format!("  not acked: {}, {}, {}", batches(lag.batches), rows(lag.rows), bytes(lag.bytes)),
         format!("  oldest: {}, held for {}, drains: {}", span(lag.age), span(lag.held_for), drains(&lag)),
         String::new(),
@@ -63,13 +64,28 @@ fn consumers(subscription: &SubscriptionDescription) -> Vec<String> {
     if subscription.consumers.is_empty() {
         return vec!["consumers: none".to_owned()];
     }
-    let mut columns =
-        Columns::new([("consumer", Align::Left), ("peer", Align::Left), ("reading for", Align::Right), ("sent", Align::Left)]);
+    let mut columns = Columns::new([
+        ("consumer", Align::Left),
+        ("peer", Align::Left),
+        ("reading for", Align::Right),
+        ("lease left", Align::Right),
+        ("in flight", Align::Right),
+        ("sent", Align::Left),
+    ]);
     for consumer in &subscription.consumers {
-        let ConsumerDescription { consumer, peer, reading_micros, partitions } = consumer;
+        let ConsumerDescription { consumer, peer, reading_micros, partitions, consumer_id, lease_left_micros, in_flight_batches, .. } =
+            consumer;
+        let of_leases = |text: String| if *consumer_id == 0 { "-".to_owned() } else { text };
         let sent: Vec<_> = partitions.iter().map(|partition| format!("{}:{}", partition.partition, partition.sent)).collect();
         let or_unknown = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-        columns.row([or_unknown(consumer), or_unknown(peer), span(Duration::from_micros(*reading_micros)), sent.join(" ")]);
+        columns.row([
+            or_unknown(consumer),
+            or_unknown(peer),
+            span(Duration::from_micros(*reading_micros)),
+            of_leases(span(Duration::from_micros(*lease_left_micros))),
+            of_leases(batches(*in_flight_batches)),
+            sent.join(" "),
+        ]);
     }
     columns.lines()
 }

@@ -7,7 +7,7 @@ use super::process::OfProcess;
 use crate::client::acks::Pending;
 use crate::client::prefetch::Prefetch;
 use crate::client::{self as asynchronous, Delivered, Error, Joined};
-use crate::engine::{Generation, Offset, PartitionId, StoredState, StreamId};
+use crate::engine::{Generation, LeaseId, Offset, PartitionId, StoredState, StreamId};
 
 /// A consumer; see [`client::Consumer`](crate::client::Consumer).
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Consumer {
     ///
     /// # Errors
     /// `invalid_argument` in a forked child.
-    pub fn partitions(&mut self) -> Result<&[PartitionId], Error> {
+    pub fn partitions(&mut self) -> Result<Vec<PartitionId>, Error> {
         Ok(self.inner.get_mut()?.partitions())
     }
 
@@ -56,8 +56,9 @@ impl Consumer {
         let consumer = self.inner.get_mut()?;
         consumer.ensure_reading();
         let prefetch = consumer.prefetch().clone();
+        let has_unacked = consumer.has_unacked();
         let taken = &mut consumer.taken;
-        let is_there = wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken))??;
+        let is_there = wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken, has_unacked))??;
         prefetch.wake();
         Ok(is_there)
     }
@@ -116,6 +117,14 @@ impl Consumer {
     /// As [`client::Consumer::ack`](crate::client::Consumer::ack).
     pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
         self.inner.get_mut()?.ack(partition, offset)
+    }
+
+    /// The same for batches that came by this lease.
+    ///
+    /// # Errors
+    /// As [`client::Consumer::ack_by`](crate::client::Consumer::ack_by).
+    pub fn ack_by(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
+        self.inner.get_mut()?.ack_by(partition, offset, lease)
     }
 
     /// Waits until all acks so far are confirmed.

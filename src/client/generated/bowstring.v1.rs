@@ -446,6 +446,58 @@ pub mod control_client {
             req.extensions_mut().insert(GrpcMethod::new("bowstring.v1.Control", "Seek"));
             self.inner.unary(req, path, codec).await
         }
+        /// A sign of life of a consumer of a partitioned subscription; the first one makes it one. Says what it holds, as soon as that is
+        /// something else than it knows.
+        pub async fn keep_consumer(
+            &mut self,
+            request: impl tonic::IntoRequest<crate::wire::proto::KeepConsumerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::KeepConsumerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/bowstring.v1.Control/KeepConsumer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bowstring.v1.Control", "KeepConsumer"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A consumer has not handed out what it was sent from these offsets on, and does not want it: another one is to have the
+        /// partition.
+        pub async fn give_back(
+            &mut self,
+            request: impl tonic::IntoRequest<crate::wire::proto::GiveBackRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::GiveBackResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/bowstring.v1.Control/GiveBack",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bowstring.v1.Control", "GiveBack"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The offsets at which a start lies: for those who read without a subscription. Refused where Subscribe would be.
         pub async fn locate(
             &mut self,

@@ -2,7 +2,9 @@
 
 use super::super::limits::SUBSCRIPTIONS_MAX;
 use super::super::subscription::{Cursor, Subscription};
-use super::super::{Batch, Effects, Error, Generation, Offset, Outcome, Part, PartitionId, Retention, Start, SubscriptionName, Timestamp};
+use super::super::{
+    Batch, Effects, Error, Generation, Offset, Outcome, Part, PartitionId, Retention, Start, SubscriptionMode, SubscriptionName, Timestamp,
+};
 use super::Stream;
 use crate::zoo::{self, Bug};
 
@@ -11,17 +13,18 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: SubscriptionName,
         start: &Start,
+        mode: Option<SubscriptionMode>,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         if self.subscriptions.contains_key(&name) {
-            return Ok(Outcome::Done);
+            return mode.map_or(Ok(()), |mode| self.check_mode(&name, mode)).map(|()| Outcome::Done);
         }
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
         }
         let cursors = self.locate(start)?.into_iter().map(|offset| Cursor::at(offset, now));
-        let subscription = Subscription { created_at: now, generation: Generation(now.0), cursors: cursors.collect() };
+        let subscription = Subscription::new(mode.unwrap_or_default(), now, Generation(now.0), cursors.collect());
         self.subscriptions.insert(name.clone(), subscription);
         self.touch(Part::Subscription(name), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);
@@ -45,6 +48,7 @@ impl<D: Clone> Stream<D> {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        self.check_mode(name, SubscriptionMode::Static)?;
         if let Some(generation) = generation.filter(|_| !zoo::has(Bug::LateAckUndoesSeek)) {
             self.check_generation(name, generation)?;
         }
@@ -86,6 +90,9 @@ impl<D: Clone> Stream<D> {
         }
         if let Some(subscription) = self.subscriptions.get_mut(name) {
             subscription.renew(now);
+            if let Some(leases) = &mut subscription.leases {
+                leases.renew(&subscription.cursors, now);
+            }
         }
         effects.changed = true;
         self.touch(Part::Subscription(name.clone()), effects);
@@ -113,7 +120,7 @@ impl<D: Clone> Stream<D> {
 
     /// Takes note of what every subscription has acked of these partitions, and drops what need not stay. A stream without
     /// subscriptions keeps everything that the last ones had not acked.
-    fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, now: Timestamp, effects: &mut Effects) {
+    pub(super) fn drop_acked(&mut self, partitions: impl IntoIterator<Item = usize>, now: Timestamp, effects: &mut Effects) {
         let is_kept = self.options.retention != Retention::default();
         for index in partitions {
             let acked = self.subscriptions.values().map(|subscription| subscription.cursors[index].acked);

@@ -53,6 +53,8 @@ impl<D: Clone> Stream<D> {
                 name: name.clone(),
                 created_at: subscription.created_at,
                 generation: subscription.generation,
+                mode: subscription.mode(),
+                consumers: self.consumer_views(subscription, now),
                 partitions: view(subscription),
             })
             .collect()

@@ -70,7 +70,7 @@ impl<D: Clone> Stream<D> {
             skipped: cursor.skipped,
             ..Cursor::at(partition.start(), now)
         });
-        Subscription { created_at: found.created_at, generation: found.generation, cursors: cursors.collect() }
+        Subscription::new(found.mode, found.created_at, found.generation, cursors.collect())
     }
 
     /// What a restart has to know of the stream itself.
@@ -100,7 +100,7 @@ impl<D: Clone> Stream<D> {
             skipped: cursor.skipped,
         });
         let Subscription { created_at, generation, .. } = *subscription;
-        Some(SubscriptionSnapshot { created_at, generation, cursors: cursors.collect() })
+        Some(SubscriptionSnapshot { created_at, generation, mode: subscription.mode(), cursors: cursors.collect() })
     }
 
     /// A producer; none if it is not remembered.

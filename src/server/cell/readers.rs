@@ -7,13 +7,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::StreamCell;
-use crate::engine::{ConsumerName, Offset, PartitionId, SubscriptionName, Timestamp};
+use crate::engine::{ConsumerId, ConsumerName, Offset, PartitionId, SubscriptionName, Timestamp};
 
 /// Who reads, as far as it says so.
 #[derive(Debug, Clone, Default)]
 pub(in crate::server) struct ReaderName {
     pub(in crate::server) consumer: Option<ConsumerName>,
     pub(in crate::server) subscription: Option<SubscriptionName>,
+    /// Of one that reads by leases.
+    pub(in crate::server) consumer_id: Option<ConsumerId>,
     /// Where it comes from: an address, "unix" or "process"; empty if that is not known.
     pub(in crate::server) peer: String,
 }
@@ -42,6 +44,8 @@ pub(in crate::server) struct Watch {
     cell: Arc<StreamCell>,
     reader: Arc<Reader>,
     notify: Arc<Notify>,
+    /// It is woken when one of these has new batches.
+    watched: Vec<PartitionId>,
 }
 
 impl StreamCell {
@@ -58,7 +62,8 @@ impl StreamCell {
         drop(inner);
         self.readers.lock().push(reader.clone());
         self.counters.reader_opened();
-        Watch { cell: self.clone(), reader, notify }
+        let watched = reader.sent.iter().map(|(partition, _)| *partition).collect();
+        Watch { cell: self.clone(), reader, notify, watched }
     }
 
     /// Who reads for a subscription, in the order in which they came.
@@ -83,9 +88,26 @@ impl Watch {
         self.notify.notified().await;
     }
 
+    /// Has itself woken for these partitions from now on, and no others.
+    pub(in crate::server) fn watch(&mut self, partitions: Vec<PartitionId>) {
+        let mut inner = self.cell.inner.lock();
+        for partition in self.watched.drain(..) {
+            inner.readers[partition.index()].retain(|reader| !Arc::ptr_eq(reader, &self.notify));
+        }
+        for partition in &partitions {
+            inner.readers[partition.index()].push(self.notify.clone());
+        }
+        self.watched = partitions;
+    }
+
+    /// What wakes it.
+    pub(in crate::server) fn notify(&self) -> Arc<Notify> {
+        self.notify.clone()
+    }
+
     /// `next` is the next to be sent of the partition that was the `index`th at registration.
     pub(in crate::server) fn sent(&self, index: usize, next: Offset) {
-        self.reader.sent[index].1.store(next.0, Relaxed);
+        self.reader.sent.get(index).into_iter().for_each(|(_, sent)| sent.store(next.0, Relaxed));
     }
 }
 
@@ -93,7 +115,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.cell.readers.lock().retain(|reader| !Arc::ptr_eq(reader, &self.reader));
         let mut inner = self.cell.inner.lock();
-        for (partition, _) in &self.reader.sent {
+        for partition in &self.watched {
             inner.readers[partition.index()].retain(|reader| !Arc::ptr_eq(reader, &self.notify));
         }
         drop(inner);

@@ -129,6 +129,24 @@ pub mod control_server {
             tonic::Response<crate::wire::proto::SeekResponse>,
             tonic::Status,
         >;
+        /// A sign of life of a consumer of a partitioned subscription; the first one makes it one. Says what it holds, as soon as that is
+        /// something else than it knows.
+        async fn keep_consumer(
+            &self,
+            request: tonic::Request<crate::wire::proto::KeepConsumerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::KeepConsumerResponse>,
+            tonic::Status,
+        >;
+        /// A consumer has not handed out what it was sent from these offsets on, and does not want it: another one is to have the
+        /// partition.
+        async fn give_back(
+            &self,
+            request: tonic::Request<crate::wire::proto::GiveBackRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::GiveBackResponse>,
+            tonic::Status,
+        >;
         /// The offsets at which a start lies: for those who read without a subscription. Refused where Subscribe would be.
         async fn locate(
             &self,
@@ -914,6 +932,99 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SeekSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bowstring.v1.Control/KeepConsumer" => {
+                    #[allow(non_camel_case_types)]
+                    struct KeepConsumerSvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::UnaryService<
+                        crate::wire::proto::KeepConsumerRequest,
+                    > for KeepConsumerSvc<T> {
+                        type Response = crate::wire::proto::KeepConsumerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                crate::wire::proto::KeepConsumerRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::keep_consumer(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KeepConsumerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bowstring.v1.Control/GiveBack" => {
+                    #[allow(non_camel_case_types)]
+                    struct GiveBackSvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::UnaryService<crate::wire::proto::GiveBackRequest>
+                    for GiveBackSvc<T> {
+                        type Response = crate::wire::proto::GiveBackResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::wire::proto::GiveBackRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::give_back(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GiveBackSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

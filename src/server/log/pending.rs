@@ -182,6 +182,12 @@ pub(in crate::server) fn is_late(command: &Command<StoredBatch>) -> bool {
         | Command::FinishWriter { .. }
         | Command::CloseAppender { .. }
         | Command::Ack { .. }
+        | Command::AckLeased { .. }
+        // Leases are in memory alone.
+        | Command::KeepConsumer { .. }
+        | Command::ReadLeased { .. }
+        | Command::TakeLeased { .. }
+        | Command::GiveBack { .. }
         | Command::Tick
         | Command::Settle { .. } => true,
         Command::AddSchema { .. }

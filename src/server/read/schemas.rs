@@ -1,11 +1,12 @@
 //! Which version of the schema a reader has been sent.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::error::Error;
-use super::{Range, Reading};
-use crate::engine::{Batch, Offset, PartitionId, SchemaVersion};
-use crate::storage::{StorageError, StoredBatch};
+use super::{Range, Reading, Work};
+use crate::engine::{Offset, PartitionId, SchemaVersion};
+use crate::storage::StorageError;
 use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::Body;
@@ -38,13 +39,8 @@ impl Reading {
     }
 
     /// A batch that was loaded, once the consumer has its schema.
-    pub(super) fn turn_to(
-        &mut self,
-        index: usize,
-        batch: &Batch<StoredBatch>,
-        loaded: Result<Arc<EncodedBatch>, StorageError>,
-    ) -> Result<Arc<EncodedBatch>, Error> {
-        let (partition, offset) = (self.ranges[index].partition, batch.offset);
+    pub(super) fn turn_to(&mut self, work: &Work, loaded: Result<Arc<EncodedBatch>, StorageError>) -> Result<Arc<EncodedBatch>, Error> {
+        let (partition, offset) = (work.partition, work.batch.offset);
         let loaded = loaded.map_err(|source| Error::Unreadable { partition, offset, source })?;
         let version = loaded.schema;
         match self.version {
@@ -64,8 +60,9 @@ impl Reading {
 
     /// Where another read goes on, as a ticket has it: of a partition here, of the others with what was not sent yet.
     fn start_at(&self, partition: PartitionId, offset: Offset) -> String {
-        let next = |range: &Range| if range.partition == partition { offset } else { range.next };
-        let starts: Vec<_> = self.ranges.iter().map(|range| format!("\"{}\": {}", range.partition, next(range))).collect();
+        let others = self.ranges.iter().filter(|range| range.partition != partition).map(|range| (range.partition, range.next));
+        let starts: BTreeMap<_, _> = others.chain([(partition, offset)]).collect();
+        let starts: Vec<_> = starts.iter().map(|(partition, next)| format!("\"{partition}\": {next}")).collect();
         format!("{{{}}}", starts.join(", "))
     }
 }

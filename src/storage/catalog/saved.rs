@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::engine::{
     CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Offset, PartitionSnapshot, ProducerId, ProducerSnapshot,
-    Retention, RunId, SchemaPolicy, StreamName, StreamOptions, StreamState, SubscriptionSnapshot, Timestamp, Visibility,
+    Retention, RunId, SchemaPolicy, StreamName, StreamOptions, StreamState, SubscriptionMode, SubscriptionSnapshot, Timestamp, Visibility,
 };
 
 /// A stream but for its partitions, subscriptions and producers.
@@ -148,6 +148,9 @@ struct SubscriptionValue {
     /// Of a catalog that did not know it: when it was created.
     #[prost(optional, uint64, tag = "5")]
     generation: Option<u64>,
+    /// 1: partitioned. Others are of versions to come.
+    #[prost(uint32, tag = "6")]
+    mode: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -293,6 +296,10 @@ impl Saved for SubscriptionSnapshot {
             planned: self.cursors.iter().map(|cursor| cursor.planned.0).collect(),
             skipped: self.cursors.iter().map(|cursor| cursor.skipped).collect(),
             generation: Some(self.generation.0),
+            mode: match self.mode {
+                SubscriptionMode::Static => 0,
+                SubscriptionMode::Partitioned => 1,
+            },
         }
         .encode_to_vec()
     }
@@ -306,9 +313,15 @@ impl Saved for SubscriptionSnapshot {
             planned: Offset(*planned),
             skipped: *skipped,
         });
+        let mode = match value.mode {
+            0 => SubscriptionMode::Static,
+            1 => SubscriptionMode::Partitioned,
+            _ => return None,
+        };
         is_whole.then(|| Self {
             created_at: Timestamp(value.created_at_micros),
             generation: Generation(value.generation.unwrap_or(value.created_at_micros)),
+            mode,
             cursors: cursors.collect(),
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::{
     CursorSnapshot, Dropped, Epoch, EpochTotals, FullPolicy, Generation, Limits, Retention, RunId, SchemaPolicy, StreamName, StreamOptions,
-    StreamState, Timestamp, Visibility,
+    StreamState, SubscriptionMode, Timestamp, Visibility,
 };
 use crate::storage::disk::Folder;
 use crate::storage::segment::testing::MemoryDisk;
@@ -39,7 +39,12 @@ fn partition(start: u64) -> PartitionSnapshot<()> {
 
 fn subscription(acked: u64) -> SubscriptionSnapshot {
     let cursor = CursorSnapshot { acked: Offset(acked), planned: Offset(acked + 1), skipped: 2 };
-    SubscriptionSnapshot { created_at: Timestamp(9), generation: Generation(11), cursors: vec![cursor; 3] }
+    SubscriptionSnapshot {
+        created_at: Timestamp(9),
+        generation: Generation(11),
+        mode: SubscriptionMode::Partitioned,
+        cursors: vec![cursor; 3],
+    }
 }
 
 fn producer(run: &str) -> ProducerSnapshot {

@@ -167,6 +167,8 @@ pub struct SubscriptionDescription {
     /// Tells its cursors from those before a seek, and from those of a subscription of the same name before.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+    #[prost(enumeration = "SubscriptionMode", tag = "6")]
+    pub mode: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscriptionPartition {
@@ -194,7 +196,7 @@ pub struct SubscriptionPartition {
     #[prost(uint64, optional, tag = "10")]
     pub drain_micros: ::core::option::Option<u64>,
 }
-/// One DoGet of a subscription.
+/// One DoGet of a subscription; of a partitioned one, a consumer that has joined it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConsumerDescription {
     /// As it calls itself, "host/pid" unless told otherwise. Empty: it does not say.
@@ -208,6 +210,17 @@ pub struct ConsumerDescription {
     pub reading_micros: u64,
     #[prost(message, repeated, tag = "4")]
     pub partitions: ::prost::alloc::vec::Vec<ConsumerPartition>,
+    /// Of a consumer that has joined.
+    #[prost(fixed64, tag = "5")]
+    pub consumer_id: u64,
+    /// How long its leases last without another sign of life.
+    #[prost(uint64, tag = "6")]
+    pub lease_left_micros: u64,
+    /// What it was sent and has not acked.
+    #[prost(uint64, tag = "7")]
+    pub in_flight_batches: u64,
+    #[prost(uint64, tag = "8")]
+    pub in_flight_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConsumerPartition {
@@ -381,6 +394,9 @@ pub struct SubscribeRequest {
     pub start: i32,
     #[prost(message, optional, tag = "4")]
     pub start_at: ::core::option::Option<StartAt>,
+    /// Refused with invalid_argument if one exists that is of another mode.
+    #[prost(enumeration = "SubscriptionMode", tag = "5")]
+    pub mode: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnsubscribeRequest {
@@ -413,9 +429,90 @@ pub struct AckRequest {
     /// If not 0: refused with subscription_moved unless it is the subscription's.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+    /// Of a partitioned subscription, in place of `offsets`.
+    #[prost(message, repeated, tag = "6")]
+    pub leased: ::prost::alloc::vec::Vec<LeasedOffset>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AckResponse {
+    /// Those of `leased` that changed nothing, since their leases are lost. The others count.
+    #[prost(message, repeated, tag = "1")]
+    pub lost: ::prost::alloc::vec::Vec<LeasedOffset>,
+}
+/// An offset of a partition, said by who has its lease.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeasedOffset {
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    /// One past the last batch that is meant.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeepConsumerRequest {
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub subscription: ::prost::alloc::string::String,
+    /// Drawn at random by the client.
+    #[prost(fixed64, tag = "3")]
+    pub consumer_id: u64,
+    /// What it calls itself.
+    #[prost(string, tag = "4")]
+    pub consumer: ::prost::alloc::string::String,
+    /// How long this sign of life lasts, at most an hour; 0 says goodbye.
+    #[prost(uint64, tag = "5")]
+    pub lease_millis: u64,
+    /// What it may be sent and not have acked. Unset: no limit.
+    #[prost(uint64, optional, tag = "6")]
+    pub in_flight_batches: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "7")]
+    pub in_flight_bytes: ::core::option::Option<u64>,
+    /// If not 0: refused with stream_replaced unless it is the stream's.
+    #[prost(fixed64, tag = "8")]
+    pub stream_id: u64,
+    /// What it knows that it holds: the answer waits so long until that is not so any more.
+    #[prost(message, repeated, tag = "9")]
+    pub holdings: ::prost::alloc::vec::Vec<Holding>,
+    #[prost(uint64, tag = "10")]
+    pub wait_millis: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeepConsumerResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub holdings: ::prost::alloc::vec::Vec<Holding>,
+    /// The subscription's newest lease: what came by one that is not newer, and is not held, is of no more use.
+    #[prost(uint64, tag = "2")]
+    pub newest_lease: u64,
+}
+/// A consumer's lease on a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Holding {
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// Another one each time that the partition is leased.
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    /// Another consumer is to have it. It goes over when all is acked that was sent and not given back.
+    #[prost(bool, tag = "3")]
+    pub is_wanted: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GiveBackRequest {
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub subscription: ::prost::alloc::string::String,
+    /// Per partition, one past the last batch that was handed out.
+    #[prost(message, repeated, tag = "3")]
+    pub from: ::prost::alloc::vec::Vec<LeasedOffset>,
+    #[prost(fixed64, tag = "4")]
+    pub stream_id: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AckResponse {}
+pub struct GiveBackResponse {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanRequest {
     #[prost(string, tag = "1")]
@@ -592,6 +689,7 @@ pub enum ErrorCode {
     Unimplemented = 30,
     Internal = 31,
     SubscriptionMoved = 32,
+    LeaseLost = 33,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -633,6 +731,7 @@ impl ErrorCode {
             Self::Unimplemented => "ERROR_CODE_UNIMPLEMENTED",
             Self::Internal => "ERROR_CODE_INTERNAL",
             Self::SubscriptionMoved => "ERROR_CODE_SUBSCRIPTION_MOVED",
+            Self::LeaseLost => "ERROR_CODE_LEASE_LOST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -671,6 +770,7 @@ impl ErrorCode {
             "ERROR_CODE_UNIMPLEMENTED" => Some(Self::Unimplemented),
             "ERROR_CODE_INTERNAL" => Some(Self::Internal),
             "ERROR_CODE_SUBSCRIPTION_MOVED" => Some(Self::SubscriptionMoved),
+            "ERROR_CODE_LEASE_LOST" => Some(Self::LeaseLost),
             _ => None,
         }
     }
@@ -872,6 +972,39 @@ impl Start {
         }
     }
 }
+/// How the consumers of a subscription divide its batches; fixed when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SubscriptionMode {
+    /// Static for a new one; as it is for one that exists.
+    Unspecified = 0,
+    /// By themselves.
+    Static = 1,
+    /// Each partition is leased to one consumer at a time.
+    Partitioned = 2,
+}
+impl SubscriptionMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SUBSCRIPTION_MODE_UNSPECIFIED",
+            Self::Static => "SUBSCRIPTION_MODE_STATIC",
+            Self::Partitioned => "SUBSCRIPTION_MODE_PARTITIONED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SUBSCRIPTION_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SUBSCRIPTION_MODE_STATIC" => Some(Self::Static),
+            "SUBSCRIPTION_MODE_PARTITIONED" => Some(Self::Partitioned),
+            _ => None,
+        }
+    }
+}
 /// Of a batch on its way in (DoPut with a JSON descriptor). Stock clients, which use a path as
 /// descriptor, send none: their app_metadata is kept as it is and comes back in `user`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -930,4 +1063,11 @@ pub struct BatchMetadata {
     /// Where the body lies, if it does not come with the message.
     #[prost(message, optional, tag = "6")]
     pub shared: ::core::option::Option<SharedBody>,
+    /// Of a partitioned subscription: what the batch is acked by.
+    #[prost(uint64, tag = "7")]
+    pub lease: u64,
+    /// With no batch, for a consumer of a partitioned subscription: the stream has ended, and all of it was sent to some consumer. What
+    /// is not acked yet may come all the same, if its consumer dies.
+    #[prost(bool, tag = "8")]
+    pub all_sent: bool,
 }

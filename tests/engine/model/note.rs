@@ -80,7 +80,7 @@ impl Model {
                 self.producer(producer).epochs.remove(epoch);
                 self.producer(producer).aborted.insert(*epoch);
             }
-            (Command::Subscribe { subscription, start }, Ok(_)) => self.subscribe(subscription, start),
+            (Command::Subscribe { subscription, start, .. }, Ok(_)) => self.subscribe(subscription, start),
             (Command::Unsubscribe { subscription }, Ok(_)) => {
                 self.subscriptions.remove(subscription);
             }

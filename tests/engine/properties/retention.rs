@@ -70,14 +70,14 @@ proptest! {
                 return;
             }
             let begins_with_all = match &step.command {
-                Command::Subscribe { subscription, start } => {
+                Command::Subscribe { subscription, start, .. } => {
                     keeping.cursor(subscription, PartitionId(0)).is_err() && matches!(start, Start::Earliest | Start::Offsets(_))
                 }
                 Command::Seek { to, dry_run, .. } => *to == Start::Earliest && !dry_run && outcome.is_ok(),
                 _ => false,
             };
             let effects = keeping.apply(of_whatever_generation(&step.command), world.now);
-            if let (Command::Subscribe { subscription, start } | Command::Seek { subscription, to: start, .. }, true) =
+            if let (Command::Subscribe { subscription, start, .. } | Command::Seek { subscription, to: start, .. }, true) =
                 (&step.command, begins_with_all && outcome.is_ok())
             {
                 // It begins with what has stayed: that is what it is for.

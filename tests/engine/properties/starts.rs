@@ -26,7 +26,7 @@ proptest! {
     fn a_start_lies_at_the_first_batch_it_means_or_is_refused(options in options(), operations in operations()) {
         World::drive(options, &operations, |world, step| {
             let (name, expected) = match &step.command {
-                Command::Subscribe { subscription, start } if !step.before.subscriptions.contains_key(subscription) => {
+                Command::Subscribe { subscription, start, .. } if !step.before.subscriptions.contains_key(subscription) => {
                     (subscription, step.before.locate(start, None))
                 }
                 Command::Seek { subscription, to, dry_run: false } if step.before.subscriptions.contains_key(subscription) => {

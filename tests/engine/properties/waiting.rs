@@ -135,7 +135,7 @@ fn ack_all(world: &mut World) {
 
 fn subscriptions(world: &mut World) -> Vec<bowstring::engine::SubscriptionName> {
     if world.model.subscriptions.is_empty() {
-        world.apply(Command::Subscribe { subscription: subscription_name(0), start: Start::Earliest });
+        world.apply(Command::Subscribe { subscription: subscription_name(0), start: Start::Earliest, mode: None });
     }
     world.model.subscriptions.keys().cloned().collect()
 }

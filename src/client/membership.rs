@@ -1,0 +1,195 @@
+//! A consumer that shares its subscription by leases: signs of life from a task of its own, however long its caller works on a
+//! batch, and word of what it holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::options::ConsumerOptions;
+use super::prefetch::Prefetch;
+use super::task::OwnedTask;
+use super::watched::Watched;
+use super::{Client, Error};
+use crate::engine::{Code, ConsumerId, Holding, InFlight, LeaseId, LeasedOffset, Offset, PartitionId, Retry, StreamId};
+use crate::shared::random;
+use crate::wire::proto::{self, KeepConsumerRequest, StreamDescription};
+
+/// Signs of life are given this many times as often as they have to be.
+const SIGNS_PER_LEASE: u32 = 3;
+/// Longest time between two signs: what is wanted elsewhere is heard of at once, whatever this is.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// After a sign that was refused or got lost.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Who shares which subscription, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Membership {
+    pub(super) stream: String,
+    pub(super) stream_id: StreamId,
+    pub(super) subscription: String,
+    pub(super) consumer: ConsumerId,
+    name: String,
+    lease: Duration,
+    in_flight: InFlight,
+}
+
+impl Membership {
+    pub(super) fn new(description: &StreamDescription, subscription: &str, name: &str, options: &ConsumerOptions) -> Self {
+        Self {
+            stream: description.stream.clone(),
+            stream_id: StreamId(description.stream_id),
+            subscription: subscription.to_owned(),
+            consumer: ConsumerId(random::number()),
+            name: name.to_owned(),
+            lease: options.lease,
+            in_flight: options.in_flight,
+        }
+    }
+
+    /// One sign of life. Answers at once if what is held is not what is known.
+    pub(super) async fn sign(
+        &self,
+        client: &Client,
+        known: Vec<proto::Holding>,
+        wait: Duration,
+    ) -> Result<proto::KeepConsumerResponse, Error> {
+        let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
+        let request = KeepConsumerRequest {
+            stream: self.stream.clone(),
+            subscription: self.subscription.clone(),
+            consumer_id: self.consumer.0,
+            consumer: self.name.clone(),
+            lease_millis: millis(self.lease),
+            in_flight_batches: limit(self.in_flight.batches),
+            in_flight_bytes: limit(self.in_flight.bytes),
+            stream_id: self.stream_id.0,
+            holdings: known,
+            wait_millis: millis(wait),
+        };
+        client.call(request, |mut control, request| async move { control.keep_consumer(request).await }).await
+    }
+
+    /// Gives back what is not wanted.
+    async fn give_back(&self, client: &Client, from: &[LeasedOffset]) -> Result<(), Error> {
+        let request = proto::GiveBackRequest {
+            stream: self.stream.clone(),
+            subscription: self.subscription.clone(),
+            from: leased_messages(from),
+            stream_id: self.stream_id.0,
+        };
+        client.call(request, |mut control, request| async move { control.give_back(request).await }).await.map(drop)
+    }
+
+    /// Takes note of what is held, and gives back what is wanted elsewhere.
+    pub(super) async fn hold(
+        &self,
+        client: &Client,
+        prefetch: &Watched<Prefetch>,
+        kept: &proto::KeepConsumerResponse,
+    ) -> Result<(), Error> {
+        let holdings: Vec<_> = kept.holdings.iter().map(holding).collect();
+        let wanted = prefetch.update(|prefetch| prefetch.hold(&holdings, LeaseId(kept.newest_lease)));
+        if wanted.is_empty() { Ok(()) } else { self.give_back(client, &wanted).await }
+    }
+
+    /// Joins, and gives signs of life until what this gives is dropped; the others hear at once that it is gone then.
+    ///
+    /// # Errors
+    /// What the first sign is refused with.
+    pub(super) async fn join(self, client: &Client, prefetch: Arc<Watched<Prefetch>>) -> Result<Kept, Error> {
+        self.sign(client, Vec::new(), Duration::ZERO).await?;
+        let own = Arc::new(self);
+        let failing = prefetch.clone();
+        let on_panic = move |error| failing.update(|prefetch| prefetch.end(Err(error)));
+        let (membership, keeper) = (own.clone(), client.clone());
+        let task = OwnedTask::spawn(client.runtime(), async move { membership.run(&keeper, &prefetch).await }, on_panic);
+        Ok(Kept { membership: own, client: client.clone(), _task: task })
+    }
+
+    async fn run(&self, client: &Client, prefetch: &Watched<Prefetch>) {
+        let wait = (self.lease / SIGNS_PER_LEASE).min(WAIT_MAX);
+        let mut known = Vec::new();
+        loop {
+            let signed = match self.sign(client, known, wait).await {
+                Ok(kept) => {
+                    let held = self.hold(client, prefetch, &kept).await;
+                    known = kept.holdings;
+                    held
+                }
+                Err(error) => {
+                    known = Vec::new();
+                    Err(error)
+                }
+            };
+            match signed {
+                Ok(()) => (),
+                // A coordinator that is away comes back, or reading says that it does not.
+                Err(error) if error.retry() != Retry::Never || error.code() == Code::LeaseLost => {
+                    tracing::debug!(stream = self.stream, %error, "a sign of life was not taken");
+                    tokio::time::sleep(PAUSE.min(wait)).await;
+                }
+                Err(error) => return prefetch.update(|prefetch| prefetch.end(Err(error))),
+            }
+        }
+    }
+}
+
+/// A consumer's signs of life; ends them when dropped, and says goodbye.
+#[derive(Debug)]
+pub(super) struct Kept {
+    membership: Arc<Membership>,
+    client: Client,
+    _task: OwnedTask,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let goodbye = Membership { lease: Duration::ZERO, ..(*self.membership).clone() };
+        let client = self.client.clone();
+        // Without it the others wait for the lease to run out. It ends by itself, well within a lease.
+        drop(self.client.runtime().spawn(async move {
+            drop(tokio::time::timeout(GOODBYE, goodbye.sign(&client, Vec::new(), Duration::ZERO)).await);
+        }));
+    }
+}
+
+impl Client {
+    /// Acks by leases; gives those that changed nothing, since their leases are lost.
+    pub(super) async fn ack_leased(
+        &self,
+        stream: &str,
+        subscription: &str,
+        leased: &[LeasedOffset],
+        stream_id: Option<StreamId>,
+    ) -> Result<Vec<LeasedOffset>, Error> {
+        let request = proto::AckRequest {
+            stream: stream.to_owned(),
+            subscription: subscription.to_owned(),
+            stream_id: stream_id.map_or(0, |id| id.0),
+            leased: leased_messages(leased),
+            ..proto::AckRequest::default()
+        };
+        let response = self.call(request, |mut control, request| async move { control.ack(request).await }).await?;
+        let lost = |lost: &proto::LeasedOffset| LeasedOffset {
+            partition: PartitionId(lost.partition),
+            lease: LeaseId(lost.lease),
+            offset: Offset(lost.offset),
+        };
+        Ok(response.lost.iter().map(lost).collect())
+    }
+}
+
+fn leased_messages(offsets: &[LeasedOffset]) -> Vec<proto::LeasedOffset> {
+    let message =
+        |leased: &LeasedOffset| proto::LeasedOffset { partition: leased.partition.0, lease: leased.lease.0, offset: leased.offset.0 };
+    offsets.iter().map(message).collect()
+}
+
+fn holding(message: &proto::Holding) -> Holding {
+    Holding { partition: PartitionId(message.partition), lease: LeaseId(message.lease), is_wanted: message.is_wanted }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

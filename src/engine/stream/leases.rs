@@ -1,0 +1,222 @@
+//! Consumers that share a subscription by leases: signs of life, what they are sent, acks, and who has what next.
+
+use std::time::Duration;
+
+use super::super::leases::{Leases, Lost, Member};
+use super::super::limits::CONSUMERS_MAX;
+use super::super::subscription::Subscription;
+use super::super::{
+    ConsumerId, ConsumerName, ConsumerView, Effects, Error, Holding, InFlight, LeaseId, LeasedOffset, Outcome, Part, SubscriptionMode,
+    SubscriptionName, Timestamp,
+};
+use super::Stream;
+use crate::zoo::{self, Bug};
+
+/// How far the consumers of a subscription have come, together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// All that is visible was sent to consumers that are there.
+    pub is_sent: bool,
+    /// And all of it is acked.
+    pub is_acked: bool,
+}
+
+impl<D: Clone> Stream<D> {
+    /// Refuses a call that is for subscriptions of another mode.
+    ///
+    /// # Errors
+    /// [`Error::SubscriptionNotFound`], [`Error::SubscriptionMode`].
+    pub fn check_mode(&self, subscription: &SubscriptionName, asked: SubscriptionMode) -> Result<(), Error> {
+        let mode = self.subscription(subscription)?.mode();
+        if mode == asked { Ok(()) } else { Err(Error::SubscriptionMode { subscription: subscription.clone(), mode, asked }) }
+    }
+
+    /// How far the consumers have come, if this is one of them, and reads by this number.
+    ///
+    /// # Errors
+    /// [`Error::SubscriptionNotFound`], [`Error::SubscriptionMode`], [`Error::ConsumerLost`], [`Error::ConsumerSuperseded`].
+    pub fn standing(&self, subscription: &SubscriptionName, consumer: ConsumerId, reading: u64) -> Result<Standing, Error> {
+        self.check_mode(subscription, SubscriptionMode::Partitioned)?;
+        let Subscription { leases, cursors, .. } = self.subscription(subscription)?;
+        let Some(leases) = leases else { return Ok(Standing { is_sent: false, is_acked: false }) };
+        leases.check(consumer, reading).map_err(|lost| lost.into_error(subscription, consumer))?;
+        let ends = || self.partitions.iter().map(super::Partition::visible_end);
+        let is_acked = ends().zip(cursors).all(|(end, cursor)| cursor.acked >= end);
+        let is_sent = ends().zip(&leases.partitions).all(|(end, lease)| lease.sent >= end);
+        Ok(Standing { is_sent: is_sent || is_acked, is_acked })
+    }
+
+    /// What a consumer holds, and the newest lease of the subscription.
+    ///
+    /// # Errors
+    /// [`Error::SubscriptionNotFound`].
+    pub fn holdings(&self, subscription: &SubscriptionName, consumer: ConsumerId) -> Result<(LeaseId, Vec<Holding>), Error> {
+        let leases = self.subscription(subscription)?.leases.as_ref();
+        Ok(leases.map_or((LeaseId::default(), Vec::new()), |leases| (leases.newest, leases.holdings(consumer))))
+    }
+
+    /// The newest lease of a subscription: another one as soon as any partition is leased anew.
+    ///
+    /// # Errors
+    /// [`Error::SubscriptionNotFound`].
+    pub fn newest_lease(&self, subscription: &SubscriptionName) -> Result<LeaseId, Error> {
+        Ok(self.subscription(subscription)?.leases.as_ref().map(|leases| leases.newest).unwrap_or_default())
+    }
+
+    pub(super) fn keep_consumer(
+        &mut self,
+        name: &SubscriptionName,
+        (consumer, consumer_name): (ConsumerId, ConsumerName),
+        (lease, in_flight): (Duration, InFlight),
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        let (leases, cursors) = self.leases(name)?;
+        if lease.is_zero() {
+            effects.changed |= leases.leave(consumer, cursors, now);
+            return Ok(Outcome::Holds(Vec::new()));
+        }
+        if leases.consumers.len() >= CONSUMERS_MAX && !leases.consumers.contains_key(&consumer) {
+            return Err(Error::TooMany { what: "consumers of one subscription", limit: CONSUMERS_MAX });
+        }
+        effects.changed |= leases.keep(consumer, consumer_name, (lease, in_flight), cursors, now);
+        Ok(Outcome::Holds(leases.holdings(consumer)))
+    }
+
+    pub(super) fn expire_consumers(&mut self, now: Timestamp, effects: &mut Effects) {
+        if zoo::has(Bug::DeadKeepLeases) {
+            return;
+        }
+        for Subscription { leases, cursors, .. } in self.subscriptions.values_mut() {
+            if let Some(leases) = leases {
+                effects.changed |= leases.expire(cursors, now);
+            }
+        }
+    }
+
+    pub(super) fn read_leased(
+        &mut self,
+        name: &SubscriptionName,
+        consumer: ConsumerId,
+        got: &[LeasedOffset],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        let (leases, cursors) = self.leases(name)?;
+        // Who waits by the former one is to see that it is of no more use.
+        effects.consumers.push(consumer);
+        leases.read(consumer, got, cursors, now).map(Outcome::Reads).map_err(|lost| lost.into_error(name, consumer))
+    }
+
+    pub(super) fn take_leased(
+        &mut self,
+        name: &SubscriptionName,
+        consumer: ConsumerId,
+        reading: u64,
+        most: InFlight,
+    ) -> Result<Outcome, Error> {
+        self.check_mode(name, SubscriptionMode::Partitioned)?;
+        let Self { subscriptions, partitions, .. } = self;
+        let found = subscriptions.get_mut(name).and_then(|found| Some((found.leases.as_mut()?, &found.cursors)));
+        let Some((leases, cursors)) = found else { return Ok(Outcome::Taken(Vec::new())) };
+        let taken = leases.take(consumer, reading, most, partitions, cursors);
+        taken.map(Outcome::Taken).map_err(|lost| lost.into_error(name, consumer))
+    }
+
+    pub(super) fn ack_leased(
+        &mut self,
+        name: &SubscriptionName,
+        acks: &[LeasedOffset],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        for ack in acks {
+            self.partition(ack.partition)?.check_not_ahead(ack.offset)?;
+        }
+        let (leases, cursors) = self.leases(name)?;
+        let (mut lost, mut acked) = (Vec::new(), Vec::with_capacity(acks.len()));
+        for ack in acks {
+            let index = ack.partition.index();
+            if leases.owner_by(ack.partition, ack.lease).is_err() {
+                lost.push(*ack);
+                continue;
+            }
+            cursors[index].ack(ack.offset, now);
+            effects.consumers.extend(leases.acked(index, &cursors[index]));
+            effects.changed |= leases.hand_over(index, &cursors[index], now);
+            acked.push(index);
+        }
+        if !acked.is_empty() {
+            self.touch(Part::Subscription(name.clone()), effects);
+            self.drop_acked(acked, now, effects);
+            effects.changed |= self.state != super::StreamState::Open;
+        }
+        Ok(Outcome::Acked { lost })
+    }
+
+    pub(super) fn give_back(
+        &mut self,
+        name: &SubscriptionName,
+        from: &[LeasedOffset],
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        for given in from {
+            self.partition(given.partition)?;
+        }
+        let (leases, cursors) = self.leases(name)?;
+        for LeasedOffset { partition, lease, offset } in from {
+            let cursor = &cursors[partition.index()];
+            // Who has lost the lease has given it back.
+            if leases.give_back(*partition, *lease, *offset, cursor).is_ok() {
+                effects.changed |= leases.hand_over(partition.index(), cursor, now);
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// What consumers hold of a partitioned subscription, and its cursors.
+    fn leases(&mut self, name: &SubscriptionName) -> Result<(&mut Leases, &mut Vec<super::super::subscription::Cursor>), Error> {
+        let not_found = || Error::SubscriptionNotFound { subscription: name.clone() };
+        let Subscription { leases, cursors, .. } = self.subscriptions.get_mut(name).ok_or_else(not_found)?;
+        match leases {
+            Some(leases) => Ok((leases, cursors)),
+            None => Err(Error::SubscriptionMode {
+                subscription: name.clone(),
+                mode: SubscriptionMode::Static,
+                asked: SubscriptionMode::Partitioned,
+            }),
+        }
+    }
+
+    /// Who has joined a subscription.
+    pub(super) fn consumer_views(&self, subscription: &Subscription, now: Timestamp) -> Vec<ConsumerView> {
+        let Some(leases) = &subscription.leases else { return Vec::new() };
+        let mut consumers: Vec<_> = leases.consumers.iter().collect();
+        consumers.sort_by_key(|(consumer, member)| (member.joined_at, **consumer));
+        let view = |(consumer, member): (&ConsumerId, &Member)| {
+            let under_way = leases.under_way(*consumer, &self.partitions, &subscription.cursors);
+            let held = leases.holdings(*consumer).into_iter().map(|holding| holding.partition);
+            ConsumerView {
+                consumer: *consumer,
+                name: member.name.clone(),
+                joined_for: now.since(member.joined_at),
+                lease_left: member.until.since(now),
+                in_flight_batches: under_way.batches,
+                in_flight_bytes: under_way.bytes,
+                partitions: held.map(|partition| (partition, leases.partitions[partition.index()].sent)).collect(),
+            }
+        };
+        consumers.into_iter().map(view).collect()
+    }
+}
+
+impl Lost {
+    fn into_error(self, subscription: &SubscriptionName, consumer: ConsumerId) -> Error {
+        let subscription = subscription.clone();
+        match self {
+            Self::Reading => Error::ConsumerSuperseded { subscription, consumer },
+            Self::Consumer | Self::Lease => Error::ConsumerLost { subscription, consumer },
+        }
+    }
+}

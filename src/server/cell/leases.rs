@@ -1,0 +1,175 @@
+//! Consumers that share a subscription by leases: what they are sent, and whom to wake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::super::error::Error;
+use super::StreamCell;
+use crate::engine::{
+    Batch, Command, ConsumerId, ConsumerName, Holding, InFlight, LeaseId, LeasedOffset, Outcome, PartitionId, Standing, SubscriptionMode,
+    SubscriptionName,
+};
+use crate::storage::StoredBatch;
+
+/// Who reads by leases.
+#[derive(Debug, Clone)]
+pub(in crate::server) struct LeasedReader {
+    pub(in crate::server) subscription: SubscriptionName,
+    pub(in crate::server) consumer: ConsumerId,
+    /// Which of its `DoGet`s.
+    reading: u64,
+    /// The newest lease when its partitions were last looked at.
+    seen: LeaseId,
+}
+
+/// A batch that a consumer is sent, by its lease.
+#[derive(Debug)]
+pub(in crate::server) struct Leased {
+    pub(in crate::server) lease: LeaseId,
+    pub(in crate::server) partition: PartitionId,
+    pub(in crate::server) batch: Batch<StoredBatch>,
+}
+
+/// What a consumer says of itself with a sign of life.
+#[derive(Debug, Clone)]
+pub(in crate::server) struct SignOfLife {
+    pub(in crate::server) subscription: SubscriptionName,
+    pub(in crate::server) consumer: ConsumerId,
+    pub(in crate::server) name: ConsumerName,
+    pub(in crate::server) lease: Duration,
+    pub(in crate::server) in_flight: InFlight,
+}
+
+/// Woken for a consumer's sake as long as it reads.
+#[derive(Debug)]
+pub(in crate::server) struct ConsumerWatch {
+    cell: Arc<StreamCell>,
+    consumer: ConsumerId,
+    notify: Arc<Notify>,
+}
+
+/// Woken when leases change, or anything else that all readers care for.
+#[derive(Debug)]
+pub(in crate::server) struct ChangeWatch {
+    cell: Arc<StreamCell>,
+    notify: Arc<Notify>,
+}
+
+impl StreamCell {
+    /// Refuses a call that is for subscriptions of another mode.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, `invalid_argument`.
+    pub(in crate::server) fn check_mode(&self, subscription: &SubscriptionName, asked: SubscriptionMode) -> Result<(), Error> {
+        Ok(self.inner.lock().stream.check_mode(subscription, asked)?)
+    }
+
+    /// Begins to read by leases; what the consumer read by before gets nothing any more.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, `invalid_argument`, `lease_lost`.
+    pub(in crate::server) fn read_leased(
+        &self,
+        subscription: &SubscriptionName,
+        consumer: ConsumerId,
+        got: Vec<LeasedOffset>,
+    ) -> Result<LeasedReader, Error> {
+        match self.apply(Command::ReadLeased { subscription: subscription.clone(), consumer, got })? {
+            Outcome::Reads(reading) => Ok(LeasedReader { subscription: subscription.clone(), consumer, reading, seen: LeaseId::default() }),
+            other => Err(Error::unexpected(&other)),
+        }
+    }
+
+    /// How far the consumers have come together.
+    ///
+    /// # Errors
+    /// `lease_lost`, `subscription_not_found`.
+    pub(in crate::server) fn standing(&self, reader: &LeasedReader) -> Result<Standing, Error> {
+        Ok(self.inner.lock().stream.standing(&reader.subscription, reader.consumer, reader.reading)?)
+    }
+
+    /// The next batches for a consumer, at most so much; and its partitions, if leases have changed since it was last told.
+    ///
+    /// # Errors
+    /// `lease_lost`, `subscription_not_found`.
+    pub(in crate::server) fn take_leased(
+        &self,
+        reader: &mut LeasedReader,
+        most: InFlight,
+    ) -> Result<(Vec<Leased>, Option<Vec<PartitionId>>), Error> {
+        let now = self.now();
+        let mut inner = self.inner.lock();
+        let LeasedReader { subscription, consumer, reading, .. } = reader.clone();
+        let take = Command::TakeLeased { subscription, consumer, reading, most };
+        let Outcome::Taken(taken) = self.apply_locked(&mut inner, take, now)? else { return Ok((Vec::new(), None)) };
+        let mut batches = Vec::new();
+        for taken in taken {
+            let found = inner.stream.read(taken.partition, taken.first, usize::try_from(taken.batches).unwrap_or(usize::MAX), u64::MAX)?;
+            batches.extend(found.into_iter().map(|batch| Leased { lease: taken.lease, partition: taken.partition, batch }));
+        }
+        let newest = inner.stream.newest_lease(&reader.subscription)?;
+        if std::mem::replace(&mut reader.seen, newest) == newest {
+            return Ok((batches, None));
+        }
+        let (_, holdings) = inner.stream.holdings(&reader.subscription, consumer)?;
+        Ok((batches, Some(holdings.into_iter().map(|holding| holding.partition).collect())))
+    }
+
+    /// A consumer is alive, or says goodbye.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, `invalid_argument`, `too_many`.
+    pub(in crate::server) fn keep_consumer(&self, sign: SignOfLife) -> Result<(), Error> {
+        let SignOfLife { subscription, consumer, name, lease, in_flight } = sign;
+        self.apply(Command::KeepConsumer { subscription, consumer, name, lease, in_flight }).map(drop)
+    }
+
+    /// What a consumer holds, and the subscription's newest lease.
+    ///
+    /// # Errors
+    /// `subscription_not_found`.
+    pub(in crate::server) fn holdings(
+        &self,
+        subscription: &SubscriptionName,
+        consumer: ConsumerId,
+    ) -> Result<(LeaseId, Vec<Holding>), Error> {
+        Ok(self.inner.lock().stream.holdings(subscription, consumer)?)
+    }
+
+    /// Wakes whoever waits for changes, from now on.
+    pub(in crate::server) fn watch_changes(self: &Arc<Self>) -> ChangeWatch {
+        let notify = Arc::new(Notify::new());
+        self.inner.lock().watchers.push(notify.clone());
+        ChangeWatch { cell: self.clone(), notify }
+    }
+
+    /// Has this woken when the consumer may be sent more, in place of what it read by before.
+    pub(in crate::server) fn watch_consumer(self: &Arc<Self>, consumer: ConsumerId, notify: Arc<Notify>) -> ConsumerWatch {
+        self.inner.lock().consumers.insert(consumer, notify.clone());
+        ConsumerWatch { cell: self.clone(), consumer, notify }
+    }
+}
+
+impl ChangeWatch {
+    /// Ends when something has changed since the last call ended.
+    pub(in crate::server) async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for ChangeWatch {
+    fn drop(&mut self) {
+        self.cell.inner.lock().watchers.retain(|watcher| !Arc::ptr_eq(watcher, &self.notify));
+    }
+}
+
+impl Drop for ConsumerWatch {
+    fn drop(&mut self) {
+        let mut inner = self.cell.inner.lock();
+        if inner.consumers.get(&self.consumer).is_some_and(|notify| Arc::ptr_eq(notify, &self.notify)) {
+            inner.consumers.remove(&self.consumer);
+        }
+    }
+}
