@@ -13,11 +13,12 @@ use futures::Stream;
 
 use self::leased::Leases;
 use self::range::{Range, range};
+use self::schemas::Told;
 use super::cell::{Look, ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
-use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, SchemaVersion, Standing, StreamState, SubscriptionName};
+use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, Standing, StreamState, SubscriptionName};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::GetTarget;
@@ -142,10 +143,7 @@ struct Reading {
     reads_for: Option<(SubscriptionName, Generation)>,
     /// Batches that may still be sent; none: no limit.
     batches_left: Option<u64>,
-    /// The version of the schema that was sent last.
-    version: Option<SchemaVersion>,
-    /// Whether another one may be sent.
-    takes_changes: bool,
+    told: Told,
     /// What the consumer holds.
     dictionaries: Arc<DictionarySet>,
     frames: FrameWriter,
@@ -187,8 +185,7 @@ impl Reading {
             ranges,
             reads_for,
             batches_left: target.batches_max,
-            version: None,
-            takes_changes: target.schema_changes,
+            told: Told::nothing(target),
             dictionaries: DictionarySet::empty(),
             frames,
         })

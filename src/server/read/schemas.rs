@@ -8,9 +8,24 @@ use super::{Range, Reading, Work};
 use crate::engine::{Offset, PartitionId, SchemaVersion};
 use crate::storage::StorageError;
 use crate::wire::batch::EncodedBatch;
+use crate::wire::command::GetTarget;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::Body;
 use crate::wire::schema::StreamSchema;
+
+/// What the reader knows of the schema.
+pub(super) struct Told {
+    /// The version that was sent last.
+    version: Option<SchemaVersion>,
+    /// Whether another one may be sent.
+    takes_changes: bool,
+}
+
+impl Told {
+    pub(super) fn nothing(target: &GetTarget) -> Self {
+        Self { version: None, takes_changes: target.schema_changes }
+    }
+}
 
 impl Reading {
     /// Frames the schema of the first batch that is there, or else the newest; false if the stream has none.
@@ -33,7 +48,7 @@ impl Reading {
 
     fn send_schema(&mut self, version: SchemaVersion, schema: &StreamSchema) {
         self.frames.push(&[], schema.header(), &[], &Body::default());
-        self.version = Some(version);
+        self.told.version = Some(version);
         // They are of the schema before.
         self.dictionaries = DictionarySet::empty();
     }
@@ -43,9 +58,9 @@ impl Reading {
         let (partition, offset) = (work.partition, work.batch.offset);
         let loaded = loaded.map_err(|source| Error::Unreadable { partition, offset, source })?;
         let version = loaded.schema;
-        match self.version {
+        match self.told.version {
             Some(sent) if sent == version => {}
-            Some(sent) if !self.takes_changes => {
+            Some(sent) if !self.told.takes_changes => {
                 let start = self.start_at(partition, offset);
                 return Err(Error::SchemaChanged { partition, offset, version, sent, start });
             }
