@@ -345,6 +345,12 @@ impl Consumer {
         flushed
     }
 
+    /// Ends as the crash of its process would: nobody is told. For simulations.
+    #[doc(hidden)]
+    pub fn crash(mut self) {
+        self.membership.take().into_iter().for_each(Kept::crash);
+    }
+
     /// Starts the reader's task, or starts it again after an error that allows it has been reported.
     pub(super) fn ensure_reading(&mut self) {
         if self.prefetch.with(Prefetch::start) {

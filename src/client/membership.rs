@@ -104,7 +104,7 @@ impl Membership {
         let on_panic = move |error| failing.update(|prefetch| prefetch.end(Err(error)));
         let (membership, keeper) = (own.clone(), client.clone());
         let task = OwnedTask::spawn(client.runtime(), async move { membership.run(&keeper, &prefetch).await }, on_panic);
-        Ok(Kept { membership: own, client: client.clone(), _task: task })
+        Ok(Kept { membership: own, client: client.clone(), says_goodbye: true, _task: task })
     }
 
     async fn run(&self, client: &Client, prefetch: &Watched<Prefetch>) {
@@ -140,11 +140,22 @@ impl Membership {
 pub(super) struct Kept {
     membership: Arc<Membership>,
     client: Client,
+    says_goodbye: bool,
     _task: OwnedTask,
+}
+
+impl Kept {
+    /// Ends as a crash would.
+    pub(super) fn crash(mut self) {
+        self.says_goodbye = false;
+    }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
+        if !self.says_goodbye {
+            return;
+        }
         let goodbye = Membership { lease: Duration::ZERO, ..(*self.membership).clone() };
         let client = self.client.clone();
         // Without it the others wait for the lease to run out. It ends by itself, well within a lease.

@@ -47,6 +47,8 @@ pub(crate) struct StreamPlan {
     pub(crate) queries: Vec<u64>,
     pub(crate) consumers: usize,
     pub(crate) reverse_readers: usize,
+    /// Consumers that share one subscription by leases.
+    pub(crate) members: usize,
 }
 
 /// What goes wrong.
@@ -148,6 +150,7 @@ fn stream(random: &mut StdRng, number: usize) -> StreamPlan {
         queries,
         consumers: random.random_range(1..=2),
         reverse_readers: random.random_range(0..=1),
+        members: pick(random, &[0, 0, 2, 3]),
     }
 }
 

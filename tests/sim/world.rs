@@ -254,7 +254,11 @@ async fn serve(oracle: Arc<Oracle>, disk: SimDisk, clock: SimClock, running: Run
         Ok(coordinator) => {
             oracle.note("the coordinator is up");
             *running.lock() = Arc::downgrade(&coordinator);
-            serve_connections(coordinator, incoming().await?, CancellationToken::new()).await;
+            let ticking = coordinator.clone();
+            tokio::select! {
+                () = serve_connections(coordinator, incoming().await?, CancellationToken::new()) => (),
+                () = tick(&ticking) => (),
+            }
         }
         // The world starts it again.
         Err(error) if disk.crashed().is_some() || disk.errors() > errors => oracle.note(format!("does not start: {error}")),
@@ -265,6 +269,14 @@ async fn serve(oracle: Arc<Oracle>, disk: SimDisk, clock: SimClock, running: Run
         Err(error) => oracle.fail(format!("the coordinator does not start: {error}")),
     }
     std::future::pending().await
+}
+
+/// Lets time pass in the coordinator.
+async fn tick(coordinator: &Coordinator) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        coordinator.tick();
+    }
 }
 
 fn open(disk: &SimDisk, clock: SimClock, segment_bytes_cut: u64) -> Result<Arc<Coordinator>, StoreError> {

@@ -1,6 +1,7 @@
 //! Those who take part: each does its share of work, whatever goes wrong, and tells the oracle.
 
 mod consumer;
+mod member;
 mod producer;
 mod query;
 mod reverse;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring::client::{Client, Error};
-use bowstring::engine::Start;
+use bowstring::engine::{Start, SubscriptionMode};
 use bowstring::wire::proto::{CreateStreamRequest, StreamDescription, StreamOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -48,6 +49,10 @@ pub(crate) async fn run(oracle: Arc<Oracle>, host: &'static str) {
                     tasks.push(tokio::task::spawn_local(spawn("producer", number).work(producer::run, *batches)));
                 }
                 tasks.push(tokio::task::spawn_local(spawn("consumer", 0).work(consumer::run, 0)));
+                // One here, the others on another host: they are cut off one by one.
+                if stream.members > 0 {
+                    tasks.push(tokio::task::spawn_local(spawn("member", 0).work(member::run, 0)));
+                }
             }
             "spark" => {
                 for (number, epochs) in stream.queries.iter().enumerate() {
@@ -57,6 +62,9 @@ pub(crate) async fn run(oracle: Arc<Oracle>, host: &'static str) {
             _ => {
                 for number in 1..stream.consumers {
                     tasks.push(tokio::task::spawn_local(spawn("consumer", number).work(consumer::run, number as u64)));
+                }
+                for number in 1..stream.members {
+                    tasks.push(tokio::task::spawn_local(spawn("member", number).work(member::run, number as u64)));
                 }
                 for number in 0..stream.reverse_readers {
                     tasks.push(tokio::task::spawn_local(spawn("reverse", number).work(reverse::run, number as u64)));
@@ -103,6 +111,10 @@ impl Actor {
             }
             for number in 0..self.stream.consumers {
                 client.subscribe(&self.stream.name, &subscription("consumer", number as u64), &Start::Earliest).await?;
+            }
+            if self.stream.members > 0 {
+                let mode = Some(SubscriptionMode::Partitioned);
+                client.subscribe_as(&self.stream.name, member::TEAM, &Start::Earliest, mode).await?;
             }
             for number in 0..self.stream.reverse_readers {
                 client.subscribe(&self.stream.name, &subscription("reverse", number as u64), &Start::Earliest).await?;

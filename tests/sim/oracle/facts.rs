@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bowstring::engine::LeaseId;
 use bowstring::wire::proto::StreamDescription;
 
 use super::Names;
@@ -21,6 +22,12 @@ pub(super) struct StreamFacts {
     pub(super) direct: BTreeMap<String, Direct>,
     pub(super) epochs: BTreeMap<(String, u64), EpochFacts>,
     pub(super) cursors: BTreeMap<(String, u32), Cursor>,
+    /// By partition: the newest lease by which a batch came.
+    pub(super) newest_leases: BTreeMap<u32, LeaseId>,
+    /// Who was given a batch by which lease, last, by partition and offset.
+    given: BTreeMap<(u32, u64), (String, LeaseId)>,
+    /// Consumers that have left, by crash or otherwise.
+    pub(super) gone: BTreeSet<String>,
 }
 
 /// What one run of a producer appends directly.
@@ -131,6 +138,19 @@ impl StreamFacts {
         self.cursor(subscription, partition).seek(now, to);
         if let Some(seen) = self.seen_by.get_mut(&(subscription.to_owned(), partition)) {
             seen.retain(|offset| *offset < to);
+        }
+    }
+
+    /// A batch came by a lease. In a run without faults nobody is given what somebody else has who is still there.
+    pub(super) fn give(&mut self, who: &str, (partition, offset): (u32, u64), lease: LeaseId, is_faultless: bool) -> Result<(), String> {
+        let newest = self.newest_leases.entry(partition).or_default();
+        *newest = lease.max(*newest);
+        match self.given.insert((partition, offset), (who.to_owned(), lease)) {
+            Some((former, by)) if is_faultless && by != lease && !self.gone.contains(&former) => {
+                Err(format!("{who} is given by lease {lease} what {former} has by lease {by}"))
+            }
+            Some((former, by)) if by == lease && former != who => Err(format!("lease {lease} is of {former} and of {who}")),
+            _ => Ok(()),
         }
     }
 

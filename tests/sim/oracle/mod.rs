@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bowstring::client::{Delivered, Error};
-use bowstring::engine::{Code, PartitionMove};
+use bowstring::engine::{Code, LeaseId, PartitionMove};
 use bowstring::wire::proto::StreamDescription;
 use parking_lot::Mutex;
 
@@ -157,6 +157,25 @@ impl Oracle {
             self.fail(format!("{stream}/{partition}@{offset}: {failure}"));
         }
         Some(name)
+    }
+
+    /// A batch came to one of those who share a subscription by leases.
+    pub(crate) fn given(&self, stream: &str, who: &str, delivered: &Delivered) {
+        let Some(lease) = delivered.lease else { return self.fail(format!("{who} was given a batch by no lease")) };
+        let (is_faultless, place) = (self.plan.faults.is_empty(), (delivered.partition.0, delivered.offset.0));
+        if let Err(failure) = self.with(stream, |facts| facts.give(who, place, lease, is_faultless)) {
+            self.fail(format!("{stream}/{}@{}: {failure}", place.0, place.1));
+        }
+    }
+
+    /// One of them has left.
+    pub(crate) fn leaves_team(&self, stream: &str, who: &str) {
+        self.with(stream, |facts| facts.gone.insert(who.to_owned()));
+    }
+
+    /// Whether a newer lease on the partition has been seen.
+    pub(crate) fn is_superseded(&self, stream: &str, partition: u32, lease: LeaseId) -> bool {
+        self.with(stream, |facts| facts.newest_leases.get(&partition).is_some_and(|newest| *newest > lease))
     }
 
     /// A subscription is about to ack all before an offset.
