@@ -50,9 +50,9 @@ impl Acks {
 
     /// `batch_bytes`: what a batch about there has. They are not counted one by one; batches that are near are often alike. What
     /// was read for cursors that are of no more use is left alone.
-    pub(super) fn ack(&self, of: Option<Generation>, partition: PartitionId, offset: Offset, batch_bytes: u64) -> Result<(), Error> {
+    pub(super) fn ack(&self, of: Option<Generation>, offsets: &Offsets, batch_bytes: u64) -> Result<(), Error> {
         let (wakes, result) = self.pending.with(|pending| match pending.generation == of {
-            true => pending.add(partition, offset, batch_bytes),
+            true => pending.add_all(offsets, batch_bytes),
             false => (false, Ok(())),
         });
         if wakes {
@@ -148,6 +148,13 @@ impl Pending {
         for (partition, offset) in self.newest.clone() {
             self.merge(partition, offset);
         }
+    }
+
+    /// As [`add`](Self::add), for offsets that go out together. Without any, only what an earlier ack was refused with.
+    fn add_all(&mut self, offsets: &Offsets, batch_bytes: u64) -> (bool, Result<(), Error>) {
+        let added = offsets.iter().map(|(partition, offset)| self.add(*partition, *offset, batch_bytes));
+        let added = added.reduce(|(wakes, result), (also, other)| (wakes || also, result.and(other)));
+        added.unwrap_or_else(|| (false, self.take_failure().map_or(Ok(()), Err)))
     }
 
     /// Whether the task that sends is to be woken, and what an earlier ack was refused with.

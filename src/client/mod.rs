@@ -30,21 +30,27 @@
 //! | `auto_compression` | whether the next batch is worth compressing |
 //! | `window`, `sender`, `appends` | batches on their way, the task that sends them, what producers and writers share |
 //! | `plan`, `prefetch`, `reader`, `acks` | what is read and from where, batches read ahead, the task that reads them, acks on their way |
+//! | `feed`, `sizing`, `assemble`, `compact` | what was taken out of the read-ahead, in the sizes that the consumer asks for |
+//! | `in_flight`, `acker` | what is handed out and not acked, and acks of it from anywhere |
 //! | `producer`, `writer`, `consumer` | what users hold |
 
+mod acker;
 mod acks;
 mod admin;
 mod appends;
+mod assemble;
 mod auto_compression;
 pub mod blocking;
 mod call;
 #[cfg(test)]
 mod codec_tests;
+mod compact;
 mod connection;
 mod consumer;
 mod decode;
 mod encode;
 mod error;
+mod feed;
 /// The control service's client, generated from `proto/`.
 #[allow(
     missing_docs,
@@ -59,6 +65,7 @@ mod generated {
     include!("generated/bowstring.v1.rs");
 }
 mod handle;
+mod in_flight;
 mod lag;
 mod local;
 mod options;
@@ -72,6 +79,7 @@ mod ready;
 mod retry;
 mod sender;
 mod shared;
+mod sizing;
 mod task;
 mod transport;
 mod watched;
@@ -79,18 +87,20 @@ mod why;
 mod window;
 mod writer;
 
+pub use acker::Acker;
 pub use admin::ProducerRun;
 #[doc(hidden)]
 pub use connection::Dial;
 pub use consumer::{Consumer, Delivered};
 pub use error::Error;
 pub use handle::Client;
+pub use in_flight::Unacked;
 pub use lag::{Lag, PartitionLag, SubscriptionLag};
 pub use options::{
     ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, WriterId, WriterOptions,
 };
 pub use plain::{ColumnSlices, PlainLayout};
 pub use producer::Producer;
-pub use ready::{Joined, Origin};
+pub use ready::{Joined, Origin, Slice};
 pub use why::{Cause, Reason, Why, why};
 pub use writer::EpochWriter;

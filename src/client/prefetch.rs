@@ -87,14 +87,6 @@ impl Prefetch {
         }
     }
 
-    /// Hands out what is ready: true if there was something, false at the end of the stream; none: wait.
-    pub(super) fn take(&mut self, taken: &mut Taken) -> Option<Result<bool, Error>> {
-        if self.take_ready(taken) {
-            return Some(Ok(true));
-        }
-        self.take_end().map(|ended| ended.map(|()| false))
-    }
-
     /// Hands out what is ready, if anything is.
     pub(super) fn take_ready(&mut self, taken: &mut Taken) -> bool {
         let mut bytes = 0;
@@ -110,7 +102,13 @@ impl Prefetch {
         false
     }
 
-    fn take_end(&mut self) -> Option<Result<(), Error>> {
+    /// Whether nothing more comes, with an error or without.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ready.is_empty() && self.ended.is_some()
+    }
+
+    /// How reading has ended, if it has and nothing is left; none: wait.
+    pub(super) fn take_end(&mut self) -> Option<Result<(), Error>> {
         match &self.ended {
             Some(Err(error)) if error.retry() != Retry::Never => self.ended.take(),
             ended => ended.clone(),

@@ -259,6 +259,8 @@ impl Connection<'_> {
             appended_at: Timestamp(metadata.appended_at_micros),
             user: Bytes::copy_from_slice(&metadata.user),
             bytes: u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len()),
+            first_offset: Offset(metadata.offset),
+            slice: None,
         };
         self.pending_bytes += origin.bytes;
         self.pending.push(Ready { origin, content });

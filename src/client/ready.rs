@@ -1,13 +1,15 @@
 //! A batch that has come and was not handed out yet: small ones are still as they came.
 
-use std::panic::AssertUnwindSafe;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow_schema::ArrowError;
+use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
-use super::decode::caught;
+use super::assemble::{assembled, checked, sliced};
+use super::compact::memory_bytes;
+use super::in_flight::{End, Unacked};
 use super::plain::{SmallBatch, join};
 use super::{Delivered, Error};
 use crate::engine::{Epoch, Offset, PartitionId, Timestamp};
@@ -30,6 +32,32 @@ pub struct Origin {
     pub user: Bytes,
     /// Bytes of the encoded batch.
     pub bytes: u64,
+    /// The first offset whose rows it has.
+    pub first_offset: Offset,
+    /// Which rows, of one that was cut.
+    pub slice: Option<Slice>,
+}
+
+/// Some rows of a batch that was cut, since it was larger than the consumer asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// Which rows.
+    pub rows: Range<u64>,
+    /// How many the batch has.
+    pub of: u64,
+}
+
+impl Slice {
+    /// Whether no rows of the batch come after these.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.rows.end == self.of
+    }
+
+    pub(super) fn range(&self) -> Range<usize> {
+        let index = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+        index(self.rows.start)..index(self.rows.end)
+    }
 }
 
 /// Batches that were delivered one after the other, as one where they are small and plain: see
@@ -52,22 +80,123 @@ pub(super) struct Ready {
 pub(super) enum Content {
     Decoded { batch: RecordBatch, is_plain: bool },
     Small(SmallBatch),
+    /// To be put together.
+    Run(Vec<Ready>),
+    /// To be cut.
+    Cut { content: Box<Content>, parts: u64 },
+    /// The rows that the origin says, to be copied.
+    Slice { batch: Arc<RecordBatch>, is_plain: bool },
+    /// What is wrong with it.
+    Undecodable(String),
+}
+
+impl Content {
+    /// The batch, and whether it is plain.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn decoded(self) -> Result<(RecordBatch, bool), String> {
+        match self {
+            Self::Decoded { batch, is_plain } => Ok((batch, is_plain)),
+            Self::Small(small) => Ok((checked(|| small.decode())?, true)),
+            Self::Undecodable(reason) => Err(reason),
+            Self::Run(_) | Self::Cut { .. } | Self::Slice { .. } => Err("it was not assembled".to_owned()),
+        }
+    }
+
+    fn rows(&self) -> u64 {
+        match self {
+            Self::Decoded { batch, .. } => batch.num_rows() as u64,
+            Self::Small(small) => small.rows() as u64,
+            Self::Run(run) => run.iter().map(Ready::rows).sum(),
+            Self::Cut { content, .. } => content.rows(),
+            Self::Slice { batch, .. } => batch.num_rows() as u64,
+            Self::Undecodable(_) => 0,
+        }
+    }
 }
 
 impl Ready {
+    pub(super) fn rows(&self) -> u64 {
+        self.content.rows()
+    }
+
+    /// Bytes that its arrays have in memory.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        match &self.content {
+            Content::Decoded { batch, .. } => memory_bytes(batch),
+            Content::Small(small) => small.body.len() as u64,
+            _ => self.origin.bytes,
+        }
+    }
+
+    pub(super) fn schema(&self) -> Option<SchemaRef> {
+        match &self.content {
+            Content::Decoded { batch, .. } => Some(batch.schema()),
+            Content::Small(small) => Some(small.schema.clone()),
+            _ => None,
+        }
+    }
+
+    /// Batches of one partition that are to become one; at least one.
+    pub(super) fn run(run: Vec<Self>) -> Option<Self> {
+        let origins: Vec<_> = run.iter().map(|ready| ready.origin.clone()).collect();
+        Some(Self { origin: Origin::of_all(&origins)?, content: Content::Run(run) })
+    }
+
+    /// The same, to be cut in so many parts.
+    pub(super) fn cut(self, parts: u64) -> Self {
+        Self { origin: self.origin, content: Content::Cut { content: Box::new(self.content), parts } }
+    }
+
+    /// Whether something is to be done before it can be handed out.
+    pub(super) fn is_to_assemble(&self) -> bool {
+        matches!(self.content, Content::Run(_) | Content::Cut { .. })
+    }
+
+    /// Bytes of the batch, or of the largest part of one that is to be cut.
+    pub(super) fn bytes_at_once(&self) -> u64 {
+        match self.content {
+            Content::Cut { parts, .. } => self.origin.bytes.div_ceil(parts),
+            _ => self.origin.bytes,
+        }
+    }
+
     /// The batch by itself.
-    pub(super) fn deliver(self) -> Result<Delivered, Error> {
+    pub(super) fn deliver(self, unacked: Unacked) -> Result<Delivered, Error> {
         let (batch, is_plain) = match self.content {
-            Content::Decoded { batch, is_plain } => (batch, is_plain),
-            Content::Small(small) => (checked(|| small.decode()).map_err(|reason| self.origin.malformed(reason))?, true),
+            Content::Slice { batch, is_plain } => (sliced(&batch, &self.origin)?, is_plain),
+            content => content.decoded().map_err(|reason| self.origin.malformed(reason))?,
         };
-        let Origin { partition, offset, epoch, appended_at, user, bytes } = self.origin;
-        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain })
+        let Origin { partition, offset, epoch, appended_at, user, bytes, first_offset, slice } = self.origin;
+        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain, first_offset, slice, unacked })
     }
 }
 
 impl Origin {
-    fn malformed(&self, reason: String) -> Error {
+    /// Where the batch ends.
+    pub(super) fn end(&self) -> End {
+        match &self.slice {
+            Some(slice) if !slice.is_last() => End { offset: self.offset, rows: slice.rows.end },
+            _ => End { offset: self.offset.plus(1), rows: 0 },
+        }
+    }
+
+    /// That of batches that follow each other, put together; none of none.
+    pub(super) fn of_all(origins: &[Self]) -> Option<Self> {
+        let (first, last) = (origins.first()?, origins.last()?);
+        let bytes = origins.iter().map(|origin| origin.bytes).sum();
+        let appended_at = origins.iter().map(|origin| origin.appended_at).min()?;
+        Some(Self { bytes, appended_at, first_offset: first.first_offset, ..last.clone() })
+    }
+
+    /// That of some of its rows.
+    pub(super) fn part(&self, slice: Slice) -> Self {
+        let before = |rows: u64| u64::try_from(u128::from(self.bytes) * u128::from(rows) / u128::from(slice.of.max(1))).unwrap_or(0);
+        Self { bytes: before(slice.rows.end) - before(slice.rows.start), slice: Some(slice), ..self.clone() }
+    }
+
+    pub(super) fn malformed(&self, reason: String) -> Error {
         Error::Decode { partition: self.partition, offset: self.offset.0, reason }
     }
 }
@@ -94,6 +223,19 @@ impl Joining {
             Content::Decoded { batch, .. } => {
                 self.end_run()?;
                 self.done.push(Joined { parts: vec![(batch.num_rows(), ready.origin)], batch });
+            }
+            Content::Slice { batch, .. } => {
+                self.end_run()?;
+                let batch = sliced(&batch, &ready.origin)?;
+                self.done.push(Joined { parts: vec![(batch.num_rows(), ready.origin)], batch });
+            }
+            Content::Undecodable(reason) => {
+                self.end_run()?;
+                return Err(ready.origin.malformed(reason));
+            }
+            content @ (Content::Run(_) | Content::Cut { .. }) => {
+                self.end_run()?;
+                assembled(Ready { origin: ready.origin, content }).into_iter().try_for_each(|ready| self.add(ready))?;
             }
             Content::Small(small) => {
                 let goes_on = self.run.last().is_none_or(|last| Arc::ptr_eq(&last.schema, &small.schema));
@@ -134,8 +276,4 @@ impl Joining {
         }
         Ok(())
     }
-}
-
-fn checked(decode: impl FnOnce() -> Result<RecordBatch, ArrowError>) -> Result<RecordBatch, String> {
-    caught(AssertUnwindSafe(|| decode().map_err(|error| error.to_string())))
 }

@@ -34,6 +34,7 @@ mod server_support;
 #[cfg(target_os = "linux")]
 mod shared_memory;
 mod shutdown;
+mod sizes;
 mod small_batches;
 mod stalls;
 mod starts;

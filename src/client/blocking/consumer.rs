@@ -4,7 +4,9 @@ use arrow_schema::SchemaRef;
 
 use super::Wait;
 use super::process::OfProcess;
+use super::wait::Ended;
 use crate::client::acks::Pending;
+use crate::client::feed::Step;
 use crate::client::prefetch::Prefetch;
 use crate::client::{self as asynchronous, Delivered, Error, Joined};
 use crate::engine::{Generation, Offset, PartitionId, StoredState, StreamId};
@@ -53,13 +55,25 @@ impl Consumer {
 
     /// Waits for what can be handed out; false at the end of the stream.
     fn take<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<bool, E> {
-        let consumer = self.inner.get_mut()?;
-        consumer.ensure_reading();
-        let prefetch = consumer.prefetch().clone();
-        let taken = &mut consumer.taken;
-        let is_there = wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken))??;
-        prefetch.wake();
-        Ok(is_there)
+        loop {
+            let consumer = self.inner.get_mut()?;
+            consumer.ensure_reading();
+            let (prefetch, due) = (consumer.prefetch().clone(), consumer.feed.due());
+            let feed = &mut consumer.feed;
+            match wait.on_until(&prefetch, due, |prefetch| feed.step(prefetch, due)) {
+                Ok(step) => match step? {
+                    Step::Ready => {
+                        prefetch.wake();
+                        return Ok(true);
+                    }
+                    Step::End => return Ok(false),
+                    Step::Lingers => {}
+                },
+                Err(Ended::Due) => consumer.feed.stop_lingering(),
+                Err(Ended::Deadline(waited)) => return Err(consumer.timeout(waited).into()),
+                Err(Ended::Interrupted(error)) => return Err(error),
+            }
+        }
     }
 
     /// The next batch if one is there already; never waits.
