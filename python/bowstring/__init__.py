@@ -33,11 +33,13 @@ from bowstring.errors import (
     TooLarge,
     Unavailable,
 )
+from bowstring.handles import BatchHandle
 from bowstring.iterator import StreamingIterator
 from bowstring.looking import Lag, Peek, Reason, StreamLag, SubscriptionLag, Why
 from bowstring.starts import Epoch, Moved, PartitionMove
 
 __all__ = [
+    "BatchHandle",
     "BowstringError",
     "BufferFull",
     "Cancelled",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from bowstring import _native
 from bowstring.appending import EpochWriter, Producer
 from bowstring.errors import InvalidArgument
 from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
+from bowstring.reading import consumer_arguments, unpacked
 from bowstring.starts import Moved, PartitionMove, Start, start_text
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class Client:
         try:
             schema = consumer.schema()
             empty = pa.schema([]) if schema is None else pa.schema(schema)
-            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0))]
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None))]
             left = rows
             while left > 0 and (taken := consumer.take()) is not None:
                 batches, counts, sizes, origins, _generation = taken
@@ -324,20 +324,6 @@ class Client:
         return StreamingIterator(self.url, stream, **{**own, **options})
 
 
-def unpacked(crossing: _native.Batches, counts: list[int], rows: list[int]) -> Iterator[pa.RecordBatch]:
-    """Each batch of `Consumer.take`: of those that came joined, slices."""
-    sizes = iter(rows)
-    for joined, count in zip(pa.RecordBatchReader.from_stream(crossing), counts, strict=True):
-        if count == 1:
-            next(sizes)
-            yield joined
-            continue
-        start = 0
-        for size in islice(sizes, count):
-            yield joined.slice(start, size)
-            start += size
-
-
 def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool) -> Client:
     return Client(
         url,
@@ -346,36 +332,6 @@ def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bo
         local_socket=local_socket,
         shared_memory=shared_memory,
     )
-
-
-def consumer_arguments(
-    *,
-    subscription: str | None = None,
-    partitions: Sequence[int] | None = None,
-    follow: bool = True,
-    start: Start = "earliest",
-    offsets: Mapping[int, int] | None = None,
-    end: Mapping[int, int] | None = None,
-    stream_id: int | None = None,
-    prefetch_batches: int = 8,
-    prefetch_bytes: int = 64 << 20,
-    stream_wait: float = 0.0,
-    consumer: str | None = None,
-) -> dict[str, Any]:
-    """What the native consumer takes."""
-    return {
-        "subscription": subscription,
-        "partitions": None if partitions is None else list(partitions),
-        "follow": follow,
-        "start": start_text(start),
-        "offsets": None if offsets is None else dict(offsets),
-        "end": None if end is None else dict(end),
-        "stream_id": stream_id,
-        "prefetch_batches": prefetch_batches,
-        "prefetch_bytes": prefetch_bytes,
-        "stream_wait": stream_wait,
-        "consumer": consumer,
-    }
 
 
 def consumer_cursors(description: Mapping[str, Any]) -> dict[str, dict[int, int]]:

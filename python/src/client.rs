@@ -273,7 +273,7 @@ impl Client {
 
     fn consumer(&self, py: Python<'_>, stream: &str, arguments: ConsumerArguments) -> PyResult<Consumer> {
         let options = arguments.options()?;
-        wait::<_>(py, None, |wait| self.0.consumer::<Raised>(stream, options, wait)).map(Consumer::new)
+        wait::<_>(py, None, |wait| Ok(Consumer::new(self.0.consumer::<Raised>(stream, options, wait)?)?))
     }
 }
 

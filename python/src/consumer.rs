@@ -1,12 +1,12 @@
 //! Reading.
 
 use bowstring::client::blocking;
-use bowstring::client::{ConsumerOptions, Joined, ReadStart};
+use bowstring::client::{Acker, ConsumerOptions, Error, Joined, Origin, ReadStart, Unacked};
 use bowstring::engine::{Generation, Offset, PartitionId, Start, StartError, StreamId};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{Batches, SchemaCapsule};
-use crate::errors::{duration, invalid};
+use crate::errors::{Raised, duration, invalid};
 use crate::shared::Shared;
 
 /// Batches, and bytes, that cross to Python together at most: the rest waits in the read-ahead.
@@ -27,6 +27,11 @@ pub(crate) struct ConsumerArguments {
     prefetch_bytes: u64,
     stream_wait: f64,
     consumer: Option<String>,
+    target_rows: Option<u64>,
+    target_bytes: Option<u64>,
+    linger: f64,
+    max_in_flight_batches: Option<u64>,
+    max_in_flight_bytes: Option<u64>,
 }
 
 impl ConsumerArguments {
@@ -48,6 +53,11 @@ impl ConsumerArguments {
             prefetch_bytes: self.prefetch_bytes,
             stream_wait: duration("stream_wait", self.stream_wait)?,
             consumer: self.consumer,
+            target_rows: self.target_rows,
+            target_bytes: self.target_bytes,
+            linger: duration("linger", self.linger)?,
+            max_in_flight_batches: self.max_in_flight_batches,
+            max_in_flight_bytes: self.max_in_flight_bytes,
         })
     }
 }
@@ -56,8 +66,12 @@ pub(crate) fn start(text: &str) -> PyResult<Start> {
     text.parse().map_err(|error: StartError| invalid(&error.to_string()))
 }
 
-/// Where a batch comes from: partition, offset, epoch and append time (microseconds since the Unix epoch).
-type Facts = (u32, u64, Option<u64>, u64);
+/// Of a batch that was put together or is a part of one: its first offset, what to ack (an offset, and rows of it), and its rows
+/// of the last offset (first, and one past the last), which are 0 and 0 if it is no part.
+type Extent = (u64, u64, u64, u64, u64);
+
+/// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), and what is unusual.
+type Facts = (u32, u64, Option<u64>, u64, Option<Extent>);
 
 /// What crosses: batches, small ones joined; of how many each is made; of each of those the rows and where it comes from; and which
 /// of the subscription's cursors all of them were read for, another one after a seek.
@@ -65,12 +79,21 @@ type Crossing = (Batches, Vec<usize>, Vec<usize>, Vec<Facts>, Option<u64>);
 
 /// A consumer.
 #[pyclass(module = "bowstring._native", frozen)]
-pub(crate) struct Consumer(Shared<blocking::Consumer>);
+pub(crate) struct Consumer(Shared<blocking::Consumer>, blocking::Acker);
 
 impl Consumer {
-    pub(crate) fn new(consumer: blocking::Consumer) -> Self {
-        Self(Shared::new(consumer))
+    pub(crate) fn new(mut consumer: blocking::Consumer) -> Result<Self, Error> {
+        let acker = consumer.acker()?;
+        Ok(Self(Shared::new(consumer), acker))
     }
+
+    fn acker(&self) -> PyResult<&Acker> {
+        self.1.get().map_err(raised)
+    }
+}
+
+fn raised(error: Error) -> PyErr {
+    PyErr::from(Raised::from(error))
 }
 
 /// None if there is nothing. Of what is joined Python makes slices, which cost an eighth of a crossing; whoever keeps a slice
@@ -83,10 +106,22 @@ fn crossing(joined: Vec<Joined>, generation: Option<Generation>) -> Option<Cross
         batches.push(batch);
         for (size, origin) in parts {
             rows.push(size);
-            facts.push((origin.partition.0, origin.offset.0, origin.epoch.map(|epoch| epoch.0), origin.appended_at.0));
+            let extent = extent(&origin);
+            facts.push((origin.partition.0, origin.offset.0, origin.epoch.map(|epoch| epoch.0), origin.appended_at.0, extent));
         }
     }
     Some((Batches::new(schema, batches), counts, rows, facts, generation.map(|generation| generation.0)))
+}
+
+fn extent(origin: &Origin) -> Option<Extent> {
+    let Origin { offset, first_offset, .. } = *origin;
+    match &origin.slice {
+        Some(slice) => {
+            let (offset, rows) = if slice.is_last() { (offset.0 + 1, 0) } else { (offset.0, slice.rows.end) };
+            Some((first_offset.0, offset, rows, slice.rows.start, slice.rows.end))
+        }
+        None => (first_offset != offset).then_some((first_offset.0, offset.0 + 1, 0, 0, 0)),
+    }
 }
 
 #[pymethods]
@@ -121,13 +156,15 @@ impl Consumer {
         self.0.wait_in_turns(py, timeout, |consumer, wait| consumer.schema(wait)).map(|schema| schema.map(SchemaCapsule))
     }
 
-    /// Done with all batches of the partition before `offset`, if they were read for `generation`. Returns at once.
-    fn ack(&self, py: Python<'_>, partition: u32, offset: u64, generation: Option<u64>) -> PyResult<()> {
-        self.0.with_gil(py, |consumer| match consumer.generation()? == generation.map(Generation) {
-            true => consumer.ack(PartitionId(partition), Offset(offset)),
-            // A seek has overruled it.
-            false => Ok(()),
-        })
+    /// Done with the batch of the partition that ends there (before `offset`, or within it after `rows`) and all before it, if it
+    /// was read for `generation`. Returns at once, whoever waits for the next batch meanwhile.
+    fn ack_through(&self, partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> PyResult<()> {
+        self.acker()?.ack_through(&unacked(partition, offset, rows, generation)).map_err(raised)
+    }
+
+    /// The same for that batch alone.
+    fn ack_one(&self, partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> PyResult<()> {
+        self.acker()?.ack_one(&unacked(partition, offset, rows, generation)).map_err(raised)
     }
 
     /// Waits until all acks so far are confirmed.
@@ -141,4 +178,8 @@ impl Consumer {
     fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         self.0.wait(py, timeout, |consumer, wait| consumer.close(wait))
     }
+}
+
+fn unacked(partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> Unacked {
+    Unacked::new(PartitionId(partition), Offset(offset), rows, generation.map(Generation))
 }

@@ -55,7 +55,17 @@ impl Acker {
         self.ack_with(|in_flight| in_flight.ack(partition, offset).map(|offset| (partition, offset)).into_iter().collect())
     }
 
-    /// The same for several partitions, which the coordinator learns of at once: all of it is acked, or nothing.
+    /// The subscription is done with this batch and all of its partition before it; also with those parts of a batch that was cut
+    /// which were delivered before.
+    ///
+    /// # Errors
+    /// As [`Consumer::ack`](super::Consumer::ack).
+    pub fn ack_through(&self, unacked: &Unacked) -> Result<(), Error> {
+        let partition = unacked.partition;
+        self.ack_with(|in_flight| in_flight.ack_through(unacked).map(|offset| (partition, offset)).into_iter().collect())
+    }
+
+    /// As [`ack`](Self::ack) for several partitions, which the coordinator learns of at once: all of it is acked, or nothing.
     ///
     /// # Errors
     /// As [`Consumer::ack`](super::Consumer::ack).

@@ -267,7 +267,8 @@ impl Consumer {
     /// the background, the newest for all the older ones, up to two milliseconds later where many come; and once more after
     /// the connection broke, for a coordinator that was started again may have forgotten the last ones.
     ///
-    /// Of a batch that was cut, the rest still comes: ack [`Delivered::ack_offset`].
+    /// A batch that was cut is acked with its last part: ack [`Delivered::ack_offset`]. Its parts count as in flight until then,
+    /// unless they are acked by [`Acker::ack_through`] or [`Acker::ack_one`].
     ///
     /// A seek overrules what was acked, and what is acked of batches that were handed out before it does nothing. Once those
     /// behind it are handed out, from where it has put the subscription, they are acked by their offsets.

@@ -28,6 +28,15 @@ pub struct Unacked {
     pub(super) generation: Option<Generation>,
 }
 
+impl Unacked {
+    /// The batch of a partition that ends before `offset` or, if `rows` is not 0, with so many rows of that; `generation` is what
+    /// it was read for. For bindings, which cannot hold on to a [`Delivered`](super::Delivered).
+    #[must_use]
+    pub fn new(partition: PartitionId, offset: Offset, rows: u64, generation: Option<Generation>) -> Self {
+        Self { partition, end: End { offset, rows }, generation }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Held,
@@ -142,11 +151,20 @@ impl InFlight {
     /// The caller is done with all before `offset`: up to where that is to be acked, which may be further, and none where it is
     /// not the caller's to ack. What single acks have left open before it is closed by this.
     pub(super) fn ack(&mut self, partition: PartitionId, offset: Offset) -> Option<Offset> {
-        if self.handed.as_ref().is_some_and(|handed| handed.get(&partition).is_none_or(|end| offset > *end)) {
+        self.ack_to(partition, End { offset, rows: 0 })
+    }
+
+    /// The same for this batch and all before it.
+    pub(super) fn ack_through(&mut self, unacked: &Unacked) -> Option<Offset> {
+        if unacked.generation == self.generation { self.ack_to(unacked.partition, unacked.end) } else { None }
+    }
+
+    fn ack_to(&mut self, partition: PartitionId, end: End) -> Option<Offset> {
+        if self.handed.as_ref().is_some_and(|handed| handed.get(&partition).is_none_or(|handed| end.offset > *handed)) {
             return None;
         }
-        let reached = self.release(partition, |entry| entry.end <= End { offset, rows: 0 });
-        Some(reached.map_or(offset, |reached| reached.offset.max(offset)))
+        let reached = self.release(partition, |entry| entry.end <= end);
+        Some(reached.map_or(end.offset, |reached| reached.offset.max(end.offset)))
     }
 
     /// The caller is done with this batch: up to where that is to be acked, none while one before it is not.
@@ -264,6 +282,10 @@ mod tests {
         assert_eq!(in_flight.held().batches, 2);
         assert_eq!(in_flight.ack_one(&parts[2]), None);
         assert_eq!(in_flight.ack_one(&parts[1]), Some(Offset(8)));
+        let parts = [part(0..1), part(1..2), part(2..3)].map(|part| in_flight.hand_out(&part, None));
+        assert_eq!(in_flight.ack_through(&parts[1]), Some(Offset(7)));
+        assert_eq!(in_flight.held().batches, 1, "the parts before it are held no more");
+        assert_eq!(in_flight.ack(P, Offset(8)), Some(Offset(8)));
     }
 
     #[test]

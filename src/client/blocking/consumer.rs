@@ -11,6 +11,22 @@ use crate::client::prefetch::Prefetch;
 use crate::client::{self as asynchronous, Delivered, Error, Joined};
 use crate::engine::{Generation, Offset, PartitionId, StoredState, StreamId};
 
+/// Acks from any thread; see [`client::Acker`](crate::client::Acker).
+#[derive(Debug)]
+pub struct Acker {
+    inner: OfProcess<asynchronous::Acker>,
+}
+
+impl Acker {
+    /// This process's.
+    ///
+    /// # Errors
+    /// `invalid_argument` in a forked child.
+    pub fn get(&self) -> Result<&asynchronous::Acker, Error> {
+        self.inner.get().ok_or_else(|| Error::invalid("it was made before this process was forked; make a new one after the fork"))
+    }
+}
+
 /// A consumer; see [`client::Consumer`](crate::client::Consumer).
 #[derive(Debug)]
 pub struct Consumer {
@@ -130,6 +146,14 @@ impl Consumer {
     /// As [`client::Consumer::ack`](crate::client::Consumer::ack).
     pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
         self.inner.get_mut()?.ack(partition, offset)
+    }
+
+    /// Acks batches from any thread, without a wait for one that is about to read.
+    ///
+    /// # Errors
+    /// `invalid_argument` in a forked child.
+    pub fn acker(&mut self) -> Result<Acker, Error> {
+        Ok(Acker { inner: OfProcess::new(self.inner.get_mut()?.acker()) })
     }
 
     /// Waits until all acks so far are confirmed.

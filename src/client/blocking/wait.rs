@@ -56,10 +56,11 @@ impl<'a, E: From<Error>> Wait<'a, E> {
         Self { deadline, is_turn: false, check: Some(check) }
     }
 
-    /// The same, of a caller who lets others in at `deadline` and then waits on: nothing is handed out only because that has passed.
+    /// The same, perhaps of a caller who lets others in at `deadline` and then waits on: nothing is handed out then only because
+    /// that has passed.
     #[must_use]
-    pub fn in_turns(self) -> Self {
-        Self { is_turn: true, ..self }
+    pub fn of_a_turn(self, is_turn: bool) -> Self {
+        Self { is_turn, ..self }
     }
 
     /// Blocks until `f` gives something.
