@@ -13,6 +13,7 @@ from bowstring.errors import InvalidArgument
 from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
 from bowstring.reading import consumer_arguments, unpacked
 from bowstring.starts import Moved, PartitionMove, Start, start_text
+from bowstring.subscription import Subscription
 
 if TYPE_CHECKING:
     from bowstring.iterator import StreamingIterator
@@ -230,7 +231,7 @@ class Client:
         try:
             schema = consumer.schema()
             empty = pa.schema([]) if schema is None else pa.schema(schema)
-            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None))]
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None, None))]
             left = rows
             while left > 0 and (taken := consumer.take()) is not None:
                 batches, counts, sizes, origins, _generation = taken
@@ -311,6 +312,10 @@ class Client:
                 yield from unpacked(batches, counts, rows)
         finally:
             consumer.close()
+
+    def subscription(self, stream: str, name: str = "default") -> Subscription:
+        """A stream's subscription of that name, to be read by batches or by epochs: see `Subscription`."""
+        return Subscription(self, stream, name)
 
     def iterator(self, stream: str, **options: Any) -> StreamingIterator:
         """A `StreamingIterator` over the stream; `options` are its keyword arguments.

@@ -66,6 +66,7 @@ def consumer_arguments(
     linger: float = 0.05,
     max_in_flight_batches: int | None = None,
     max_in_flight_bytes: int | None = None,
+    by_epoch: bool = False,
 ) -> dict[str, Any]:
     """What the native consumer takes."""
     return {
@@ -85,6 +86,7 @@ def consumer_arguments(
         "linger": linger,
         "max_in_flight_batches": max_in_flight_batches,
         "max_in_flight_bytes": max_in_flight_bytes,
+        "by_epoch": by_epoch,
     }
 
 

@@ -273,7 +273,8 @@ impl Client {
 
     fn consumer(&self, py: Python<'_>, stream: &str, arguments: ConsumerArguments) -> PyResult<Consumer> {
         let options = arguments.options()?;
-        wait::<_>(py, None, |wait| Ok(Consumer::new(self.0.consumer::<Raised>(stream, options, wait)?)?))
+        let by_epoch = options.by_epoch;
+        wait::<_>(py, None, |wait| Ok(Consumer::new(self.0.consumer::<Raised>(stream, options, wait)?, by_epoch)?))
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) struct ConsumerArguments {
     linger: f64,
     max_in_flight_batches: Option<u64>,
     max_in_flight_bytes: Option<u64>,
+    by_epoch: bool,
 }
 
 impl ConsumerArguments {
@@ -58,6 +59,7 @@ impl ConsumerArguments {
             linger: duration("linger", self.linger)?,
             max_in_flight_batches: self.max_in_flight_batches,
             max_in_flight_bytes: self.max_in_flight_bytes,
+            by_epoch: self.by_epoch,
         })
     }
 }
@@ -70,21 +72,22 @@ pub(crate) fn start(text: &str) -> PyResult<Start> {
 /// of the last offset (first, and one past the last), which are 0 and 0 if it is no part.
 type Extent = (u64, u64, u64, u64, u64);
 
-/// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), and what is unusual.
-type Facts = (u32, u64, Option<u64>, u64, Option<Extent>);
+/// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), what is unusual, and of a
+/// read by epoch whose epoch it is (empty if it came without one) and whether that is complete with it.
+type Facts = (u32, u64, Option<u64>, u64, Option<Extent>, Option<(String, bool)>);
 
 /// What crosses: batches, small ones joined; of how many each is made; of each of those the rows and where it comes from; and which
 /// of the subscription's cursors all of them were read for, another one after a seek.
 type Crossing = (Batches, Vec<usize>, Vec<usize>, Vec<Facts>, Option<u64>);
 
-/// A consumer.
+/// A consumer, its acks, and whether it reads by epoch.
 #[pyclass(module = "bowstring._native", frozen)]
-pub(crate) struct Consumer(Shared<blocking::Consumer>, blocking::Acker);
+pub(crate) struct Consumer(Shared<blocking::Consumer>, blocking::Acker, bool);
 
 impl Consumer {
-    pub(crate) fn new(mut consumer: blocking::Consumer) -> Result<Self, Error> {
+    pub(crate) fn new(mut consumer: blocking::Consumer, by_epoch: bool) -> Result<Self, Error> {
         let acker = consumer.acker()?;
-        Ok(Self(Shared::new(consumer), acker))
+        Ok(Self(Shared::new(consumer), acker, by_epoch))
     }
 
     fn acker(&self) -> PyResult<&Acker> {
@@ -98,7 +101,7 @@ fn raised(error: Error) -> PyErr {
 
 /// None if there is nothing. Of what is joined Python makes slices, which cost an eighth of a crossing; whoever keeps a slice
 /// keeps its neighbours in memory, and pickles them.
-fn crossing(joined: Vec<Joined>, generation: Option<Generation>) -> Option<Crossing> {
+fn crossing(joined: Vec<Joined>, generation: Option<Generation>, by_epoch: bool) -> Option<Crossing> {
     let schema = joined.first()?.batch.schema();
     let counts = joined.iter().map(|joined| joined.parts.len()).collect();
     let (mut batches, mut rows, mut facts) = (Vec::with_capacity(joined.len()), Vec::new(), Vec::new());
@@ -106,8 +109,9 @@ fn crossing(joined: Vec<Joined>, generation: Option<Generation>) -> Option<Cross
         batches.push(batch);
         for (size, origin) in parts {
             rows.push(size);
-            let extent = extent(&origin);
-            facts.push((origin.partition.0, origin.offset.0, origin.epoch.map(|epoch| epoch.0), origin.appended_at.0, extent));
+            let of_epoch = by_epoch.then(|| (origin.producer.as_deref().unwrap_or_default().to_owned(), origin.epoch_end));
+            let Origin { partition, offset, epoch, appended_at, .. } = origin;
+            facts.push((partition.0, offset.0, epoch.map(|epoch| epoch.0), appended_at.0, extent(&origin), of_epoch));
         }
     }
     Some((Batches::new(schema, batches), counts, rows, facts, generation.map(|generation| generation.0)))
@@ -147,7 +151,7 @@ impl Consumer {
             let joined = consumer.next_joined(BATCHES_AT_ONCE, BYTES_AT_ONCE, wait)?;
             Ok((joined, consumer.generation()?))
         })?;
-        Ok(crossing(joined, generation))
+        Ok(crossing(joined, generation, self.2))
     }
 
     /// The stream's schema as soon as it has one; none if it ended without.
@@ -165,6 +169,12 @@ impl Consumer {
     /// The same for that batch alone.
     fn ack_one(&self, partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> PyResult<()> {
         self.acker()?.ack_one(&unacked(partition, offset, rows, generation)).map_err(raised)
+    }
+
+    /// The same for several batches together: of each the partition, an offset, and rows of that.
+    fn ack_each(&self, ends: Vec<(u32, u64, u64)>, generation: Option<u64>) -> PyResult<()> {
+        let each: Vec<_> = ends.into_iter().map(|(partition, offset, rows)| unacked(partition, offset, rows, generation)).collect();
+        self.acker()?.ack_each(&each).map_err(raised)
     }
 
     /// Waits until all acks so far are confirmed.

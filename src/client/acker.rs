@@ -85,6 +85,15 @@ impl Acker {
         self.ack_with(|in_flight| in_flight.ack_one(unacked).map(|offset| (partition, offset)).into_iter().collect())
     }
 
+    /// The same for several, which the coordinator learns of at once: for an epoch, its last batch in each partition.
+    ///
+    /// # Errors
+    /// As [`Consumer::ack`](super::Consumer::ack).
+    pub fn ack_each(&self, unacked: &[Unacked]) -> Result<(), Error> {
+        let each = |in_flight: &mut InFlight, one: &Unacked| Some((one.partition, in_flight.ack_one(one)?));
+        self.ack_with(|in_flight| unacked.iter().filter_map(|one| each(in_flight, one)).collect())
+    }
+
     fn ack_with(&self, release: impl FnOnce(&mut InFlight) -> Offsets) -> Result<(), Error> {
         let acks = self.acks()?;
         let mut in_flight = self.inner.in_flight.lock();

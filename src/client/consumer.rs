@@ -49,6 +49,10 @@ pub struct Delivered {
     pub first_offset: Offset,
     /// Of a large batch that was cut: which rows of it these are.
     pub slice: Option<Slice>,
+    /// Of a read by epoch: the producer whose epoch it is of. None: it came without an epoch.
+    pub producer: Option<Arc<str>>,
+    /// Of a read by epoch: whether the epoch is complete with it.
+    pub epoch_end: bool,
     pub(super) unacked: Unacked,
 }
 
@@ -100,7 +104,8 @@ impl Consumer {
         let (plan, Starts { offsets, generation }, schema) = plan::plan(&client, stream, options).await?;
         let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent, generation)));
         let prefetch = Arc::new(Watched::new(Prefetch::new((batches, bytes), offsets, generation, schema)));
-        let in_flight = Arc::new(Mutex::new(InFlight::new(subscription.is_some(), in_flight.0, in_flight.1, generation)));
+        let in_flight = InFlight::new(subscription.is_some(), plan.command.by_epoch, in_flight, generation);
+        let in_flight = Arc::new(Mutex::new(in_flight));
         let (of, watched) = ((plan.command.stream.as_str(), plan.stream_id), prefetch.clone());
         let mut consumer = Self {
             feed: Feed::new(target, in_flight.clone()),

@@ -2,10 +2,11 @@
 //! which is a cursor per partition.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::options::Offsets;
 use super::ready::Origin;
-use crate::engine::{Generation, Offset, PartitionId};
+use crate::engine::{Epoch, Generation, Offset, PartitionId};
 
 /// Batches of a partition that are told apart: without a limit of the caller's, more of them are the oldest ones' share of one
 /// entry, which single acks do not reach.
@@ -51,6 +52,8 @@ struct Entry {
     batches: u64,
     bytes: u64,
     state: State,
+    /// Of a share of an epoch: whose, and which.
+    epoch: Option<(Arc<str>, Epoch)>,
 }
 
 /// Batches that are handed out and not acked, and no more of them than the limits say.
@@ -60,6 +63,7 @@ pub(super) struct InFlight {
     bytes_max: u64,
     /// Whether there is anything to be acked at all.
     is_counted: bool,
+    by_epoch: bool,
     partitions: BTreeMap<PartitionId, VecDeque<Entry>>,
     batches: u64,
     bytes: u64,
@@ -88,8 +92,15 @@ impl Held {
 }
 
 impl InFlight {
-    pub(super) fn new(is_counted: bool, batches_max: Option<u64>, bytes_max: Option<u64>, generation: Option<Generation>) -> Self {
+    /// `limits`: batches and bytes. `by_epoch`: a partition's share of an epoch is acked as one.
+    pub(super) fn new(
+        is_counted: bool,
+        by_epoch: bool,
+        (batches_max, bytes_max): (Option<u64>, Option<u64>),
+        generation: Option<Generation>,
+    ) -> Self {
         Self {
+            by_epoch,
             batches_max: batches_max.unwrap_or(u64::MAX).max(1),
             bytes_max: bytes_max.unwrap_or(u64::MAX),
             is_counted,
@@ -138,7 +149,11 @@ impl InFlight {
         self.batch_bytes = origin.bytes / (origin.offset.since(origin.first_offset) + 1);
         if self.is_counted {
             let entries = self.partitions.entry(partition).or_default();
-            entries.push_back(Entry { end, batches: 1, bytes: origin.bytes, state: State::Held });
+            let epoch = origin.producer.clone().zip(origin.epoch).filter(|_| self.by_epoch);
+            match entries.back_mut().filter(|last| epoch.is_some() && last.epoch == epoch && last.state == State::Held) {
+                Some(last) => (last.end, last.batches, last.bytes) = (end, last.batches + 1, last.bytes.saturating_add(origin.bytes)),
+                None => entries.push_back(Entry { end, batches: 1, bytes: origin.bytes, state: State::Held, epoch }),
+            }
             if entries.len() > TOLD_APART_MAX && self.batches_max == u64::MAX {
                 merge_oldest(entries);
             }
@@ -228,6 +243,8 @@ mod tests {
             bytes,
             first_offset: Offset(offset),
             slice: None,
+            producer: None,
+            epoch_end: false,
         }
     }
 
@@ -237,7 +254,7 @@ mod tests {
 
     #[test]
     fn single_acks_move_the_cursor_once_the_gap_closes() {
-        let mut in_flight = InFlight::new(true, None, None, None);
+        let mut in_flight = InFlight::new(true, false, (None, None), None);
         let batches = handed(&mut in_flight, 5..9);
         assert_eq!(in_flight.ack_one(&batches[1]), None);
         assert_eq!(in_flight.ack_one(&batches[2]), None);
@@ -251,7 +268,7 @@ mod tests {
 
     #[test]
     fn an_ack_of_all_before_an_offset_goes_on_over_what_was_acked_by_itself() {
-        let mut in_flight = InFlight::new(true, None, None, None);
+        let mut in_flight = InFlight::new(true, false, (None, None), None);
         let batches = handed(&mut in_flight, 0..4);
         assert_eq!(in_flight.ack_one(&batches[2]), None);
         assert_eq!(in_flight.ack(P, Offset(2)), Some(Offset(3)));
@@ -261,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_limits_let_one_batch_out_however_large() {
-        let mut in_flight = InFlight::new(true, Some(2), Some(25), None);
+        let mut in_flight = InFlight::new(true, false, (Some(2), Some(25)), None);
         assert!(!in_flight.is_full_for(1_000, None));
         let batches = handed(&mut in_flight, 0..2);
         assert!(in_flight.is_full_for(0, None), "two of two batches");
@@ -274,7 +291,7 @@ mod tests {
 
     #[test]
     fn an_offset_is_acked_with_the_last_of_its_parts() {
-        let mut in_flight = InFlight::new(true, None, None, None);
+        let mut in_flight = InFlight::new(true, false, (None, None), None);
         let part = |rows| origin(7, 30).part(Slice { rows, of: 3 });
         let parts = [part(0..1), part(1..2), part(2..3)].map(|part| in_flight.hand_out(&part, None));
         assert_eq!(parts.map(|part| part.end.offset), [Offset(7), Offset(7), Offset(8)]);
@@ -290,7 +307,7 @@ mod tests {
 
     #[test]
     fn after_a_seek_what_was_held_counts_no_more_and_its_acks_do_nothing() {
-        let mut in_flight = InFlight::new(true, Some(1), None, Some(Generation(1)));
+        let mut in_flight = InFlight::new(true, false, (Some(1), None), Some(Generation(1)));
         let old = in_flight.hand_out(&origin(3, 10), Some(Generation(1)));
         assert!(in_flight.is_full_for(10, Some(Generation(1))));
         assert!(!in_flight.is_full_for(10, Some(Generation(2))));
@@ -302,7 +319,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_very_many_are_acked_together_or_not_at_all() {
-        let mut in_flight = InFlight::new(true, None, None, None);
+        let mut in_flight = InFlight::new(true, false, (None, None), None);
         let count = TOLD_APART_MAX as u64 + 2;
         let batches = handed(&mut in_flight, 0..count);
         assert_eq!(in_flight.partitions[&P].len(), TOLD_APART_MAX);
@@ -312,6 +329,23 @@ mod tests {
         assert_eq!(in_flight.held().batches, 3);
         assert_eq!(in_flight.ack(P, Offset(2)), Some(Offset(2)));
         assert_eq!(in_flight.ack(P, Offset(3)), Some(Offset(count)), "all of them, and those behind");
+        assert_eq!((in_flight.held().batches, in_flight.held().bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_share_of_an_epoch_is_acked_with_its_last_batch() {
+        let mut in_flight = InFlight::new(true, true, (None, None), None);
+        let mut hand_out = |offset, epoch: Option<u64>| {
+            let producer = epoch.map(|_| Arc::from("p"));
+            in_flight.hand_out(&Origin { epoch: epoch.map(Epoch), producer, ..origin(offset, 10) }, None)
+        };
+        let [early, first, _, second] = [hand_out(0, Some(1)), hand_out(1, Some(1)), hand_out(2, Some(2)), hand_out(3, Some(2))];
+        let [alone, other] = [hand_out(4, None), hand_out(5, None)];
+        assert_eq!(in_flight.ack_one(&early), None, "more of it came");
+        assert_eq!(in_flight.ack_one(&second), None, "the first epoch is not acked");
+        assert_eq!(in_flight.ack_one(&first), Some(Offset(4)));
+        assert_eq!(in_flight.ack_one(&other), None);
+        assert_eq!(in_flight.ack_one(&alone), Some(Offset(6)));
         assert_eq!((in_flight.held().batches, in_flight.held().bytes), (0, 0));
     }
 }

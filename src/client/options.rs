@@ -208,6 +208,12 @@ pub struct ConsumerOptions {
     /// What the consumer calls itself to whoever asks who reads: 1 to 256 bytes, no control characters; it need not be
     /// unique. None: this process, as "host/pid".
     pub consumer: Option<String>,
+    /// All of an epoch, over all partitions that are read, before anything of the next: [`Delivered::epoch_end`] says where it
+    /// is complete. Not for `immediate` streams. What single acks ack is then a partition's share of an epoch, with its last
+    /// batch; a batch that came without an epoch is by itself. Default false.
+    ///
+    /// [`Delivered::epoch_end`]: super::Delivered::epoch_end
+    pub by_epoch: bool,
     /// Rows that a delivered batch should have at most, and nearly: smaller batches with consecutive offsets of one partition are
     /// put together as long as they fit, if they are of one epoch and their producer's `user` bytes are the same; larger ones are
     /// cut in parts of the same number of rows, each in memory of its own. None: as it comes.
@@ -241,6 +247,9 @@ impl ConsumerOptions {
         if let (None, Some((name, _))) = (&self.subscription, limits.clone().next()) {
             return Err(Error::invalid(format!("{name} bounds what is not acked, and nothing is acked without a subscription; name one")));
         }
+        if let (true, Some((name, _))) = (self.by_epoch, limits.clone().next()) {
+            return Err(Error::invalid(format!("an epoch is read whole before it is acked, so {name} cannot bound it; leave it out")));
+        }
         Ok(())
     }
 }
@@ -258,6 +267,7 @@ impl Default for ConsumerOptions {
             prefetch_bytes: 64 << 20,
             stream_wait: Duration::ZERO,
             consumer: None,
+            by_epoch: false,
             target_rows: None,
             target_bytes: None,
             linger: Duration::from_millis(50),

@@ -10,7 +10,7 @@ use super::retry::now;
 use super::{Client, ConsumerOptions, Error};
 use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId};
 use crate::wire::command::GetCommand;
-use crate::wire::proto::StreamDescription;
+use crate::wire::proto::{StreamDescription, Visibility};
 use crate::wire::schema::StreamSchema;
 
 /// How often a stream that does not exist yet is looked for.
@@ -43,6 +43,10 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         .to_string();
     let description = find_stream(client, stream, &options).await?;
     let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
+    if options.by_epoch && description.options.as_ref().is_some_and(|options| options.visibility() == Visibility::Immediate) {
+        let what = "is immediate, so that its epochs are visible before they are whole; read its batches, or make it a committed stream";
+        return Err(Error::invalid(format!("stream {stream} {what}")));
+    }
     let partitions = options.partitions.unwrap_or_else(|| all.collect());
     let count = u32::try_from(description.partitions.len()).unwrap_or(u32::MAX);
     let offsets = match &options.start {
@@ -75,6 +79,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         end: (!ends.is_empty()).then(|| as_numbers(&ends)),
         stream_id: Some(description.stream_id),
         batches_max: None,
+        by_epoch: options.by_epoch,
         consumer: Some(consumer),
         link: None,
     };

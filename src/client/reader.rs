@@ -261,6 +261,8 @@ impl Connection<'_> {
             bytes: u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len()),
             first_offset: Offset(metadata.offset),
             slice: None,
+            producer: (!metadata.producer.is_empty()).then(|| metadata.producer.into()),
+            epoch_end: metadata.epoch_left == Some(0),
         };
         self.pending_bytes += origin.bytes;
         self.pending.push(Ready { origin, content });

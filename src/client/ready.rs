@@ -36,6 +36,10 @@ pub struct Origin {
     pub first_offset: Offset,
     /// Which rows, of one that was cut.
     pub slice: Option<Slice>,
+    /// Of a read by epoch: whose epoch.
+    pub producer: Option<Arc<str>>,
+    /// Of a read by epoch: whether the epoch is complete with it.
+    pub epoch_end: bool,
 }
 
 /// Some rows of a batch that was cut, since it was larger than the consumer asks for.
@@ -78,14 +82,23 @@ pub(super) struct Ready {
 
 #[derive(Debug)]
 pub(super) enum Content {
-    Decoded { batch: RecordBatch, is_plain: bool },
+    Decoded {
+        batch: RecordBatch,
+        is_plain: bool,
+    },
     Small(SmallBatch),
     /// To be put together.
     Run(Vec<Ready>),
     /// To be cut.
-    Cut { content: Box<Content>, parts: u64 },
+    Cut {
+        content: Box<Content>,
+        parts: u64,
+    },
     /// The rows that the origin says, to be copied.
-    Slice { batch: Arc<RecordBatch>, is_plain: bool },
+    Slice {
+        batch: Arc<RecordBatch>,
+        is_plain: bool,
+    },
     /// What is wrong with it.
     Undecodable(String),
 }
@@ -154,6 +167,15 @@ impl Ready {
         matches!(self.content, Content::Run(_) | Content::Cut { .. })
     }
 
+    /// Says anew whether the epoch is complete with it.
+    pub(super) fn set_epoch_end(&mut self, epoch_end: bool) {
+        self.origin.epoch_end = epoch_end;
+        if let Content::Run(run) = &mut self.content {
+            run.iter_mut().for_each(|ready| ready.origin.epoch_end = false);
+            run.iter_mut().next_back().into_iter().for_each(|last| last.origin.epoch_end = epoch_end);
+        }
+    }
+
     /// Bytes of the batch, or of the largest part of one that is to be cut.
     pub(super) fn bytes_at_once(&self) -> u64 {
         match self.content {
@@ -168,8 +190,22 @@ impl Ready {
             Content::Slice { batch, is_plain } => (sliced(&batch, &self.origin)?, is_plain),
             content => content.decoded().map_err(|reason| self.origin.malformed(reason))?,
         };
-        let Origin { partition, offset, epoch, appended_at, user, bytes, first_offset, slice } = self.origin;
-        Ok(Delivered { batch, partition, offset, epoch, appended_at, user, bytes, is_plain, first_offset, slice, unacked })
+        let Origin { partition, offset, epoch, appended_at, user, bytes, first_offset, slice, producer, epoch_end } = self.origin;
+        Ok(Delivered {
+            batch,
+            partition,
+            offset,
+            epoch,
+            appended_at,
+            user,
+            bytes,
+            is_plain,
+            first_offset,
+            slice,
+            producer,
+            epoch_end,
+            unacked,
+        })
     }
 }
 
@@ -193,7 +229,8 @@ impl Origin {
     /// That of some of its rows.
     pub(super) fn part(&self, slice: Slice) -> Self {
         let before = |rows: u64| u64::try_from(u128::from(self.bytes) * u128::from(rows) / u128::from(slice.of.max(1))).unwrap_or(0);
-        Self { bytes: before(slice.rows.end) - before(slice.rows.start), slice: Some(slice), ..self.clone() }
+        let bytes = before(slice.rows.end) - before(slice.rows.start);
+        Self { bytes, epoch_end: self.epoch_end && slice.is_last(), slice: Some(slice), ..self.clone() }
     }
 
     pub(super) fn malformed(&self, reason: String) -> Error {

@@ -93,9 +93,23 @@ impl Sizing {
             let last = run.batches.last().expect("a run is never empty");
             self.target.holds(run.rows.saturating_add(rows), run.bytes.saturating_add(bytes)) && is_followed_by(last, &ready)
         });
+        let ended = ready.origin.epoch_end.then(|| (ready.origin.producer.clone(), ready.origin.epoch));
         if !goes_on {
             self.give(partition, out);
         }
+        self.put_in(ready, rows, bytes, now, out);
+        if let Some((producer, epoch)) = ended {
+            // Whatever partitions the rest of it is of: with the last of them it is complete.
+            let of_it =
+                out.iter_mut().filter(|ready| epoch.is_some() && (&ready.origin.producer, ready.origin.epoch) == (&producer, epoch));
+            of_it.for_each(|ready| ready.set_epoch_end(false));
+            self.give_all(out);
+            out.iter_mut().next_back().into_iter().for_each(|last| last.set_epoch_end(true));
+        }
+    }
+
+    fn put_in(&mut self, ready: Ready, rows: u64, bytes: u64, now: Instant, out: &mut VecDeque<Ready>) {
+        let partition = ready.origin.partition;
         if self.target.is_reached(rows, bytes) && !self.runs.contains_key(&partition) {
             let parts = self.target.parts(rows, bytes);
             return out.push_back(if parts > 1 { ready.cut(parts) } else { ready });
@@ -151,6 +165,7 @@ fn is_followed_by(last: &Ready, next: &Ready) -> bool {
     };
     last.origin.offset.plus(1) == next.origin.first_offset
         && last.origin.epoch == next.origin.epoch
+        && last.origin.producer == next.origin.producer
         && last.origin.user == next.origin.user
         && same_schema(last.schema(), next.schema())
 }
@@ -191,6 +206,8 @@ mod tests {
             bytes: 8 * rows as u64,
             first_offset: Offset(offset),
             slice: None,
+            producer: None,
+            epoch_end: false,
         };
         Ready { origin, content: Content::Decoded { batch, is_plain: true } }
     }
@@ -259,6 +276,23 @@ mod tests {
         other_user.origin.user = Bytes::from_static(b"u");
         let batches = [ready(0, 0, 1), other_epoch, other_user, ready(0, 3, 1), ready(0, 5, 1)];
         assert_eq!(put(&mut sizing, batches), [(0, 0, 0, None, 1), (0, 1, 1, None, 1), (0, 2, 2, None, 1), (0, 3, 3, None, 1)]);
+    }
+
+    #[test]
+    fn an_epoch_ends_with_the_last_of_it_whatever_partitions_it_is_of() {
+        let (mut sizing, mut out) = (target(Some(10), None), VecDeque::new());
+        let of_epoch = |partition, offset, rows, epoch, epoch_end| {
+            let mut ready = ready(partition, offset, rows);
+            ready.origin.producer = Some("p".into());
+            (ready.origin.epoch, ready.origin.epoch_end) = (Some(Epoch(epoch)), epoch_end);
+            ready
+        };
+        let first = [of_epoch(1, 0, 2, 1, false), of_epoch(0, 0, 2, 1, false), of_epoch(0, 1, 2, 1, true)];
+        let second = [of_epoch(0, 2, 2, 2, false), of_epoch(1, 1, 25, 2, true)];
+        first.into_iter().chain(second).for_each(|ready| sizing.put(ready, now(), &mut out));
+        let each = out.drain(..).flat_map(assembled).map(|ready| (ready.origin.epoch.map(|epoch| epoch.0), ready.origin.epoch_end));
+        let (one, two) = (Some(1), Some(2));
+        assert_eq!(each.collect::<Vec<_>>(), [(one, false), (one, true), (two, false), (two, false), (two, false), (two, true)]);
     }
 
     #[test]

@@ -41,5 +41,5 @@ pub use id::{
 pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
-pub use stream::{Stream, StreamState};
+pub use stream::{EpochSpan, Stream, StreamState, Wanted};
 pub use view::{EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

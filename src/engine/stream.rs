@@ -5,14 +5,17 @@ mod appenders;
 mod cursors;
 mod describe;
 mod epochs;
+mod merge;
 mod restore;
 mod room;
 mod settle;
+mod spans;
 mod starts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::spans::{EpochSpan, Wanted};
 use super::appender::Appender;
 use super::budget::Budget;
 use super::epoch::Producer;

@@ -888,4 +888,11 @@ pub struct BatchMetadata {
     /// Where the body lies, if it does not come with the message.
     #[prost(message, optional, tag = "6")]
     pub shared: ::core::option::Option<SharedBody>,
+    /// Of a read epoch by epoch: batches of the epoch that are still to come in this read, over all of its partitions. 0: this is
+    /// the last, and the epoch is complete.
+    #[prost(uint64, optional, tag = "30")]
+    pub epoch_left: ::core::option::Option<u64>,
+    /// Of a read epoch by epoch: whose epoch it is; empty for a batch that came without one.
+    #[prost(string, tag = "31")]
+    pub producer: ::prost::alloc::string::String,
 }
