@@ -22,9 +22,9 @@ class CommittedEpoch:
     """One committed epoch, for instance a Spark micro-batch: its record batches, once, of all partitions that are read.
 
     It is a bounded Arrow stream: iterate over it (`for`, `async for`), hand it to any Arrow reader, or take
-    `to_table()`. Batches come as they are received, so that an epoch may be larger than memory. A batch that came without an epoch
-    is one by itself, whose `id` and `producer` are None. Of an epoch that the subscription has acked in part it is the
-    rest.
+    `to_table()`. Batches come as they are received, so that an epoch may be larger than memory. A batch that came
+    without an epoch is one by itself, whose `id` and `producer` are None. Of an epoch that the subscription has acked
+    in part it is the rest.
 
     Iterating raises what the iterator's steps raise, `Timeout` among them, after which it goes on; and `OffsetError`
     if the rest of the epoch cannot come: a seek has put the subscription elsewhere, or `full_policy="drop_oldest"` has

@@ -70,6 +70,7 @@ mod tests {
     use super::*;
 
     const ROWS: usize = 10_000;
+    const NUMBERS: Range<i64> = 0..10_000;
 
     fn text(row: usize) -> String {
         format!("a text that is too long to lie in a view itself: {row}")
@@ -81,20 +82,17 @@ mod tests {
         let item = Arc::new(Field::new("item", DataType::Utf8View, true));
         let nested = ListArray::new(item, OffsetBuffer::from_lengths(std::iter::repeat_n(1, ROWS)), views.clone(), None);
         let fields = vec![Field::new("views", DataType::Utf8View, true)];
-        let keys = Int32Array::from_iter_values((0..ROWS).map(|row| row as i32 % 3));
+        let keys = Int32Array::from_iter_values([0, 1, 2].into_iter().cycle().take(ROWS));
         let dictionary = DictionaryArray::<Int32Type>::new(keys, Arc::new(StringArray::from(vec!["a", "b", "c"])));
         let union_fields = UnionFields::try_new([0, 1], [Field::new("n", DataType::Int64, true), Field::new("s", DataType::Utf8, true)]);
         let union = UnionArray::try_new(
             union_fields.expect("two fields"),
-            ScalarBuffer::from_iter((0..ROWS).map(|row| (row % 2) as i8)),
+            ScalarBuffer::from_iter([0, 1].into_iter().cycle().take(ROWS)),
             None,
-            vec![
-                Arc::new(Int64Array::from_iter_values(0..ROWS as i64)),
-                Arc::new(StringArray::from_iter_values((0..ROWS).map(text))) as ArrayRef,
-            ],
+            vec![Arc::new(Int64Array::from_iter_values(NUMBERS)), Arc::new(StringArray::from_iter_values((0..ROWS).map(text))) as ArrayRef],
         );
         let columns: Vec<(&str, ArrayRef)> = vec![
-            ("n", Arc::new(Int64Array::from_iter((0..ROWS as i64).map(|row| (row % 5 != 0).then_some(row))))),
+            ("n", Arc::new(Int64Array::from_iter(NUMBERS.map(|row| (row % 5 != 0).then_some(row))))),
             ("s", Arc::new(StringArray::from_iter_values((0..ROWS).map(text)))),
             ("bits", Arc::new((0..ROWS).map(|row| Some(row % 3 == 0)).collect::<arrow::array::BooleanArray>())),
             ("v", views.clone()),

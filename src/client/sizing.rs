@@ -194,8 +194,8 @@ mod tests {
     }
 
     /// A batch whose rows say where they are from.
-    fn ready(partition: u32, offset: u64, rows: i64) -> Ready {
-        let column: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows).map(|row| offset as i64 * 1_000 + row)));
+    fn ready(partition: u32, offset: u64, rows: u32) -> Ready {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values((0..i64::from(rows)).map(|row| offset.cast_signed() * 1_000 + row)));
         let batch = RecordBatch::try_new(schema(), vec![column]).expect("one column");
         let origin = Origin {
             partition: PartitionId(partition),
@@ -203,7 +203,7 @@ mod tests {
             epoch: None,
             appended_at: Timestamp(offset),
             user: Bytes::new(),
-            bytes: 8 * rows as u64,
+            bytes: 8 * u64::from(rows),
             first_offset: Offset(offset),
             slice: None,
             producer: None,

@@ -19,6 +19,7 @@ mod control_flight;
 mod data_plane;
 mod durable;
 mod durable_support;
+mod epochs;
 #[cfg(target_os = "linux")]
 mod faults;
 mod hostile;

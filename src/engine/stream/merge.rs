@@ -96,9 +96,9 @@ impl<D> Iterator for Merge<D> {
         let goes_on = whole(&taken.0)
             .is_some_and(|of| self.wholes.contains_key(&of) && self.left[index].peek().is_some_and(|(facts, _)| whole(facts) == Some(of)));
         if goes_on {
-            self.next.push(index)
+            self.next.push(index);
         } else {
-            self.offer(index)
+            self.offer(index);
         }
         Some((index, taken))
     }
