@@ -193,6 +193,9 @@ class Epochs:
         self._current = None
         self._iterator.close(timeout)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return epochs_of, (self._iterator, self._auto_ack)
+
     def __enter__(self) -> Self:
         return self
 
@@ -217,7 +220,7 @@ class Epochs:
 
 def epochs_of(iterator: StreamingIterator, auto_ack: bool) -> Epochs:
     """The epochs of an iterator that was not used yet."""
-    iterator._arguments["by_epoch"] = True
+    iterator._by_epoch = True
     return Epochs(iterator, auto_ack)
 
 

@@ -121,6 +121,8 @@ class StreamingIterator:
         #: An exception, for instance of Ctrl-C, came between the batches that were taken together: to go on would be to
         #: skip some, and to ack them.
         self._torn = False
+        #: Epochs are not mixed: set by who reads them.
+        self._by_epoch = False
         #: A wait of an `async for` that was cancelled goes on here.
         self._filling: Future[None] | None = None
 
@@ -216,6 +218,10 @@ class StreamingIterator:
         """
         if window_size < 1:
             raise InvalidArgument(f"window_size is {window_size}; use a number from 1", "invalid_argument", False)
+        bound = self._arguments["max_in_flight_batches"]
+        if bound is not None and window_size > bound:
+            reason = f"window_size is {window_size}, and max_in_flight_batches lets out {bound}; use a smaller window"
+            raise InvalidArgument(reason, "invalid_argument", False)
         while window := self._window(window_size):
             yield pa.Table.from_batches(window)
             if self._auto_ack:
@@ -275,9 +281,10 @@ class StreamingIterator:
                 raise InvalidArgument("the iterator is closed; make a new one", "invalid_argument", False)
             connecting = ("retry_deadline", "local_socket", "shared_memory")
             own = {*connecting, "auto_ack", "timeout"}
-            arguments = consumer_arguments(**{name: self._arguments[name] for name in self._arguments.keys() - own})
+            arguments = {name: self._arguments[name] for name in self._arguments.keys() - own}
             client = Client(self.url, **{name: self._arguments[name] for name in connecting})
-            self._consumer = client._native.consumer(self.stream, arguments)
+            native = consumer_arguments(**arguments, by_epoch=self._by_epoch)
+            self._consumer = client._native.consumer(self.stream, native)
         return self._consumer
 
     def _fill(self) -> bool:

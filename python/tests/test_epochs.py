@@ -242,4 +242,6 @@ def test_a_subscription_pickles_and_gives_batches_too(numbers: bowstring.Client)
     subscription = pickle.loads(pickle.dumps(numbers.subscription("numbers", "other")))
     assert (subscription.stream, subscription.name) == ("numbers", "other")
     assert repr(subscription) == f"Subscription({numbers.url!r}, 'numbers', 'other')"
-    assert ids(subscription.iterator()) == list(range(10))
+    assert ids(subscription.iterator(auto_ack=False)) == list(range(10))
+    epochs = pickle.loads(pickle.dumps(subscription.epochs()))
+    assert [epoch.id for epoch in epochs] == [0]

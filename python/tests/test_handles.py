@@ -183,6 +183,8 @@ def test_what_cannot_be_meant_is_refused(client: bowstring.Client) -> None:
         (name,) = wrong
         with pytest.raises(bowstring.InvalidArgument, match=name):
             next(client.iterator("numbers", **wrong))
+    with pytest.raises(bowstring.InvalidArgument, match="window_size is 3"):
+        next(client.iterator("numbers", max_in_flight_batches=2).iter_datasets(3))
     handle = next(client.iterator("numbers", subscription=None).handles())
     with pytest.raises(bowstring.InvalidArgument, match="without a subscription"):
         handle.ack()

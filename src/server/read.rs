@@ -268,6 +268,7 @@ impl Reading {
             Ok(batches) => batches,
         };
         range.next = range.next.plus(batches.len() as u64);
+        self.by_epoch.iter_mut().for_each(|by_epoch| by_epoch.note_taken(batches.len()));
         self.batches_left = self.batches_left.map(|left| left.saturating_sub(batches.len() as u64));
         Ok(batches)
     }

@@ -130,7 +130,7 @@ fn an_epoch_that_was_read_in_part_has_the_rest_and_nothing_more() {
     assert_eq!(found.iter().map(|span| span.batches).collect::<Vec<_>>(), [1, 1, 1], "the second without partition 2");
     let wanted = Wanted { partition: PartitionId(0), next: Offset(0), end: Some(Offset(1)) };
     let span = stream.next_epoch(&[wanted]).expect("is there").expect("one batch");
-    assert_eq!((span.batches, span.end(PartitionId(0)), span.end(PartitionId(1))), (1, Some(Offset(1)), None));
+    assert_eq!((span.batches, span.ends), (1, [(PartitionId(0), Offset(1))].into()));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Spans: where the batches of the next epoch lie, over all partitions.
 
+use std::collections::BTreeMap;
+
 use super::super::{Epoch, Error, Offset, PartitionId, ProducerId};
 use super::Stream;
 
@@ -20,17 +22,9 @@ pub struct EpochSpan {
     /// Whose epoch, and which. None: one batch that came without an epoch.
     pub epoch: Option<(ProducerId, Epoch)>,
     /// Per partition that has some of it, one past the last offset.
-    pub ends: Vec<(PartitionId, Offset)>,
+    pub ends: BTreeMap<PartitionId, Offset>,
     /// Batches, over all of these partitions.
     pub batches: u64,
-}
-
-impl EpochSpan {
-    /// One past the last offset of a partition; none if it has nothing of the epoch.
-    #[must_use]
-    pub fn end(&self, partition: PartitionId) -> Option<Offset> {
-        self.ends.iter().find(|(found, _)| *found == partition).map(|(_, end)| *end)
-    }
 }
 
 impl<D: Clone> Stream<D> {
@@ -51,7 +45,7 @@ impl<D: Clone> Stream<D> {
         }
         let Some(head) = oldest else { return Ok(None) };
         let mut span =
-            EpochSpan { epoch: head.facts.epoch.map(|epoch| (head.facts.producer.clone(), epoch)), ends: Vec::new(), batches: 0 };
+            EpochSpan { epoch: head.facts.epoch.map(|epoch| (head.facts.producer.clone(), epoch)), ends: BTreeMap::new(), batches: 0 };
         for one in wanted {
             let partition = self.partition(one.partition)?;
             let first = one.next.max(partition.start());
@@ -70,7 +64,7 @@ impl<D: Clone> Stream<D> {
                 return Ok(None);
             }
             if next > first {
-                span.ends.push((one.partition, next));
+                span.ends.insert(one.partition, next);
                 span.batches += next.since(first);
             }
         }

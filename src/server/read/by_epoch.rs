@@ -10,32 +10,44 @@ use crate::wire::metadata::BatchMetadata;
 #[derive(Debug, Default)]
 pub(super) struct ByEpoch {
     span: Option<EpochSpan>,
+    /// Batches of it that are not taken out of their partitions yet.
+    to_take: u64,
     /// Batches of it that are not framed yet.
-    left: u64,
+    to_frame: u64,
+    /// There was no epoch when this pass over the ranges looked: whatever comes meanwhile makes another pass.
+    found_none: bool,
 }
 
 impl ByEpoch {
-    /// How many batches of the `index`th range may be sent now; none while the rest of an epoch is to come from others.
+    /// How many batches of the `index`th range may be taken now; none while the rest of an epoch is to come from others.
     pub(super) fn batches_max(&mut self, cell: &StreamCell, ranges: &[Range], index: usize) -> Result<u64, Error> {
-        let is_sent = |span: &EpochSpan| ranges.iter().all(|range| span.end(range.partition).is_none_or(|end| range.next >= end));
-        if self.span.as_ref().is_none_or(is_sent) {
+        self.found_none = self.found_none && index > 0;
+        if self.to_take == 0 && !self.found_none {
             let wanted: Vec<_> = ranges.iter().map(Range::wanted).collect();
             self.span = cell.next_epoch(&wanted)?;
-            self.left = self.span.as_ref().map_or(0, |span| span.batches);
+            self.found_none = self.span.is_none();
+            self.to_take = self.span.as_ref().map_or(0, |span| span.batches);
+            self.to_frame = self.to_take;
         }
         let Range { partition, next, .. } = ranges[index];
-        Ok(self.span.as_ref().and_then(|span| span.end(partition)).map_or(0, |end| end.since(next)))
+        let end = self.span.as_ref().filter(|_| self.to_take > 0).and_then(|span| span.ends.get(&partition));
+        Ok(end.map_or(0, |end| end.since(next)))
     }
 
-    /// Some of the epoch was dropped before it was sent: what is left of it is looked for anew.
+    /// So many batches were taken.
+    pub(super) fn note_taken(&mut self, batches: usize) {
+        self.to_take = self.to_take.saturating_sub(batches as u64);
+    }
+
+    /// Some of the epoch was dropped before it was taken: what is left of it is looked for anew.
     pub(super) fn look_again(&mut self) {
-        self.span = None;
+        *self = Self::default();
     }
 
     /// Adds what a consumer has to know of each of its batches.
     pub(super) fn describe(&mut self, metadata: &mut BatchMetadata) {
-        self.left = self.left.saturating_sub(1);
-        metadata.epoch_left = Some(self.left);
+        self.to_frame = self.to_frame.saturating_sub(1);
+        metadata.epoch_left = Some(self.to_frame);
         if let Some((producer, _)) = self.span.as_ref().and_then(|span| span.epoch.as_ref()) {
             producer.as_str().clone_into(&mut metadata.producer);
         }
