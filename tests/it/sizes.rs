@@ -32,8 +32,8 @@ fn options() -> ConsumerOptions {
 /// Batches with so many rows in partition 0, whose numbers are their offsets.
 async fn filled(client: &Client, stream: &str, rows: impl IntoIterator<Item = usize>) {
     let mut producer = client.producer(stream, ProducerOptions::default()).expect("a producer");
-    for (offset, rows) in rows.into_iter().enumerate() {
-        producer.append(&numbered(offset as i64, rows), Some(P0), Bytes::new()).await.expect("room");
+    for (offset, rows) in (0..).zip(rows) {
+        producer.append(&numbered(offset, rows), Some(P0), Bytes::new()).await.expect("room");
     }
     soon(producer.close()).await.expect("stored");
 }
@@ -61,10 +61,10 @@ async fn small_batches_are_put_together_and_large_ones_cut_and_no_row_is_lost(on
     let sizes = [1, 2, 3, 80_000, 5, 40_000, 1, 1, 1, 9_000, 1_000, 1];
     let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
     let mut expected = BTreeMap::<i64, usize>::new();
-    for index in 0..60 {
-        let rows = sizes[index % sizes.len()];
-        expected.insert(index as i64, rows);
-        producer.append(&numbered(index as i64, rows), Some(PartitionId(index as u32 % 3)), Bytes::new()).await.expect("room");
+    let in_turn = [0, 1, 2].into_iter().cycle();
+    for ((number, rows), partition) in (0..60).zip(sizes.into_iter().cycle()).zip(in_turn) {
+        expected.insert(number, rows);
+        producer.append(&numbered(number, rows), Some(PartitionId(partition)), Bytes::new()).await.expect("room");
     }
     soon(producer.close()).await.expect("stored");
     client.complete_stream("s").await.expect("completes");
