@@ -66,6 +66,19 @@ fn spans(stream: &Stream<u64>, mut next: [u64; 3]) -> Vec<EpochSpan> {
     }
 }
 
+fn restored(partitions: Vec<PartitionSnapshot<u64>>) -> Stream<u64> {
+    let snapshot = StreamSnapshot {
+        options: options(),
+        schema: None,
+        state: StreamState::Open,
+        epochs: EpochTotals::default(),
+        partitions,
+        subscriptions: Vec::new(),
+        producers: Vec::new(),
+    };
+    Stream::restore(name(), StreamId(7), snapshot, NOW).expect("three partitions")
+}
+
 fn check(stream: &Stream<u64>, expected: &[(ProducerId, Epoch, Vec<u32>)]) {
     let expected: Vec<_> = expected.iter().filter(|(_, _, batches)| !batches.is_empty()).collect();
     let found = spans(stream, [0; 3]);
@@ -99,16 +112,7 @@ proptest! {
             PartitionSnapshot { start: Offset(0), rows_before: 0, bytes_before: 0, dropped: Dropped::default(), batches: facts.collect() }
         };
         let partitions: Vec<_> = (0..3).map(partition).collect();
-        let snapshot = StreamSnapshot {
-            options: options(),
-            schema: None,
-            state: StreamState::Open,
-            epochs: EpochTotals::default(),
-            partitions,
-            subscriptions: Vec::new(),
-            producers: Vec::new(),
-        };
-        let after = Stream::restore(name(), StreamId(7), snapshot, NOW).expect("three partitions");
+        let after = restored(partitions);
         let found = spans(&after, [0; 3]);
         let whole: Vec<_> = expected.iter().filter(|(_, _, batches)| !batches.is_empty()).collect();
         prop_assert_eq!(found.len(), whole.len(), "none is cut in two");
@@ -143,4 +147,28 @@ fn nothing_of_an_epoch_is_read_before_all_of_it_is_visible() {
     assert!(spans(&stream, [0; 3]).is_empty(), "half of it");
     stream.apply(settle(1), NOW).outcome.expect("settled");
     assert_eq!(spans(&stream, [0; 3]).len(), 1);
+}
+
+/// No commits make such an order; a restart must neither hang on it nor lose anything.
+#[test]
+fn a_restart_that_finds_epochs_in_contrary_orders_has_all_of_their_batches() {
+    let partition = |epochs: &[u64]| PartitionSnapshot {
+        start: Offset(0),
+        rows_before: 0,
+        bytes_before: 0,
+        dropped: Dropped::default(),
+        batches: epochs
+            .iter()
+            .map(|epoch| {
+                let facts = BatchFacts { rows: 1, bytes: 1, producer: producer("p"), epoch: Some(Epoch(*epoch)), appended_at: NOW };
+                (facts, *epoch)
+            })
+            .collect(),
+    };
+    let stream = restored(vec![partition(&[0, 1, 2]), partition(&[1, 0, 0]), partition(&[2, 1, 0])]);
+    for (index, expected) in [(0, [0, 1, 2]), (1, [1, 0, 0]), (2, [2, 1, 0])] {
+        let batches = stream.read(PartitionId(index), Offset(0), usize::MAX, u64::MAX).expect("is there");
+        assert_eq!(batches.iter().map(|batch| batch.data).collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(spans(&stream, [0; 3]).iter().map(|span| span.batches).sum::<u64>(), 9);
 }
