@@ -100,10 +100,10 @@ impl Sizing {
         self.put_in(ready, rows, bytes, now, out);
         if let Some((producer, epoch)) = ended {
             // Whatever partitions the rest of it is of: with the last of them it is complete.
+            self.give_all(out);
             let of_it =
                 out.iter_mut().filter(|ready| epoch.is_some() && (&ready.origin.producer, ready.origin.epoch) == (&producer, epoch));
             of_it.for_each(|ready| ready.set_epoch_end(false));
-            self.give_all(out);
             out.iter_mut().next_back().into_iter().for_each(|last| last.set_epoch_end(true));
         }
     }
