@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from bowstring import _native
 from bowstring.appending import EpochWriter, Producer
-from bowstring.dialect import dialect_arguments
 from bowstring.errors import InvalidArgument
 from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
+from bowstring.reading import consumer_arguments, unpacked
 from bowstring.starts import Moved, PartitionMove, Start, start_text
+from bowstring.subscription import Subscription
 
 if TYPE_CHECKING:
     from bowstring.iterator import StreamingIterator
@@ -230,7 +230,7 @@ class Client:
         try:
             schema = consumer.schema()
             empty = pa.schema([]) if schema is None else pa.schema(schema)
-            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0))]
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None, None))]
             left = rows
             while left > 0 and (taken := consumer.take()) is not None:
                 batches, counts, sizes, origins, _generation = taken
@@ -324,6 +324,10 @@ class Client:
         finally:
             consumer.close()
 
+    def subscription(self, stream: str, name: str = "default") -> Subscription:
+        """A stream's subscription of that name, to be read by batches or by epochs: see `Subscription`."""
+        return Subscription(self, stream, name)
+
     def iterator(self, stream: str, **options: Any) -> StreamingIterator:
         """A `StreamingIterator` over the stream; `options` are its keyword arguments.
 
@@ -336,56 +340,10 @@ class Client:
         return StreamingIterator(self.url, stream, **{**own, **options})
 
 
-def unpacked(crossing: _native.Batches, counts: list[int], rows: list[int]) -> Iterator[pa.RecordBatch]:
-    """Each batch of `Consumer.take`: of those that came joined, slices."""
-    sizes = iter(rows)
-    for joined, count in zip(pa.RecordBatchReader.from_stream(crossing), counts, strict=True):
-        if count == 1:
-            next(sizes)
-            yield joined
-            continue
-        start = 0
-        for size in islice(sizes, count):
-            yield joined.slice(start, size)
-            start += size
-
-
 def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool) -> Client:
     return Client(
         url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket, shared_memory=shared_memory
     )
-
-
-def consumer_arguments(
-    *,
-    subscription: str | None = None,
-    partitions: Sequence[int] | None = None,
-    follow: bool = True,
-    start: Start = "earliest",
-    offsets: Mapping[int, int] | None = None,
-    end: Mapping[int, int] | None = None,
-    stream_id: int | None = None,
-    prefetch_batches: int = 8,
-    prefetch_bytes: int = 64 << 20,
-    stream_wait: float = 0.0,
-    consumer: str | None = None,
-    **dialect: Any,
-) -> dict[str, Any]:
-    """What the native consumer takes; `dialect` as for `dialect_arguments`."""
-    return {
-        "dialect": dialect_arguments(**dialect),
-        "subscription": subscription,
-        "partitions": None if partitions is None else list(partitions),
-        "follow": follow,
-        "start": start_text(start),
-        "offsets": None if offsets is None else dict(offsets),
-        "end": None if end is None else dict(end),
-        "stream_id": stream_id,
-        "prefetch_batches": prefetch_batches,
-        "prefetch_bytes": prefetch_bytes,
-        "stream_wait": stream_wait,
-        "consumer": consumer,
-    }
 
 
 def consumer_cursors(description: Mapping[str, Any]) -> dict[str, dict[int, int]]:

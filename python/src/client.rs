@@ -280,7 +280,8 @@ impl Client {
 
     fn consumer(&self, py: Python<'_>, stream: &str, arguments: ConsumerArguments<'_>) -> PyResult<Consumer> {
         let options = arguments.options()?;
-        wait::<_>(py, None, |wait| self.0.consumer::<Raised>(stream, options, wait)).map(Consumer::new)
+        let by_epoch = options.by_epoch;
+        wait::<_>(py, None, |wait| Ok(Consumer::new(self.0.consumer::<Raised>(stream, options, wait)?, by_epoch)?))
     }
 }
 

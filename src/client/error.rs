@@ -52,6 +52,24 @@ pub enum Error {
         /// Whether what was sent is stored.
         stored: StoredState,
     },
+    /// The caller's deadline passed, and it was the caller who was waited for.
+    #[error(
+        "timed out after waiting {waited:?} for acks: {batches} batches of {bytes} bytes are handed out and not acked{}; ack some of \
+         them, or open the consumer with higher limits",
+        limits(*.batches_max, *.bytes_max)
+    )]
+    InFlight {
+        /// How long.
+        waited: Duration,
+        /// Batches that are handed out and not acked.
+        batches: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Most batches; `u64::MAX` for no limit.
+        batches_max: u64,
+        /// Most bytes; `u64::MAX` for no limit.
+        bytes_max: u64,
+    },
     /// The URL is not one of a coordinator.
     #[error("{url:?} is no coordinator's URL: {reason}; write grpc://host:port or grpc+unix:///path")]
     Url {
@@ -139,6 +157,14 @@ pub enum Error {
     },
 }
 
+/// What of two limits there is, for an error's text.
+fn limits(batches_max: u64, bytes_max: u64) -> String {
+    let limit = |name, max| if max == u64::MAX { None } else { Some(format!("{name} is {max}")) };
+    let both = [limit("max_in_flight_batches", batches_max), limit("max_in_flight_bytes", bytes_max)];
+    let known: Vec<_> = both.into_iter().flatten().collect();
+    if known.is_empty() { String::new() } else { format!(", where {}", known.join(" and ")) }
+}
+
 impl Error {
     /// The stable code.
     #[must_use]
@@ -146,7 +172,7 @@ impl Error {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Unreachable { .. } | Self::ConnectionLost { .. } => Code::Unavailable,
-            Self::Timeout { .. } => Code::Timeout,
+            Self::Timeout { .. } | Self::InFlight { .. } => Code::Timeout,
             Self::Url { .. } | Self::InvalidArgument { .. } | Self::Encode { .. } => Code::InvalidArgument,
             Self::MessageTooLarge { .. } => Code::MessageTooLarge,
             Self::SchemaMismatch { .. } | Self::Unfit { .. } => Code::SchemaMismatch,

@@ -14,7 +14,7 @@ use super::retry::now;
 use super::{Client, ConsumerOptions, Dialect, Error};
 use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId, SubscriptionMode};
 use crate::wire::command::GetCommand;
-use crate::wire::proto::{self, SchemaPolicy, StreamDescription, SubscriptionDescription};
+use crate::wire::proto::{self, SchemaPolicy, StreamDescription, SubscriptionDescription, Visibility};
 use crate::wire::schema::StreamSchema;
 
 /// How often a stream that does not exist yet is looked for.
@@ -53,6 +53,10 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         .to_string();
     let description = find_stream(client, stream, &options).await?;
     let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
+    if options.by_epoch && description.options.as_ref().is_some_and(|options| options.visibility() == Visibility::Immediate) {
+        let what = "is immediate, so that its epochs are visible before they are whole; read its batches, or make it a committed stream";
+        return Err(Error::invalid(format!("stream {stream} {what}")));
+    }
     let partitions = options.partitions.clone().unwrap_or_else(|| all.collect());
     let count = u32::try_from(description.partitions.len()).unwrap_or(u32::MAX);
     let offsets = match &options.start {
@@ -92,6 +96,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         end: (!ends.is_empty()).then(|| as_numbers(&ends)),
         stream_id: Some(description.stream_id),
         batches_max: None,
+        by_epoch: options.by_epoch,
         consumer: Some(consumer),
         link: None,
         schema_changes: true,
@@ -190,6 +195,9 @@ fn check_shared(options: &ConsumerOptions) -> Result<(), Error> {
         }
         ConsumerOptions { end: Some(_), .. } | ConsumerOptions { follow: false, .. } => {
             "the consumers of a partitioned subscription read until the stream ends; leave follow on and the end out"
+        }
+        ConsumerOptions { by_epoch: true, .. } => {
+            "the consumers of a partitioned subscription have a share of each epoch, so none can read it whole; leave by_epoch out"
         }
         ConsumerOptions { lease, .. } if lease.as_millis() == 0 => "a lease of less than a millisecond is lost at once; use some seconds",
         _ => return Ok(()),

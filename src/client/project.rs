@@ -111,6 +111,14 @@ impl Shape {
         matches!(self, Self::AsTheyAre)
     }
 
+    /// The schema that batches get, if it is not their own.
+    pub(super) fn pinned(&self) -> Option<&SchemaRef> {
+        match self {
+            Self::Projected(projection) => Some(&projection.pinned),
+            Self::AsTheyAre | Self::Refused(_) => None,
+        }
+    }
+
     /// The batch in the pinned schema.
     ///
     /// # Errors

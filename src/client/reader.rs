@@ -277,6 +277,10 @@ impl Connection<'_> {
             user: Bytes::copy_from_slice(&metadata.user),
             lease: (metadata.lease != 0).then_some(LeaseId(metadata.lease)),
             bytes: u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len()),
+            first_offset: Offset(metadata.offset),
+            slice: None,
+            producer: (!metadata.producer.is_empty()).then(|| metadata.producer.into()),
+            epoch_end: metadata.epoch_left == Some(0),
         };
         let content = match self.decoder.small(&head.header, body) {
             Some(small) => Content::Small(small),

@@ -44,5 +44,5 @@ pub use lease::{Holding, InFlight, LeasedOffset, ModeError, SubscriptionMode, Ta
 pub use limits::{FullPolicy, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
-pub use stream::{Standing, Stream, StreamState};
+pub use stream::{EpochSpan, Standing, Stream, StreamState, Wanted};
 pub use view::{ConsumerView, EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

@@ -6,9 +6,11 @@ mod cursors;
 mod describe;
 mod epochs;
 mod leases;
+mod merge;
 mod restore;
 mod room;
 mod settle;
+mod spans;
 mod starts;
 
 pub use self::leases::Standing;
@@ -16,6 +18,7 @@ pub use self::leases::Standing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::spans::{EpochSpan, Wanted};
 use super::appender::Appender;
 use super::budget::Budget;
 use super::epoch::Producer;

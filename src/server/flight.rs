@@ -158,6 +158,7 @@ fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Re
         end: end.and_then(one),
         stream_id: Some(cell.id().0),
         batches_max: target.batches_max,
+        by_epoch: target.by_epoch,
         consumer: target.consumer.as_ref().map(ToString::to_string),
         // The link is of who asks; who reads may be another.
         link: None,

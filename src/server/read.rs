@@ -1,5 +1,6 @@
 //! The reading loop: one `DoGet`, from a ticket to framed batches.
 
+mod by_epoch;
 mod leased;
 mod range;
 mod schemas;
@@ -11,6 +12,7 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures::Stream;
 
+use self::by_epoch::ByEpoch;
 use self::leased::Leases;
 use self::range::{Range, range};
 use self::schemas::Told;
@@ -18,11 +20,12 @@ use super::cell::{Look, ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
-use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, Standing, StreamState, SubscriptionName};
+use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, Standing, StreamState, SubscriptionName, Visibility};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::GetTarget;
 use crate::wire::dictionary::DictionarySet;
+use crate::wire::error::WireError;
 use crate::wire::frame::FrameWriter;
 use crate::wire::ipc::Body;
 use crate::wire::metadata::BatchMetadata;
@@ -144,6 +147,8 @@ struct Reading {
     /// Batches that may still be sent; none: no limit.
     batches_left: Option<u64>,
     told: Told,
+    /// If epochs are not to be mixed.
+    by_epoch: Option<ByEpoch>,
     /// What the consumer holds.
     dictionaries: Arc<DictionarySet>,
     frames: FrameWriter,
@@ -161,6 +166,13 @@ impl Reading {
             None => (0..cell.options().partitions).map(PartitionId).collect(),
         };
         let named = [&target.start, &target.end].into_iter().flatten().flat_map(BTreeMap::keys);
+        if target.by_epoch && cell.options().visibility == Visibility::Immediate {
+            let stream = target.stream.clone();
+            return Err(Error::Wire(WireError::Invalid {
+                what: "ticket",
+                reason: format!("stream {stream} is immediate, so its epochs are visible before they are whole; read it without by_epoch"),
+            }));
+        }
         // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
         named.copied().try_for_each(|partition| cell.range(partition).map(drop))?;
         let without_leases = target.subscription.as_ref().filter(|_| target.leased.is_none());
@@ -186,6 +198,7 @@ impl Reading {
             reads_for,
             batches_left: target.batches_max,
             told: Told::nothing(target),
+            by_epoch: target.by_epoch.then(ByEpoch::default),
             dictionaries: DictionarySet::empty(),
             frames,
         })
@@ -297,8 +310,10 @@ impl Reading {
 
     /// The next batches of a partition.
     fn take(&mut self, index: usize) -> Result<Vec<Batch<StoredBatch>>, Error> {
+        let of_epoch = self.by_epoch.as_mut().map(|by_epoch| by_epoch.batches_max(&self.cell, &self.ranges, index)).transpose()?;
         let range = &mut self.ranges[index];
         let left = range.end.map_or(u64::MAX, |end| end.since(range.next)).min(self.batches_left.unwrap_or(u64::MAX));
+        let left = left.min(of_epoch.unwrap_or(u64::MAX));
         let batches_max = usize::try_from(left).unwrap_or(usize::MAX).min(BATCHES_AT_ONCE);
         if batches_max == 0 {
             return Ok(Vec::new());
@@ -308,6 +323,7 @@ impl Reading {
             Err(error) if error.code() == Code::OffsetGone && range.skips_gaps => {
                 let earliest = self.cell.range(range.partition)?.0;
                 range.next = range.end.map_or(earliest, |end| end.min(earliest));
+                self.by_epoch.iter_mut().for_each(ByEpoch::look_again);
                 return self.take(index);
             }
             read => read,
@@ -324,6 +340,7 @@ impl Reading {
             Ok(batches) => batches,
         };
         range.next = range.next.plus(batches.len() as u64);
+        self.by_epoch.iter_mut().for_each(|by_epoch| by_epoch.note_taken(batches.len()));
         self.batches_left = self.batches_left.map(|left| left.saturating_sub(batches.len() as u64));
         Ok(batches)
     }
@@ -364,7 +381,7 @@ impl Reading {
         let body = &loaded.message.body;
         let shared = self.link.as_ref().and_then(|link| link.look_at(&body.place::<SharedPlace>()?));
         let sent = if shared.is_some() { &Body::new() } else { body };
-        let metadata = BatchMetadata {
+        let mut metadata = BatchMetadata {
             partition: partition.0,
             offset: batch.offset.0,
             epoch: batch.facts.epoch.map(|epoch| epoch.0),
@@ -372,8 +389,9 @@ impl Reading {
             user: loaded.user.clone(),
             shared,
             lease: lease.map_or(0, |lease| lease.0),
-            all_sent: false,
+            ..BatchMetadata::default()
         };
+        self.by_epoch.iter_mut().for_each(|by_epoch| by_epoch.describe(&mut metadata));
         self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), sent);
         if zoo::has(Bug::CursorMovesAtSend) {
             for subscription in self.cell.describe().subscriptions {

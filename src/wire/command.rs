@@ -93,6 +93,9 @@ pub struct GetCommand {
     /// Ends after so many batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches_max: Option<u64>,
+    /// All of an epoch, over all partitions, before anything of the next; each batch says how much of it is to come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_epoch: bool,
     /// What the consumer calls itself, for descriptions of the subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
@@ -303,6 +306,8 @@ pub struct GetTarget {
     pub stream_id: Option<StreamId>,
     /// Ends after so many batches.
     pub batches_max: Option<u64>,
+    /// Epochs are not mixed.
+    pub by_epoch: bool,
     /// What the consumer calls itself.
     pub consumer: Option<ConsumerName>,
     /// The link on which arenas may be shown.
@@ -337,6 +342,7 @@ impl GetTarget {
             end: command.end.map(offsets),
             stream_id: command.stream_id.map(StreamId),
             batches_max: command.batches_max,
+            by_epoch: command.by_epoch,
             consumer: command.consumer.as_deref().map(ConsumerName::new).transpose()?,
             link: command.link,
             schema_changes: command.schema_changes,

@@ -11,6 +11,7 @@ mod operations;
 mod properties;
 mod regressions;
 mod reverse_path;
+mod spans;
 mod starts;
 mod story;
 mod world;

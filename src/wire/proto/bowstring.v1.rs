@@ -1070,4 +1070,11 @@ pub struct BatchMetadata {
     /// is not acked yet may come all the same, if its consumer dies.
     #[prost(bool, tag = "8")]
     pub all_sent: bool,
+    /// Of a read epoch by epoch: batches of the epoch that are still to come in this read, over all of its partitions. 0: this is
+    /// the last, and the epoch is complete.
+    #[prost(uint64, optional, tag = "30")]
+    pub epoch_left: ::core::option::Option<u64>,
+    /// Of a read epoch by epoch: whose epoch it is; empty for a batch that came without one.
+    #[prost(string, tag = "31")]
+    pub producer: ::prost::alloc::string::String,
 }
