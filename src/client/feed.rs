@@ -48,14 +48,14 @@ impl Feed {
         if self.fill(prefetch) {
             return Some(Ok(Step::Ready));
         }
+        // Who shares by leases and holds what is not acked would wait for itself.
+        if self.has_nothing() && prefetch.is_all_sent() && self.in_flight.lock().has_unacked() {
+            return Some(Ok(Step::End));
+        }
         if self.has_nothing()
             && let Some(end) = prefetch.take_end()
         {
             return Some(end.map(|()| Step::End));
-        }
-        // Who shares by leases and holds what is not acked would wait for itself.
-        if self.has_nothing() && prefetch.is_all_sent() && self.in_flight.lock().has_unacked() {
-            return Some(Ok(Step::End));
         }
         (self.due() != due).then_some(Ok(Step::Lingers))
     }

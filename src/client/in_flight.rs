@@ -361,6 +361,27 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_lease_on_a_partition_discards_what_the_older_one_left_open() {
+        let mut in_flight = InFlight::new(true, false, (Some(4), None), None, Some(HandedOut::default()));
+        let by = |lease, offset| Origin { lease: Some(LeaseId(lease)), ..origin(offset, 10) };
+        let old = [3, 4, 5].map(|offset| in_flight.hand_out(&by(1, offset), None));
+        assert_eq!(in_flight.ack_one(&old[1]), None, "the one before it is not acked");
+        assert_eq!(in_flight.held().batches, 2);
+        let new = [3, 4].map(|offset| in_flight.hand_out(&by(2, offset), None));
+        assert_eq!((in_flight.held().batches, in_flight.held().bytes), (2, 20), "what the older lease left counts no more");
+        assert_eq!(in_flight.ack_one(&old[0]), None);
+        assert_eq!(in_flight.ack_through(&old[2]), None);
+        assert_eq!(in_flight.ack_by(P, Offset(4), Some(LeaseId(1))), None);
+        assert_eq!(in_flight.ack_by(P, Offset(4), None), None);
+        assert_eq!(in_flight.ack(P, Offset(6)), None, "not handed out by this lease");
+        assert!(in_flight.has_unacked());
+        let acked = |offset| Some(Acked { partition: P, offset: Offset(offset), lease: Some(LeaseId(2)) });
+        assert_eq!(in_flight.ack_one(&new[0]), acked(4));
+        assert_eq!(in_flight.ack_through(&Unacked::new(P, Offset(5), 0, None, None)), acked(5), "by the newest lease");
+        assert!(!in_flight.has_unacked());
+    }
+
+    #[test]
     fn the_oldest_of_very_many_are_acked_together_or_not_at_all() {
         let mut in_flight = InFlight::new(true, false, (None, None), None, None);
         let count = TOLD_APART_MAX as u64 + 2;

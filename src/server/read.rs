@@ -1,6 +1,7 @@
 //! The reading loop: one `DoGet`, from a ticket to framed batches.
 
 mod by_epoch;
+mod ending;
 mod leased;
 mod range;
 mod schemas;
@@ -13,14 +14,15 @@ use bytes::Bytes;
 use futures::Stream;
 
 use self::by_epoch::ByEpoch;
+use self::ending::{Ending, stream_failed};
 use self::leased::Leases;
 use self::range::{Range, range};
 use self::schemas::Told;
-use super::cell::{Look, ReaderName, StreamCell, Watch};
+use super::cell::{ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
-use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, Standing, StreamState, SubscriptionName, Visibility};
+use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, StreamState, SubscriptionName, Visibility};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::GetTarget;
@@ -121,17 +123,6 @@ struct Work {
     batch: Batch<StoredBatch>,
 }
 
-/// Whether a stream goes on.
-#[derive(Debug)]
-enum Ending {
-    GoesOn,
-    /// It has ended, but a crash would take that back, and perhaps what came before it.
-    Unsettled,
-    /// It has ended, and all of it is with consumers; what they do not ack comes again.
-    AllSent,
-    Ended(Result<(), Error>),
-}
-
 /// One `DoGet` under way.
 struct Reading {
     coordinator: Arc<Coordinator>,
@@ -220,54 +211,6 @@ impl Reading {
                 self.watch.changed().await;
                 Ok(true)
             }
-        }
-    }
-
-    /// Whether nothing more will come, and why. Asked *before* looking for batches: what is visible by then
-    /// is found by the look that follows.
-    ///
-    /// # Errors
-    /// `subscription_moved`: who reads for it goes on elsewhere.
-    fn ending(&self) -> Result<Ending, Error> {
-        let Look { state, lost_producer, moved } = self.cell.look(self.reads_for.as_ref());
-        if let Some(moved) = moved {
-            return Err(moved);
-        }
-        let is_shutting_down = self.coordinator.shutdown().is_cancelled();
-        Ok(match state {
-            StreamState::Open if is_shutting_down => Ending::Ended(Err(Error::ShuttingDown)),
-            StreamState::Open => match lost_producer {
-                Some(producer) => Ending::Ended(Err(Error::ProducerLost { producer })),
-                None => Ending::GoesOn,
-            },
-            _ if !self.cell.is_durable() => match is_shutting_down {
-                true => Ending::Ended(Err(Error::ShuttingDown)),
-                false => Ending::Unsettled,
-            },
-            StreamState::Completed => self.end_of(Ok(()))?,
-            StreamState::Failed { reason } => self.end_of(Err(stream_failed(reason)))?,
-        })
-    }
-
-    /// How it ends for this reader. A consumer that reads by leases stays until all is acked, to take over from those who die; an
-    /// error it is told as soon as there is nothing more to be sent.
-    fn end_of(&self, end: Result<(), Error>) -> Result<Ending, Error> {
-        let Some(standing) = self.leases.as_ref().map(|leases| leases.standing(&self.cell)).transpose()? else {
-            return Ok(Ending::Ended(end));
-        };
-        Ok(match (standing, end) {
-            (Standing { is_acked: true, .. }, end) | (Standing { is_sent: true, .. }, end @ Err(_)) => Ending::Ended(end),
-            (Standing { is_sent: true, .. }, Ok(())) => Ending::AllSent,
-            (Standing { is_sent: false, .. }, _) => Ending::GoesOn,
-        })
-    }
-
-    /// Waits until the end is durable, or anything else is new.
-    async fn settled(&self) -> Result<(), Error> {
-        tokio::select! {
-            durable = self.cell.durable() => durable,
-            () = self.watch.changed() => Ok(()),
-            () = self.coordinator.shutdown().cancelled() => Ok(()),
         }
     }
 
@@ -402,10 +345,6 @@ impl Reading {
         let latency = self.cell.now().since(batch.facts.appended_at);
         self.cell.counters().count_delivered(*partition, batch.facts.rows, batch.facts.bytes, latency);
     }
-}
-
-fn stream_failed(reason: Arc<str>) -> Error {
-    Error::Engine(crate::engine::Error::StreamFailed { reason })
 }
 
 /// Which of the subscription's cursors are read for: those that were asked for, or else those that it has now.
