@@ -13,6 +13,7 @@
 from bowstring.appending import EpochWriter, Producer
 from bowstring.client import Client, connect
 from bowstring.coordinator import StreamCoordinator
+from bowstring.epochs import CommittedEpoch, Epochs
 from bowstring.errors import (
     BowstringError,
     BufferFull,
@@ -35,18 +36,23 @@ from bowstring.errors import (
     TooLarge,
     Unavailable,
 )
+from bowstring.handles import BatchHandle
 from bowstring.iterator import StreamingIterator
 from bowstring.looking import Lag, Peek, Reason, StreamLag, SubscriptionLag, Why
 from bowstring.starts import Epoch, Moved, PartitionMove
+from bowstring.subscription import Subscription
 
 __all__ = [
+    "BatchHandle",
     "BowstringError",
     "BufferFull",
     "Cancelled",
     "Client",
+    "CommittedEpoch",
     "Epoch",
     "EpochError",
     "EpochWriter",
+    "Epochs",
     "Fenced",
     "InvalidArgument",
     "Lag",
@@ -69,6 +75,7 @@ __all__ = [
     "StreamReplaced",
     "StreamingIterator",
     "SubscriptionEvicted",
+    "Subscription",
     "SubscriptionLag",
     "Timeout",
     "TooLarge",

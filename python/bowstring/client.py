@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,7 +11,9 @@ from bowstring import _native
 from bowstring.appending import EpochWriter, Producer
 from bowstring.errors import InvalidArgument
 from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
+from bowstring.reading import consumer_arguments, unpacked
 from bowstring.starts import Moved, PartitionMove, Start, start_text
+from bowstring.subscription import Subscription
 
 if TYPE_CHECKING:
     from bowstring.iterator import StreamingIterator
@@ -34,11 +35,7 @@ def connect(
     Raises `Unavailable` or `InvalidArgument`.
     """
     return Client(
-        url,
-        timeout=timeout,
-        retry_deadline=retry_deadline,
-        local_socket=local_socket,
-        shared_memory=shared_memory,
+        url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket, shared_memory=shared_memory
     )
 
 
@@ -91,6 +88,7 @@ class Client:
         full_policy: str | None = None,
         max_wait_seconds: float | None = None,
         resume_percent: int | None = None,
+        schema_policy: str | None = None,
         if_not_exists: bool = False,
     ) -> dict[str, Any]:
         """Creates a stream and describes it; what is left out takes the coordinator's defaults.
@@ -98,9 +96,11 @@ class Client:
         Batches that every subscription has acked stay, to be read again, for `retain_seconds` after they were appended,
         and while they are of the newest `retain_bytes`; by default they go at once.
         `schema` defaults to the first producer's. `visibility` is "committed" or "immediate", `full_policy` "wait",
-        "reject", "spill" or "drop_oldest". An append waits for room for `max_wait_seconds` (0: as long as its client
-        does), then `BufferFull`; once appends had to wait they go on when the stream has fallen to `resume_percent` of
-        its limits. Raises `StreamExists` unless `if_not_exists` and the options are the same, `InvalidArgument`.
+        "reject", "spill" or "drop_oldest", `schema_policy` what of the schema may change: "strict" (nothing),
+        "additive" (new columns) or "widening" (wider types too). An append waits for room for `max_wait_seconds` (0: as
+        long as its client does), then `BufferFull`; once appends had to wait they go on when the stream has fallen to
+        `resume_percent` of its limits. Raises `StreamExists` unless `if_not_exists` and the options are the same,
+        `InvalidArgument`.
         """
         arguments = {
             "schema": schema,
@@ -115,6 +115,7 @@ class Client:
             "full_policy": full_policy,
             "max_wait_ms": None if max_wait_seconds is None else round(max_wait_seconds * 1000),
             "resume_percent": resume_percent,
+            "schema_policy": schema_policy,
             "if_not_exists": if_not_exists,
         }
         return with_schema(self._native.create_stream(stream, arguments))
@@ -242,7 +243,7 @@ class Client:
         try:
             schema = consumer.schema()
             empty = pa.schema([]) if schema is None else pa.schema(schema)
-            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, 0))]
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None, None, 0))]
             left = rows
             while left > 0 and (taken := consumer.take()) is not None:
                 batches, counts, sizes, origins, _generation = taken
@@ -307,14 +308,26 @@ class Client:
         )
 
     def read(
-        self, stream: str, partition: int, start: int, end: int, *, stream_id: int | None = None
+        self,
+        stream: str,
+        partition: int,
+        start: int,
+        end: int,
+        *,
+        stream_id: int | None = None,
+        schema: object | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Exactly the batches [start, end) of a partition, without a subscription.
+        """Exactly the batches [start, end) of a partition, without a subscription; in `schema`, as for an iterator.
 
-        Raises `OffsetError` if they are not all there, `StreamReplaced`.
+        Raises `OffsetError` if they are not all there, `StreamReplaced`, `SchemaMismatch`.
         """
         arguments = consumer_arguments(
-            partitions=[partition], follow=False, offsets={partition: start}, end={partition: end}, stream_id=stream_id
+            partitions=[partition],
+            follow=False,
+            offsets={partition: start},
+            end={partition: end},
+            stream_id=stream_id,
+            schema=schema,
         )
         consumer = self._native.consumer(stream, arguments)
         try:
@@ -323,6 +336,10 @@ class Client:
                 yield from unpacked(batches, counts, rows)
         finally:
             consumer.close()
+
+    def subscription(self, stream: str, name: str = "default") -> Subscription:
+        """A stream's subscription of that name, to be read by batches or by epochs: see `Subscription`."""
+        return Subscription(self, stream, name)
 
     def iterator(self, stream: str, **options: Any) -> StreamingIterator:
         """A `StreamingIterator` over the stream; `options` are its keyword arguments.
@@ -336,58 +353,10 @@ class Client:
         return StreamingIterator(self.url, stream, **{**own, **options})
 
 
-def unpacked(crossing: _native.Batches, counts: list[int], rows: list[int]) -> Iterator[pa.RecordBatch]:
-    """Each batch of `Consumer.take`: of those that came joined, slices."""
-    sizes = iter(rows)
-    for joined, count in zip(pa.RecordBatchReader.from_stream(crossing), counts, strict=True):
-        if count == 1:
-            next(sizes)
-            yield joined
-            continue
-        start = 0
-        for size in islice(sizes, count):
-            yield joined.slice(start, size)
-            start += size
-
-
 def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool) -> Client:
     return Client(
-        url,
-        timeout=timeout,
-        retry_deadline=retry_deadline,
-        local_socket=local_socket,
-        shared_memory=shared_memory,
+        url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket, shared_memory=shared_memory
     )
-
-
-def consumer_arguments(
-    *,
-    subscription: str | None = None,
-    partitions: Sequence[int] | None = None,
-    follow: bool = True,
-    start: Start = "earliest",
-    offsets: Mapping[int, int] | None = None,
-    end: Mapping[int, int] | None = None,
-    stream_id: int | None = None,
-    prefetch_batches: int = 8,
-    prefetch_bytes: int = 64 << 20,
-    stream_wait: float = 0.0,
-    consumer: str | None = None,
-) -> dict[str, Any]:
-    """What the native consumer takes."""
-    return {
-        "subscription": subscription,
-        "partitions": None if partitions is None else list(partitions),
-        "follow": follow,
-        "start": start_text(start),
-        "offsets": None if offsets is None else dict(offsets),
-        "end": None if end is None else dict(end),
-        "stream_id": stream_id,
-        "prefetch_batches": prefetch_batches,
-        "prefetch_bytes": prefetch_bytes,
-        "stream_wait": stream_wait,
-        "consumer": consumer,
-    }
 
 
 def consumer_cursors(description: Mapping[str, Any]) -> dict[str, dict[int, int]]:

@@ -9,13 +9,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from bowstring import _native
-from bowstring.client import Client, consumer_arguments, unpacked
+from bowstring.client import Client
+from bowstring.dialect import Aliases, Strings, TimeUnit, dialect_arguments
 from bowstring.errors import Cancelled, InvalidArgument
+from bowstring.handles import BatchHandles
+from bowstring.reading import Delivered, Origin, consumer_arguments, end_of, rows_of, unpacked
 from bowstring.starts import Start
 
 if TYPE_CHECKING:
@@ -23,22 +26,6 @@ if TYPE_CHECKING:
 
 _STREAM_WAIT = 60.0
 _LOGGER = logging.getLogger("bowstring")
-
-
-class Delivered(NamedTuple):
-    """A batch and where it came from."""
-
-    batch: pa.RecordBatch
-    partition: int
-    offset: int
-    epoch: int | None
-    appended_at_micros: int
-    #: Batches of its partition that were dropped before it and that the iterator was not given.
-    skipped: int = 0
-
-
-#: Where a batch came from: partition, offset, epoch, append time; and how many were dropped before it.
-_Origin = tuple[int, int, "int | None", int, int]
 
 
 class StreamingIterator:
@@ -68,8 +55,19 @@ class StreamingIterator:
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
         consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
+        schema: the columns to read and their types, whatever producers send (docs/schemas.md); one that a batch lacks
+            is null. By default what the stream has when the iterator opens: what changes later changes nothing here.
+        aliases: a dict of a column's name to other names that it has in batches: they become one column.
+        strings: "plain", "large" or "view": how strings and binary values lie in memory, where no `schema` says it.
+        time_zone: the zone of all timestamps that have one, such as "Europe/Berlin"; likewise.
+        time_unit: "s", "ms", "us" or "ns", the unit of all timestamps, which a coarser one cuts; likewise.
         shared_memory: look at batches in their producer's memory then, rather than receive them. A batch that is held
             stays there, acked or not.
+        target_rows, target_bytes: what a batch should have at most, and nearly: small ones of a partition and epoch are
+            put together, large ones cut in even parts, each in memory of its own; as they come by default.
+        linger: with a target, seconds that a small batch waits for others.
+        max_in_flight_batches, max_in_flight_bytes: most that is given and not acked: the next batch waits for acks, up
+            to `timeout`, which says so. No limit by default; with `auto_ack` one batch is in flight at most.
     """
 
     def __init__(
@@ -90,6 +88,16 @@ class StreamingIterator:
         local_socket: bool = True,
         shared_memory: bool = True,
         consumer: str | None = None,
+        schema: object | None = None,
+        aliases: Aliases | None = None,
+        strings: Strings | None = None,
+        time_zone: str | None = None,
+        time_unit: TimeUnit | None = None,
+        target_rows: int | None = None,
+        target_bytes: int | None = None,
+        linger: float = 0.05,
+        max_in_flight_batches: int | None = None,
+        max_in_flight_bytes: int | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "subscription": subscription,
@@ -105,25 +113,33 @@ class StreamingIterator:
             "local_socket": local_socket,
             "shared_memory": shared_memory,
             "consumer": consumer,
+            **dialect_arguments(schema, aliases, strings, time_zone, time_unit),
+            "target_rows": target_rows,
+            "target_bytes": target_bytes,
+            "linger": linger,
+            "max_in_flight_batches": max_in_flight_batches,
+            "max_in_flight_bytes": max_in_flight_bytes,
         }
         self.url = url
         self.stream = stream
         self._auto_ack = auto_ack
         self._consumer: _native.Consumer | None = None
         #: What was taken and not handed over yet, each with where it comes from: another thread may fill or clear it.
-        self._ready: deque[tuple[pa.RecordBatch, _Origin]] = deque()
+        self._ready: deque[tuple[pa.RecordBatch, Origin]] = deque()
         #: Where the last batch came from. The batch itself is the caller's to keep or to let go.
-        self._last: _Origin | None = None
-        #: One past the last batch that the caller has and the coordinator does not know to be done, by partition.
-        self._unacked: dict[int, int] = {}
         #: Batches that were dropped before those that the caller has.
         self._skipped = 0
+        self._last: Origin | None = None
+        #: The last batch that the caller has and the coordinator does not know to be done, by partition.
+        self._unacked: dict[int, Origin] = {}
         self._ended = False
         #: Which of the subscription's cursors they were read for.
         self._generation: int | None = None
         #: An exception, for instance of Ctrl-C, came between the batches that were taken together: to go on would be to
         #: skip some, and to ack them.
         self._torn = False
+        #: Epochs are not mixed: set by who reads them.
+        self._by_epoch = False
         #: A wait of an `async for` that was cancelled goes on here.
         self._filling: Future[None] | None = None
 
@@ -140,7 +156,7 @@ class StreamingIterator:
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The stream's schema; waits for it. None if the stream ended without one."""
+        """The schema of all its batches; waits for it. None if the stream ended without one."""
         schema = self._open().schema(self._arguments["timeout"])
         return None if schema is None else pa.schema(schema)
 
@@ -178,9 +194,7 @@ class StreamingIterator:
     def __next__(self) -> pa.RecordBatch:
         if self._auto_ack:
             self.ack()
-        if not self._ready and not self._ended:
-            self._take()
-        if not self._ready:
+        if not self._fill():
             raise StopIteration
         return self._hand_over()
 
@@ -192,8 +206,8 @@ class StreamingIterator:
             # Closed while it gave the last one: that will come again.
             if consumer is not None and self._arguments["subscription"] is not None:
                 try:
-                    for partition, offset in unacked.items():
-                        consumer.ack(partition, offset, generation)
+                    for origin in unacked.values():
+                        consumer.ack_through(*end_of(origin), generation)
                 except BaseException:
                     self._unacked = unacked | self._unacked
                     raise
@@ -208,10 +222,19 @@ class StreamingIterator:
         return (pa.Table.from_batches([batch]) for batch in self)
 
     def batches_with_offsets(self) -> Iterator[Delivered]:
-        """Each batch with its partition, offset, epoch and append time."""
+        """Each batch with its partition, offset, epoch, append time, first offset and rows."""
         for batch in self:
             assert self._last is not None, "set by every step"
-            yield Delivered(batch, *self._last)
+            partition, offset, epoch, appended_at, extent, _, skipped = self._last
+            first = offset if extent is None else extent[0]
+            yield Delivered(batch, partition, offset, epoch, appended_at, first, rows_of(self._last), skipped)
+
+    def handles(self) -> BatchHandles:
+        """Each batch as a `BatchHandle`, to be acked by itself, for `for` and `async for`; nothing is acked by a step.
+
+        `ack` of the iterator and leaving its `with` block ack what it gave otherwise, and nothing of these.
+        """
+        return BatchHandles(self)
 
     def iter_datasets(self, window_size: int) -> Iterator[pa.Table]:
         """Tables of `window_size` batches each; the last one may have fewer. Raises `InvalidArgument`.
@@ -220,6 +243,10 @@ class StreamingIterator:
         """
         if window_size < 1:
             raise InvalidArgument(f"window_size is {window_size}; use a number from 1", "invalid_argument", False)
+        bound = self._arguments["max_in_flight_batches"]
+        if bound is not None and window_size > bound:
+            reason = f"window_size is {window_size}, and max_in_flight_batches lets out {bound}; use a smaller window"
+            raise InvalidArgument(reason, "invalid_argument", False)
         while window := self._window(window_size):
             yield pa.Table.from_batches(window)
             if self._auto_ack:
@@ -233,14 +260,7 @@ class StreamingIterator:
         """The next batch, without blocking the event loop. A cancelled wait loses nothing: the batch stays ready."""
         if self._auto_ack:
             self.ack()
-        while not self._ready and not self._ended:
-            filling = self._filling = self._filling or self._fill_in_thread()
-            try:
-                await asyncio.shield(asyncio.wrap_future(filling))
-            finally:
-                if filling.done():
-                    self._filling = None
-        if not self._ready:
+        if not await self._fill_async():
             raise StopAsyncIteration
         return self._hand_over()
 
@@ -284,36 +304,50 @@ class StreamingIterator:
         if self._consumer is None:
             if self._ended:
                 raise InvalidArgument("the iterator is closed; make a new one", "invalid_argument", False)
-            names = (
-                "subscription",
-                "partitions",
-                "start",
-                "prefetch_batches",
-                "prefetch_bytes",
-                "stream_wait",
-                "follow",
-                "consumer",
-            )
-            arguments = consumer_arguments(**{name: self._arguments[name] for name in names})
             connecting = ("retry_deadline", "local_socket", "shared_memory")
+            own = {*connecting, "auto_ack", "timeout"}
+            arguments = {name: self._arguments[name] for name in self._arguments.keys() - own}
             client = Client(self.url, **{name: self._arguments[name] for name in connecting})
-            self._consumer = client._native.consumer(self.stream, arguments)
+            native = consumer_arguments(**arguments, by_epoch=self._by_epoch)
+            self._consumer = client._native.consumer(self.stream, native)
         return self._consumer
 
-    def _hand_over(self) -> pa.RecordBatch:
+    def _fill(self) -> bool:
+        """Whether there is a batch; waits for one, or for the end."""
+        if not self._ready and not self._ended:
+            self._take()
+        return bool(self._ready)
+
+    async def _fill_async(self) -> bool:
+        """The same without blocking the event loop."""
+        while not self._ready and not self._ended:
+            filling = self._filling = self._filling or self._fill_in_thread()
+            try:
+                await asyncio.shield(asyncio.wrap_future(filling))
+            finally:
+                if filling.done():
+                    self._filling = None
+        return bool(self._ready)
+
+    def _pop(self) -> tuple[pa.RecordBatch, Origin]:
         """The next ready batch, which is now the caller's."""
         try:
-            batch, origin = self._ready.popleft()
+            popped = self._ready.popleft()
         except IndexError:
             raise self._closed_meanwhile() from None
-        self._last = origin
-        if origin[4]:
+        self._last = origin = popped[1]
+        if origin[6]:
             self._note_gap(origin)
-        self._unacked[origin[0]] = origin[1] + 1
+        return popped
+
+    def _hand_over(self) -> pa.RecordBatch:
+        """The same, which `ack` acks."""
+        batch, origin = self._pop()
+        self._unacked[origin[0]] = origin
         return batch
 
-    def _note_gap(self, origin: _Origin) -> None:
-        partition, offset, _, _, skipped = origin
+    def _note_gap(self, origin: Origin) -> None:
+        partition, offset, *_, skipped = origin
         self._skipped += skipped
         text = "%d batches of partition %d of stream %r were dropped before offset %d, where subscription %r goes on"
         _LOGGER.warning(text, skipped, partition, self.stream, offset, self.subscription)
@@ -322,9 +356,7 @@ class StreamingIterator:
         """Up to `size` batches, fewer only at the end."""
         window: list[pa.RecordBatch] = []
         while len(window) < size:
-            if not self._ready and not self._ended:
-                self._take()
-            if not self._ready:
+            if not self._fill():
                 break
             window.append(self._hand_over())
         return window

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from bowstring._showing import html_table, size, span, text_table
+
+if TYPE_CHECKING:
+    from bowstring import _native
 
 
 @dataclass(frozen=True)
@@ -196,9 +199,9 @@ def _cell(value: object) -> str:
     return text if len(text) <= _CELL_LENGTH_MAX else text[: _CELL_LENGTH_MAX - 3] + "..."
 
 
-def with_origin(batch: pa.RecordBatch, origin: tuple[int, int, int | None, int, int]) -> pa.Table:
+def with_origin(batch: pa.RecordBatch, origin: _native.Facts) -> pa.Table:
     """The batch as a table with where it came from."""
-    partition, offset, epoch, _, _ = origin
+    partition, offset, epoch, *_ = origin
     table = pa.Table.from_batches([batch])
     for name, number, kind in (
         ("_partition", partition, pa.uint32()),

@@ -42,6 +42,7 @@ struct StreamArguments<'py> {
     full_policy: Option<String>,
     max_wait_ms: Option<u64>,
     resume_percent: Option<u32>,
+    schema_policy: Option<String>,
     if_not_exists: bool,
 }
 
@@ -63,6 +64,11 @@ impl StreamArguments<'_> {
             ("drop_oldest", proto::FullPolicy::DropOldest as i32),
             ("spill", proto::FullPolicy::Spill as i32),
         ];
+        let schema_policies = [
+            ("strict", proto::SchemaPolicy::Strict as i32),
+            ("additive", proto::SchemaPolicy::Additive as i32),
+            ("widening", proto::SchemaPolicy::Widening as i32),
+        ];
         let options = proto::StreamOptions {
             partitions: self.partitions,
             max_buffered_batches: self.max_buffered_batches,
@@ -75,6 +81,7 @@ impl StreamArguments<'_> {
             resume_percent: self.resume_percent,
             visibility: choice("visibility", self.visibility.as_deref(), &visibilities)?,
             full_policy: choice("full_policy", self.full_policy.as_deref(), &policies)?,
+            schema_policy: choice("schema_policy", self.schema_policy.as_deref(), &schema_policies)?,
         };
         let schema = match &self.schema {
             Some(object) => StreamSchema::from_arrow(&arrow_ffi::schema(object)?).map_err(internal)?.header().clone(),
@@ -289,9 +296,10 @@ impl Client {
         wait(py, None, |wait| self.0.writer(stream, id, options, wait)).map(EpochWriter::new)
     }
 
-    fn consumer(&self, py: Python<'_>, stream: &str, arguments: ConsumerArguments) -> PyResult<Consumer> {
+    fn consumer(&self, py: Python<'_>, stream: &str, arguments: ConsumerArguments<'_>) -> PyResult<Consumer> {
         let options = arguments.options()?;
-        wait::<_>(py, None, |wait| self.0.consumer::<Raised>(stream, options, wait)).map(Consumer::new)
+        let by_epoch = options.by_epoch;
+        wait::<_>(py, None, |wait| Ok(Consumer::new(self.0.consumer::<Raised>(stream, options, wait)?, by_epoch)?))
     }
 }
 

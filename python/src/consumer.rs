@@ -1,12 +1,15 @@
 //! Reading.
 
+use std::sync::Arc;
+
+use arrow::datatypes::TimeUnit;
 use bowstring::client::blocking;
-use bowstring::client::{ConsumerOptions, Joined, ReadStart};
+use bowstring::client::{Acker, ConsumerOptions, Dialect, Error, Joined, Origin, ReadStart, Unacked};
 use bowstring::engine::{Generation, Offset, PartitionId, Start, StartError, StreamId};
 use pyo3::prelude::*;
 
-use crate::arrow_ffi::{Batches, SchemaCapsule};
-use crate::errors::{duration, invalid};
+use crate::arrow_ffi::{self, Batches, SchemaCapsule};
+use crate::errors::{Raised, duration, invalid};
 use crate::shared::Shared;
 
 /// Batches, and bytes, that cross to Python together at most: the rest waits in the read-ahead.
@@ -15,7 +18,7 @@ const BYTES_AT_ONCE: u64 = 1 << 20;
 /// What Python may ask for; see `bowstring.client.Client.iterator` for what the fields mean.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-pub(crate) struct ConsumerArguments {
+pub(crate) struct ConsumerArguments<'py> {
     subscription: Option<String>,
     partitions: Option<Vec<u32>>,
     follow: bool,
@@ -27,9 +30,50 @@ pub(crate) struct ConsumerArguments {
     prefetch_bytes: u64,
     stream_wait: f64,
     consumer: Option<String>,
+    dialect: DialectArguments<'py>,
+    target_rows: Option<u64>,
+    target_bytes: Option<u64>,
+    linger: f64,
+    max_in_flight_batches: Option<u64>,
+    max_in_flight_bytes: Option<u64>,
+    by_epoch: bool,
 }
 
-impl ConsumerArguments {
+/// See `bowstring.dialect`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct DialectArguments<'py> {
+    schema: Option<Bound<'py, PyAny>>,
+    aliases: std::collections::BTreeMap<String, Vec<String>>,
+    strings: Option<String>,
+    time_zone: Option<String>,
+    time_unit: Option<String>,
+}
+
+impl DialectArguments<'_> {
+    fn dialect(self) -> PyResult<Dialect> {
+        let strings = |name: String| name.parse().map_err(|error| PyErr::from(Raised::from(error)));
+        Ok(Dialect {
+            schema: self.schema.map(|schema| arrow_ffi::schema(&schema).map(Arc::new)).transpose()?,
+            aliases: self.aliases,
+            strings: self.strings.map(strings).transpose()?,
+            time_zone: self.time_zone.map(Into::into),
+            time_unit: self.time_unit.as_deref().map(time_unit).transpose()?,
+        })
+    }
+}
+
+fn time_unit(name: &str) -> PyResult<TimeUnit> {
+    match name {
+        "s" => Ok(TimeUnit::Second),
+        "ms" => Ok(TimeUnit::Millisecond),
+        "us" => Ok(TimeUnit::Microsecond),
+        "ns" => Ok(TimeUnit::Nanosecond),
+        other => Err(invalid(&format!("time_unit is {other:?}; use \"s\", \"ms\", \"us\" or \"ns\""))),
+    }
+}
+
+impl ConsumerArguments<'_> {
     pub(crate) fn options(self) -> PyResult<ConsumerOptions> {
         let offsets =
             |offsets: std::collections::BTreeMap<u32, u64>| offsets.into_iter().map(|(p, o)| (PartitionId(p), Offset(o))).collect();
@@ -48,6 +92,13 @@ impl ConsumerArguments {
             prefetch_bytes: self.prefetch_bytes,
             stream_wait: duration("stream_wait", self.stream_wait)?,
             consumer: self.consumer,
+            dialect: self.dialect.dialect()?,
+            target_rows: self.target_rows,
+            target_bytes: self.target_bytes,
+            linger: duration("linger", self.linger)?,
+            max_in_flight_batches: self.max_in_flight_batches,
+            max_in_flight_bytes: self.max_in_flight_bytes,
+            by_epoch: self.by_epoch,
             ..ConsumerOptions::default()
         })
     }
@@ -57,27 +108,41 @@ pub(crate) fn start(text: &str) -> PyResult<Start> {
     text.parse().map_err(|error: StartError| invalid(&error.to_string()))
 }
 
-/// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), and how many batches were
-/// dropped before it.
-type Facts = (u32, u64, Option<u64>, u64, u64);
+/// Of a batch that was put together or is a part of one: its first offset, what to ack (an offset, and rows of it), and its rows
+/// of the last offset (first, and one past the last), which are 0 and 0 if it is no part.
+type Extent = (u64, u64, u64, u64, u64);
+
+/// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), what is unusual, and of a
+/// read by epoch whose epoch it is (empty if it came without one) and whether that is complete with it; and how many batches were
+/// dropped before.
+type Facts = (u32, u64, Option<u64>, u64, Option<Extent>, Option<(String, bool)>, u64);
 
 /// What crosses: batches, small ones joined; of how many each is made; of each of those the rows and where it comes from; and which
 /// of the subscription's cursors all of them were read for, another one after a seek.
 type Crossing = (Batches, Vec<usize>, Vec<usize>, Vec<Facts>, Option<u64>);
 
-/// A consumer.
+/// A consumer, its acks, and whether it reads by epoch.
 #[pyclass(module = "bowstring._native", frozen)]
-pub(crate) struct Consumer(Shared<blocking::Consumer>);
+pub(crate) struct Consumer(Shared<blocking::Consumer>, blocking::Acker, bool);
 
 impl Consumer {
-    pub(crate) fn new(consumer: blocking::Consumer) -> Self {
-        Self(Shared::new(consumer))
+    pub(crate) fn new(mut consumer: blocking::Consumer, by_epoch: bool) -> Result<Self, Error> {
+        let acker = consumer.acker()?;
+        Ok(Self(Shared::new(consumer), acker, by_epoch))
     }
+
+    fn acker(&self) -> PyResult<&Acker> {
+        self.1.get().map_err(raised)
+    }
+}
+
+fn raised(error: Error) -> PyErr {
+    PyErr::from(Raised::from(error))
 }
 
 /// None if there is nothing. Of what is joined Python makes slices, which cost an eighth of a crossing; whoever keeps a slice
 /// keeps its neighbours in memory, and pickles them.
-fn crossing(joined: Vec<Joined>, generation: Option<Generation>) -> Option<Crossing> {
+fn crossing(joined: Vec<Joined>, generation: Option<Generation>, by_epoch: bool) -> Option<Crossing> {
     let schema = joined.first()?.batch.schema();
     let counts = joined.iter().map(|joined| joined.parts.len()).collect();
     let (mut batches, mut rows, mut facts) = (Vec::with_capacity(joined.len()), Vec::new(), Vec::new());
@@ -85,10 +150,23 @@ fn crossing(joined: Vec<Joined>, generation: Option<Generation>) -> Option<Cross
         batches.push(batch);
         for (size, origin) in parts {
             rows.push(size);
-            facts.push((origin.partition.0, origin.offset.0, origin.epoch.map(|epoch| epoch.0), origin.appended_at.0, origin.skipped));
+            let of_epoch = by_epoch.then(|| (origin.producer.as_deref().unwrap_or_default().to_owned(), origin.epoch_end));
+            let Origin { partition, offset, epoch, appended_at, skipped, .. } = origin;
+            facts.push((partition.0, offset.0, epoch.map(|epoch| epoch.0), appended_at.0, extent(&origin), of_epoch, skipped));
         }
     }
     Some((Batches::new(schema, batches), counts, rows, facts, generation.map(|generation| generation.0)))
+}
+
+fn extent(origin: &Origin) -> Option<Extent> {
+    let Origin { offset, first_offset, .. } = *origin;
+    match &origin.slice {
+        Some(slice) => {
+            let (offset, rows) = if slice.is_last() { (offset.0 + 1, 0) } else { (offset.0, slice.rows.end) };
+            Some((first_offset.0, offset, rows, slice.rows.start, slice.rows.end))
+        }
+        None => (first_offset != offset).then_some((first_offset.0, offset.0 + 1, 0, 0, 0)),
+    }
 }
 
 #[pymethods]
@@ -114,7 +192,7 @@ impl Consumer {
             let joined = consumer.next_joined(BATCHES_AT_ONCE, BYTES_AT_ONCE, wait)?;
             Ok((joined, consumer.generation()?))
         })?;
-        Ok(crossing(joined, generation))
+        Ok(crossing(joined, generation, self.2))
     }
 
     /// The stream's schema as soon as it has one; none if it ended without.
@@ -123,13 +201,21 @@ impl Consumer {
         self.0.wait_in_turns(py, timeout, |consumer, wait| consumer.schema(wait)).map(|schema| schema.map(SchemaCapsule))
     }
 
-    /// Done with all batches of the partition before `offset`, if they were read for `generation`. Returns at once.
-    fn ack(&self, py: Python<'_>, partition: u32, offset: u64, generation: Option<u64>) -> PyResult<()> {
-        self.0.with_gil(py, |consumer| match consumer.generation()? == generation.map(Generation) {
-            true => consumer.ack(PartitionId(partition), Offset(offset)),
-            // A seek has overruled it.
-            false => Ok(()),
-        })
+    /// Done with the batch of the partition that ends there (before `offset`, or within it after `rows`) and all before it, if it
+    /// was read for `generation`. Returns at once, whoever waits for the next batch meanwhile.
+    fn ack_through(&self, partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> PyResult<()> {
+        self.acker()?.ack_through(&unacked(partition, offset, rows, generation)).map_err(raised)
+    }
+
+    /// The same for that batch alone.
+    fn ack_one(&self, partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> PyResult<()> {
+        self.acker()?.ack_one(&unacked(partition, offset, rows, generation)).map_err(raised)
+    }
+
+    /// The same for several batches together: of each the partition, an offset, and rows of that.
+    fn ack_each(&self, ends: Vec<(u32, u64, u64)>, generation: Option<u64>) -> PyResult<()> {
+        let each: Vec<_> = ends.into_iter().map(|(partition, offset, rows)| unacked(partition, offset, rows, generation)).collect();
+        self.acker()?.ack_each(&each).map_err(raised)
     }
 
     /// Waits until all acks so far are confirmed.
@@ -143,4 +229,8 @@ impl Consumer {
     fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         self.0.wait(py, timeout, |consumer, wait| consumer.close(wait))
     }
+}
+
+fn unacked(partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> Unacked {
+    Unacked::new(PartitionId(partition), Offset(offset), rows, generation.map(Generation), None)
 }

@@ -29,14 +29,14 @@ fn lower(name: &str, prefix: &str) -> String {
 
 pub(crate) fn description<'py>(py: Python<'py>, description: &proto::StreamDescription) -> Dict<'py> {
     let dict = dict!(py, description, {
-        stream, stream_id, reason, buffered_batches, buffered_bytes, spooled_batches, spooled_bytes, is_durable, logged_batches, logged_bytes, log_waits_for, log_waits_micros, is_draining, epochs_committed, epochs_aborted,
-        epochs_replayed,
+    buffered_batches, buffered_bytes, epochs_aborted, epochs_committed, epochs_replayed, is_draining, is_durable, log_waits_for, log_waits_micros, logged_batches, logged_bytes, reason, schema_versions, spooled_batches, spooled_bytes, stream, stream_id,
     });
     dict.set_item("state", lower(description.state().as_str_name(), "STREAM_STATE_"))?;
     let options = description.options.unwrap_or_default();
     let shown = dict!(py, options, { partitions, max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes, retain_ms, retain_bytes, max_wait_ms, resume_percent });
     shown.set_item("visibility", lower(options.visibility().as_str_name(), "VISIBILITY_"))?;
     shown.set_item("full_policy", lower(options.full_policy().as_str_name(), "FULL_POLICY_"))?;
+    shown.set_item("schema_policy", lower(options.schema_policy().as_str_name(), "SCHEMA_POLICY_"))?;
     dict.set_item("options", shown)?;
     let schema = match description.schema.is_empty() {
         true => None,

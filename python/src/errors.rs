@@ -20,7 +20,7 @@ pub(crate) enum Raised {
 impl From<Error> for Raised {
     fn from(error: Error) -> Self {
         match error {
-            Error::Timeout { .. } => Self::TimedOut(error),
+            Error::Timeout { .. } | Error::InFlight { .. } => Self::TimedOut(error),
             error => Self::Python(exception(&error)),
         }
     }

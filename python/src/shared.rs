@@ -21,15 +21,6 @@ impl<T: Send> Shared<T> {
         Self(Mutex::new(object))
     }
 
-    /// Runs a verb that takes a fraction of a microsecond, without letting the GIL go, which would cost more. Not for
-    /// verbs that look at appends: those are freed under their lock, and to free what Python lent takes the GIL.
-    pub(crate) fn with_gil<R: Send>(&self, py: Python<'_>, verb: impl FnOnce(&mut T) -> Result<R, Error> + Send) -> PyResult<R> {
-        match self.0.try_lock() {
-            Some(mut object) => verb(&mut object).map_err(|error| PyErr::from(Raised::from(error))),
-            None => self.with(py, verb),
-        }
-    }
-
     /// Runs what does not wait.
     pub(crate) fn with<R: Send>(&self, py: Python<'_>, verb: impl FnOnce(&mut T) -> Result<R, Error> + Send) -> PyResult<R> {
         self.wait(py, None, |object, _| Ok(verb(object)?))
@@ -61,9 +52,13 @@ impl<T: Send> Shared<T> {
             let mut object = self.lock(deadline)?;
             let slice = now() + SLICE;
             let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-            match verb(&mut object, &mut Wait::checked(Some(until), &mut check_signals)) {
-                Err(Raised::TimedOut(Error::Timeout { what, stored, .. })) if deadline.is_some_and(|deadline| deadline <= now()) => {
-                    return Err(Error::Timeout { what, waited: now().saturating_duration_since(started), stored }.into());
+            let is_last = deadline == Some(until);
+            match verb(&mut object, &mut Wait::checked(Some(until), &mut check_signals).of_a_turn(!is_last)) {
+                Err(Raised::TimedOut(mut error)) if deadline.is_some_and(|deadline| deadline <= now()) => {
+                    if let Error::Timeout { waited, .. } | Error::InFlight { waited, .. } = &mut error {
+                        *waited = now().saturating_duration_since(started);
+                    }
+                    return Err(error.into());
                 }
                 Err(Raised::TimedOut(_)) => MutexGuard::unlock_fair(object),
                 done => return done,

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import bowstring
 from bowstring import errors
+from bowstring.dialect import NAMES
 from bowstring.streaming import from_spark_streaming, to_spark_streaming
 from bowstring.streaming.options import SINK_NAMES, SOURCE_NAMES
 
 from .spark.test_types import ARROW_TYPES, SPARK_TYPES
 
 ROOT = Path(__file__).parents[2]
+#: Names of types that have parameters.
+PARAMETRIC = {"timestamp", "duration", "decimal", "dictionary"}
 
 
 def blocks(document: str) -> list[str]:
@@ -89,6 +94,41 @@ def test_the_types_page_says_what_the_types_tests_check() -> None:
     assert rows("docs/types.md", "| Spark SQL | Arrow |") == out_of_spark
     into_spark = [(str(array.type), spark) for array, spark, _ in ARROW_TYPES.values()]
     assert rows("docs/types.md", "| Arrow | Spark SQL |") == into_spark
+
+
+def test_the_schemas_page_lists_every_argument_of_a_dialect_and_its_example_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert [name for name, _ in rows("docs/schemas.md", "| argument | what the batches look like |")] == list(NAMES)
+    run("docs/schemas.md")
+    text = (ROOT / "docs/schemas.md").read_text()
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 3
+    assert all(line in text for line in printed)
+
+
+def test_the_schemas_page_says_which_types_are_wider() -> None:
+    wider: dict[str, set[str]] = {}
+    for narrow, cell in rows("docs/schemas.md", "| from | to |"):
+        wider[narrow] = set(re.findall(r"[a-z_0-9]+", cell))
+    names = {name for name in wider if re.fullmatch(r"[a-z_0-9]+", name)} - PARAMETRIC
+    plain = sorted(names.union(*(wider[name] for name in names - {"null"})))
+    with bowstring.StreamCoordinator(http=None) as coordinator:
+        client = coordinator.client()
+        for one, other in itertools.permutations(plain, 2):
+            schemas = [pa.schema({"c": pa.type_for_alias(name)}) for name in (one, other)]
+            client.create_stream("s", schema=schemas[0], schema_policy="widening")
+            try:
+                described = client.create_stream("s", schema=schemas[1], schema_policy="widening", if_not_exists=True)
+                found = described["schema"].field("c").type
+            except bowstring.SchemaMismatch:
+                found = None
+            is_wider = [
+                wide in wider.get(narrow, ()) or narrow == "null" for narrow, wide in ((one, other), (other, one))
+            ]
+            expected = schemas[1] if is_wider[0] else schemas[0] if is_wider[1] else None
+            assert found == (expected and expected.field("c").type), f"{one} and {other}"
+            client.delete_stream("s")
 
 
 def test_the_readme_lists_every_option_of_sink_and_source_and_every_argument() -> None:

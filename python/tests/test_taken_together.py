@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 import bowstring
-from bowstring.client import unpacked
+from bowstring.reading import unpacked
 
 from .support import numbered, wait_until
 

@@ -8,8 +8,8 @@ use super::overflow;
 use super::quantity::{batches, bytes};
 use crate::engine::SubscriptionMode;
 use crate::wire::proto::{
-    self, ConsumerDescription, FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, StreamDescription, StreamOptions,
-    StreamState, StreamStats, SubscriptionDescription, Visibility, WaitDescription,
+    self, ConsumerDescription, FullPolicy, GetStatsResponse, PartitionDescription, ProducerDescription, SchemaPolicy, StreamDescription,
+    StreamOptions, StreamState, StreamStats, SubscriptionDescription, Visibility, WaitDescription,
 };
 use crate::wire::schema::StreamSchema;
 
@@ -46,6 +46,15 @@ pub(super) fn full_policy(options: &StreamOptions) -> &'static str {
     }
 }
 
+/// "strict", "additive" or "widening".
+pub(super) fn schema_policy(options: &StreamOptions) -> &'static str {
+    match options.schema_policy() {
+        SchemaPolicy::Strict | SchemaPolicy::Unspecified => "strict",
+        SchemaPolicy::Additive => "additive",
+        SchemaPolicy::Widening => "widening",
+    }
+}
+
 /// "64 batches, 2.0 GiB in memory".
 pub(super) fn limits(options: &StreamOptions) -> String {
     format!("{}, {} in memory", batches(options.max_buffered_batches()), bytes(options.max_buffered_bytes()))
@@ -71,7 +80,9 @@ pub(super) fn stream_json(stream: &StreamDescription) -> Value {
             "full_policy": full_policy(&options),
             "max_wait_ms": options.max_wait_ms(),
             "resume_percent": options.resume_percent(),
+            "schema_policy": schema_policy(&options),
         },
+        "schema_versions": stream.schema_versions,
         "schema": schema(stream).map(|schema| schema_json(&schema)),
         "partitions": stream.partitions.iter().map(partition_json).collect::<Vec<_>>(),
         "subscriptions": stream.subscriptions.iter().map(subscription_json).collect::<Vec<_>>(),

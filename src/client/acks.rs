@@ -33,6 +33,14 @@ impl Urgent {
     }
 }
 
+/// All of a partition before an offset, by the lease by which it came, if by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Acked {
+    pub(super) partition: PartitionId,
+    pub(super) offset: Offset,
+    pub(super) lease: Option<LeaseId>,
+}
+
 /// A consumer's acks, sent by a task of their own.
 #[derive(Debug)]
 pub(super) struct Acks {
@@ -51,18 +59,9 @@ impl Acks {
 
     /// `batch_bytes`: what a batch about there has. They are not counted one by one; batches that are near are often alike. What
     /// was read for cursors that are of no more use is left alone.
-    pub(super) fn ack(
-        &self,
-        of: Option<Generation>,
-        (partition, lease): (PartitionId, Option<LeaseId>),
-        offset: Offset,
-        batch_bytes: u64,
-    ) -> Result<(), Error> {
+    pub(super) fn ack(&self, of: Option<Generation>, acked: &[Acked], batch_bytes: u64) -> Result<(), Error> {
         let (wakes, result) = self.pending.with(|pending| match pending.generation == of {
-            true => {
-                pending.ack_by(partition, lease);
-                pending.add(partition, offset, batch_bytes)
-            }
+            true => pending.add_all(acked, batch_bytes),
             false => (false, Ok(())),
         });
         if wakes {
@@ -201,6 +200,16 @@ impl Pending {
     fn answered_leased(&mut self, offsets: Offsets, result: Result<Vec<LeasedOffset>, Error>) {
         let result = result.map(|lost| self.lost.extend(lost));
         self.answered(self.generation, offsets, result);
+    }
+
+    /// As [`add`](Self::add), for offsets that go out together. Without any, only what an earlier ack was refused with.
+    fn add_all(&mut self, acked: &[Acked], batch_bytes: u64) -> (bool, Result<(), Error>) {
+        let added = acked.iter().map(|acked| {
+            self.ack_by(acked.partition, acked.lease);
+            self.add(acked.partition, acked.offset, batch_bytes)
+        });
+        let added = added.reduce(|(wakes, result), (also, other)| (wakes || also, result.and(other)));
+        added.unwrap_or_else(|| (false, self.take_failure().map_or(Ok(()), Err)))
     }
 
     /// Whether the task that sends is to be woken, and what an earlier ack was refused with.

@@ -29,5 +29,5 @@ mod wait;
 
 pub use appends::{EpochWriter, Producer};
 pub use client::Client;
-pub use consumer::Consumer;
+pub use consumer::{Acker, Consumer};
 pub use wait::Wait;

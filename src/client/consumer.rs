@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
+use super::acker::Acker;
 use super::acks::{Acks, Pending};
+use super::feed::{Feed, Step};
 use super::handed_out::HandedOut;
+use super::in_flight::{Held, InFlight, Unacked};
 use super::membership::Kept;
-use super::options::Offsets;
 use super::plan::{self, ReadPlan, Starts};
-use super::prefetch::{Prefetch, Taken};
+use super::prefetch::Prefetch;
 use super::reader::Reader;
-use super::ready::{Joined, Ready, joined};
+use super::ready::{Joined, Slice, joined};
 use super::retry::now;
+use super::sizing::Target;
 use super::task::OwnedTask;
 use super::watched::Watched;
 use super::{Client, ConsumerOptions, Error};
@@ -29,7 +33,8 @@ pub struct Delivered {
     pub batch: RecordBatch,
     /// Its partition.
     pub partition: PartitionId,
-    /// Its offset: to be done with it is to ack `offset.plus(1)`.
+    /// Its offset, or its last one if small batches were put together: to be done with it is to ack
+    /// [`ack_offset`](Self::ack_offset).
     pub offset: Offset,
     /// The epoch it came with, if it came with one.
     pub epoch: Option<Epoch>,
@@ -47,6 +52,29 @@ pub struct Delivered {
     /// Batches of its partition that were dropped before it and that this consumer was not given, since the stream or the
     /// subscription would rather lose them than hold back producers: the gap is known, and this is how large it is.
     pub skipped: u64,
+    /// The first offset whose rows it has: `offset`, unless small batches were put together.
+    pub first_offset: Offset,
+    /// Of a large batch that was cut: which rows of it these are.
+    pub slice: Option<Slice>,
+    /// Of a read by epoch: the producer whose epoch it is of. None: it came without an epoch.
+    pub producer: Option<Arc<str>>,
+    /// Of a read by epoch: whether the epoch is complete with it.
+    pub epoch_end: bool,
+    pub(super) unacked: Unacked,
+}
+
+impl Delivered {
+    /// What to ack to be done with it and all before it: `offset.plus(1)`, or `offset` while rows of that are still to come.
+    #[must_use]
+    pub fn ack_offset(&self) -> Offset {
+        self.unacked.end.offset
+    }
+
+    /// What names it to [`Acker::ack_one`].
+    #[must_use]
+    pub fn unacked(&self) -> Unacked {
+        self.unacked
+    }
 }
 
 /// Reads a stream: in order within a partition, each batch once per consumer, over reconnects too.
@@ -60,48 +88,45 @@ pub struct Delivered {
 pub struct Consumer {
     pub(super) client: Client,
     plan: Arc<ReadPlan>,
-    subscription: Option<String>,
     prefetch: Arc<Watched<Prefetch>>,
-    pub(super) taken: Taken,
+    pub(super) feed: Feed,
     /// Met a batch that cannot be decoded: reading ends there.
     failed: Option<(Error, Option<Generation>)>,
-    /// Of the batch that was handed out last: acks go by it.
-    batch_bytes: u64,
     reader: Option<OwnedTask>,
     /// What is to be acked. With the reader, which knows when the coordinator may have forgotten some.
     to_ack: Arc<Watched<Pending>>,
-    acks: Option<Acks>,
-    /// Where the subscription goes on now, and what the batch was read for that was handed out last.
+    acker: Acker,
+    in_flight: Arc<Mutex<InFlight>>,
+    /// Where the subscription goes on now.
     current: Arc<AtomicU64>,
-    generation: Option<Generation>,
-    /// After a seek, one past the last batch handed out since, of each partition: more is not the caller's to ack.
-    handed: Option<Offsets>,
-    /// What was handed out by leases.
-    leased: HandedOut,
     membership: Option<Kept>,
 }
 
 impl Consumer {
     pub(super) async fn open(client: Client, stream: &str, options: ConsumerOptions) -> Result<Self, Error> {
+        options.check()?;
         let subscription = options.subscription.clone();
         let (batches, bytes) = (options.prefetch_batches, options.prefetch_bytes);
+        let target = Target::new(options.target_rows, options.target_bytes, options.linger, options.prefetch_bytes);
+        let in_flight = (options.max_in_flight_batches, options.max_in_flight_bytes);
         let (plan, Starts { offsets, generation, .. }, schema) = plan::plan(&client, stream, options).await?;
         let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent, generation)));
+        let prefetch = Arc::new(Watched::new(Prefetch::new((batches, bytes), offsets, generation, schema)));
+        let leased = plan.membership.as_ref().map(|_| HandedOut::default());
+        let in_flight = InFlight::new(subscription.is_some(), plan.command.by_epoch, in_flight, generation, leased);
+        let in_flight = Arc::new(Mutex::new(in_flight));
+        let (of, watched) = ((plan.command.stream.as_str(), plan.stream_id), prefetch.clone());
         let mut consumer = Self {
+            feed: Feed::new(target, in_flight.clone()),
+            failed: None,
+            reader: None,
+            acker: Acker::new(client.clone(), of, subscription, in_flight.clone(), watched, to_ack.clone()),
             client,
             plan: Arc::new(plan),
-            subscription,
-            prefetch: Arc::new(Watched::new(Prefetch::new((batches, bytes), offsets, generation, schema))),
-            taken: Taken::default(),
-            failed: None,
-            batch_bytes: 0,
-            reader: None,
+            prefetch,
             to_ack,
-            acks: None,
+            in_flight,
             current: Arc::new(AtomicU64::new(as_number(generation))),
-            generation,
-            handed: None,
-            leased: HandedOut::default(),
             membership: None,
         };
         if let Some(membership) = consumer.plan.membership.clone() {
@@ -127,11 +152,6 @@ impl Consumer {
         }
     }
 
-    /// Whether something that was handed out by a lease is not acked.
-    pub(super) fn has_unacked(&self) -> bool {
-        self.leased.has_unacked()
-    }
-
     /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever.
     ///
     /// # Errors
@@ -148,14 +168,17 @@ impl Consumer {
                 return delivered.map(Some);
             }
             self.ensure_reading();
-            let has_unacked = self.has_unacked();
-            let taken = &mut self.taken;
-            match self.prefetch.wait_until(deadline, |prefetch| prefetch.take(taken, has_unacked)).await {
+            let due = self.feed.due();
+            let until = due.map(|due| deadline.map_or(due, |deadline| deadline.min(due))).or(deadline);
+            let feed = &mut self.feed;
+            match self.prefetch.wait_until(until, |prefetch| feed.step(prefetch, due)).await {
                 // A seek may come in between, and there is nothing again.
-                Ok(Ok(true)) => self.prefetch.wake(),
-                Ok(Ok(false)) => return Ok(None),
+                Ok(Ok(Step::Ready)) => self.prefetch.wake(),
+                Ok(Ok(Step::Lingers)) => {}
+                Ok(Ok(Step::End)) => return Ok(None),
                 Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(timeout(started)),
+                Err(_) if due.is_some() => self.feed.stop_lingering(),
+                Err(_) => return Err(self.timeout(now().saturating_duration_since(started))),
             }
         }
     }
@@ -169,31 +192,32 @@ impl Consumer {
             return delivered.map(Some);
         }
         self.ensure_reading();
-        let has_unacked = self.has_unacked();
-        let taken = &mut self.taken;
-        match self.prefetch.with(|prefetch| prefetch.take(taken, has_unacked)) {
-            Some(Ok(true)) => {
+        let due = self.feed.due();
+        if due.is_some_and(|due| due <= now()) {
+            self.feed.stop_lingering();
+        }
+        let feed = &mut self.feed;
+        match self.prefetch.with(|prefetch| feed.step(prefetch, due)) {
+            Some(Ok(Step::Ready)) => {
                 self.prefetch.wake();
                 self.hand_out().transpose()
             }
             Some(Err(error)) => Err(error),
-            Some(Ok(false)) | None => Ok(None),
+            Some(Ok(Step::Lingers | Step::End)) | None => Ok(None),
         }
     }
 
-    /// Hands out the first of what was taken, if that is not of before a seek.
+    /// Hands out the first of what was taken, if that is not of before a seek, and if it need not wait for acks.
     pub(super) fn hand_out(&mut self) -> Option<Result<Delivered, Error>> {
         self.follow();
         if let Some((error, _)) = &self.failed {
             return Some(Err(error.clone()));
         }
-        let delivered = self.pop_taken()?.deliver();
-        match &delivered {
-            Ok(delivered) => {
-                self.batch_bytes = delivered.bytes;
-                self.note(delivered.partition, delivered.offset, delivered.lease);
-            }
-            Err(error) => self.failed = Some((error.clone(), self.taken.generation)),
+        self.drop_lost();
+        let (ready, unacked) = self.feed.pop()?;
+        let delivered = ready.deliver(unacked);
+        if let Err(error) = &delivered {
+            self.failed = Some((error.clone(), self.feed.generation()));
         }
         Some(delivered)
     }
@@ -201,46 +225,30 @@ impl Consumer {
     /// Where the subscription went on elsewhere, what was taken before is of no more use, nor where reading had failed.
     fn follow(&mut self) {
         let current = self.current.load(Acquire);
-        if current != as_number(self.taken.generation) {
-            self.taken.batches.clear();
+        if current != as_number(self.feed.generation()) {
+            self.feed.clear();
         }
         if self.failed.as_ref().is_some_and(|(_, of)| current != as_number(*of)) {
             self.failed = None;
         }
     }
 
-    /// The next of what was taken. What came by a lease that is lost since comes again, to whoever has the partition now.
-    fn pop_taken(&mut self) -> Option<Ready> {
-        loop {
-            let ready = self.taken.batches.pop_front()?;
-            let Some(lease) = ready.origin.lease else { return Some(ready) };
-            if self.prefetch.with(|prefetch| prefetch.leases.holds(ready.origin.partition, lease)) {
-                return Some(ready);
-            }
-        }
-    }
-
-    /// A batch is about to be the caller's.
-    fn note(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) {
-        self.leased.note(partition, offset, lease);
-        if self.generation != self.taken.generation {
-            self.generation = self.taken.generation;
-            self.handed = Some(Offsets::new());
-        }
-        if let Some(handed) = &mut self.handed {
-            handed.insert(partition, offset.plus(1));
+    /// What came by a lease that is lost since comes again, to whoever has the partition now.
+    fn drop_lost(&mut self) {
+        if self.feed.is_leased() {
+            self.prefetch.with(|prefetch| self.feed.drop_lost(prefetch));
         }
     }
 
     /// Which of the subscription's cursors the batches were read for that were handed out last: another one after a seek.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
-        self.generation
+        self.in_flight.lock().generation()
     }
 
     /// Whether there is something to hand out at once: batches, or the error that reading has ended with.
     pub(super) fn has_taken(&self) -> bool {
-        !self.taken.batches.is_empty() || self.failed.is_some()
+        self.failed.is_some() || (self.feed.has_next() && !self.feed.is_full())
     }
 
     /// Hands out what was taken and what is there already, up to so many batches and about so many bytes.
@@ -251,21 +259,22 @@ impl Consumer {
         }
         let (mut batches, mut bytes, mut of) = (Vec::new(), 0, None);
         while batches.len() < batches_max && bytes < bytes_max {
-            if self.taken.batches.is_empty() && !self.prefetch.with(|prefetch| prefetch.take_ready(&mut self.taken)) {
+            let feed = &mut self.feed;
+            if !feed.has_next() && !self.prefetch.with(|prefetch| feed.fill(prefetch)) {
                 break;
             }
-            if *of.get_or_insert(self.taken.generation) != self.taken.generation {
+            if *of.get_or_insert(feed.generation()) != feed.generation() {
                 break;
             }
-            let Some(ready) = self.pop_taken() else { break };
+            self.drop_lost();
+            let Some((ready, _)) = self.feed.pop() else { break };
             bytes += ready.origin.bytes;
-            self.batch_bytes = ready.origin.bytes;
-            self.note(ready.origin.partition, ready.origin.offset, ready.origin.lease);
             batches.push(ready);
         }
         self.prefetch.wake();
+        let generation = self.generation();
         let (joined, result) = joined(batches);
-        self.failed = result.err().map(|error| (error, self.generation));
+        self.failed = result.err().map(|error| (error, generation));
         match &self.failed {
             Some((error, _)) if joined.is_empty() => Err(error.clone()),
             _ => Ok(joined),
@@ -281,7 +290,7 @@ impl Consumer {
         let started = now();
         match self.prefetch.wait_until(deadline, Prefetch::schema_or_end).await {
             Ok(result) => result,
-            Err(_) => Err(timeout(started)),
+            Err(_) => Err(no_batch(now().saturating_duration_since(started))),
         }
     }
 
@@ -289,13 +298,16 @@ impl Consumer {
     /// the background, the newest for all the older ones, up to two milliseconds later where many come; and once more after
     /// the connection broke, for a coordinator that was started again may have forgotten the last ones.
     ///
+    /// A batch that was cut is acked with its last part: ack [`Delivered::ack_offset`]. Its parts count as in flight until then,
+    /// unless they are acked by [`Acker::ack_through`] or [`Acker::ack_one`].
+    ///
     /// A seek overrules what was acked, and what is acked of batches that were handed out before it does nothing. Once those
     /// behind it are handed out, from where it has put the subscription, they are acked by their offsets.
     ///
     /// # Errors
     /// `invalid_argument` without a subscription; what an earlier ack was refused with.
     pub fn ack(&mut self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
-        self.ack_by(partition, offset, self.leased.lease(partition))
+        self.acker.ack(partition, offset)
     }
 
     /// The same for batches that came by this lease ([`Delivered::lease`]). One that was lost since acks nothing, and
@@ -304,23 +316,13 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::ack`].
     pub fn ack_by(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
-        if self.plan.membership.is_some() {
-            return self.ack_leased(partition, offset, lease);
-        }
-        let (batch_bytes, of) = (self.batch_bytes, self.generation);
-        let is_before = |handed: &Offsets| handed.get(&partition).is_none_or(|end| offset > *end);
-        if self.handed.as_ref().is_some_and(is_before) {
-            return self.acks().map(drop);
-        }
-        self.acks()?.ack(of, (partition, None), offset, batch_bytes)
+        self.acker.ack_by(partition, offset, lease)
     }
 
-    fn ack_leased(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
-        let batch_bytes = self.batch_bytes;
-        if !self.leased.ack(partition, offset, lease) {
-            return self.acks().map(drop);
-        }
-        self.acks()?.ack(None, (partition, lease), offset, batch_bytes)
+    /// Acks batches from elsewhere, and one by one: for who works on several at a time.
+    #[must_use]
+    pub fn acker(&self) -> Acker {
+        self.acker.clone()
     }
 
     /// Waits until all acks so far are confirmed.
@@ -331,7 +333,7 @@ impl Consumer {
     /// # Cancel safety
     /// Can be dropped and called again.
     pub async fn flush_acks(&mut self) -> Result<(), Error> {
-        match &self.acks {
+        match self.acker.open_acks() {
             Some(acks) => acks.flush().await,
             None => Ok(()),
         }
@@ -370,16 +372,16 @@ impl Consumer {
     }
 
     pub(super) fn open_acks(&self) -> Option<&Acks> {
-        self.acks.as_ref()
+        self.acker.open_acks()
     }
 
-    fn acks(&mut self) -> Result<&mut Acks, Error> {
-        let Some(subscription) = &self.subscription else {
-            return Err(Error::invalid("this consumer reads without a subscription, so there is nothing to ack; name one when opening it"));
-        };
-        let (client, plan, to_ack) = (&self.client, &self.plan, &self.to_ack);
-        let new = || Acks::new(client.clone(), plan.command.stream.clone(), subscription.clone(), plan.stream_id, to_ack.clone());
-        Ok(self.acks.get_or_insert_with(new))
+    /// Why there was no next batch in time.
+    pub(super) fn timeout(&self, waited: Duration) -> Error {
+        if !self.feed.is_full() {
+            return no_batch(waited);
+        }
+        let Held { batches, bytes, batches_max, bytes_max } = self.in_flight.lock().held();
+        Error::InFlight { waited, batches, bytes, batches_max, bytes_max }
     }
 }
 
@@ -388,6 +390,6 @@ fn as_number(generation: Option<Generation>) -> u64 {
     generation.map_or(0, |generation| generation.0)
 }
 
-pub(super) fn timeout(started: Instant) -> Error {
-    Error::Timeout { what: "the next batch", waited: now().saturating_duration_since(started), stored: StoredState::No }
+fn no_batch(waited: Duration) -> Error {
+    Error::Timeout { what: "the next batch", waited, stored: StoredState::No }
 }

@@ -12,6 +12,7 @@ use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 
 use super::plain::{PlainDecoder, SmallBatch, aligned};
+use super::project::Shape;
 use crate::wire::body::Body;
 use crate::wire::ipc::{self, Kind};
 
@@ -38,6 +39,8 @@ pub(super) enum Decoded {
 #[derive(Debug, Default)]
 pub(super) struct BatchDecoder {
     schema: Option<SchemaRef>,
+    /// What is done with batches of this schema.
+    pub(super) shape: Shape,
     dictionaries: HashMap<i64, ArrayRef>,
     /// Of the batch before.
     plain: Option<Arc<PlainDecoder>>,
@@ -46,7 +49,7 @@ pub(super) struct BatchDecoder {
 impl BatchDecoder {
     /// A decoder that hands out `schema` itself where the coordinator sends the same again after a reconnect.
     pub(super) fn new(schema: Option<SchemaRef>) -> Self {
-        Self { schema, dictionaries: HashMap::new(), plain: None }
+        Self { schema, shape: Shape::default(), dictionaries: HashMap::new(), plain: None }
     }
 
     /// Decodes one message, after the header guard has seen it: its lengths are the sender's claims.
@@ -72,7 +75,12 @@ impl BatchDecoder {
     pub(super) fn small(&self, header: &Bytes, body: &Body) -> Option<SmallBatch> {
         let (decoder, schema) = (self.plain.as_ref()?, self.schema.as_ref()?);
         let is_small = body.len() <= SMALL_BYTES_MAX && decoder.is_for(header, body.len());
-        is_small.then(|| SmallBatch { decoder: decoder.clone(), schema: schema.clone(), body: body.contiguous() })
+        is_small.then(|| SmallBatch {
+            decoder: decoder.clone(),
+            schema: schema.clone(),
+            body: body.contiguous(),
+            shape: self.shape.clone(),
+        })
     }
 
     /// Whether the last batch was decoded as a plain one.
@@ -112,6 +120,8 @@ impl BatchDecoder {
 
     fn set_schema(&mut self, schema: Schema) -> SchemaRef {
         self.plain = None;
+        // They come again with each schema, and may be of other types.
+        self.dictionaries.clear();
         match &self.schema {
             Some(known) if **known == schema => known.clone(),
             _ => self.schema.insert(Arc::new(schema)).clone(),

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::plain::{ColumnSlices, PlainEncoder};
 use super::{Compression, Error};
+use crate::engine::SchemaVersion;
 use crate::wire::batch::EncodedBatch;
 use crate::wire::body::Body;
 use crate::wire::dictionary::DictionarySet;
@@ -78,7 +79,13 @@ impl BatchEncoder {
         let plain = self.plain.as_mut().filter(|_| self.codec.is_none());
         if let Some(message) = plain.and_then(|plain| plain.encode(batch)) {
             let rows = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
-            return Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: Bytes::new(), rows });
+            return Ok(EncodedBatch {
+                message,
+                dictionaries: self.dictionaries.clone(),
+                schema: SchemaVersion(0),
+                user: Bytes::new(),
+                rows,
+            });
         }
         let buffers = match self.encoder.encode(batch) {
             Ok(buffers) => buffers,
@@ -96,7 +103,7 @@ impl BatchEncoder {
     pub(super) fn encode_slices(&mut self, rows: usize, columns: &[ColumnSlices<'_>]) -> Option<EncodedBatch> {
         let message = self.plain.as_mut().filter(|_| self.codec.is_none())?.encode_slices(rows, columns)?;
         let rows = u64::try_from(rows).unwrap_or(u64::MAX);
-        Some(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: Bytes::new(), rows })
+        Some(EncodedBatch { message, dictionaries: self.dictionaries.clone(), schema: SchemaVersion(0), user: Bytes::new(), rows })
     }
 
     fn check_schema(&mut self, schema: &SchemaRef) -> Result<(), Error> {
@@ -123,7 +130,7 @@ impl BatchEncoder {
             }
         }
         let (message, rows) = encoded.ok_or_else(|| own_defect("no batch"))?;
-        Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: Bytes::new(), rows })
+        Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), schema: SchemaVersion(0), user: Bytes::new(), rows })
     }
 }
 

@@ -52,6 +52,24 @@ pub enum Error {
         /// Whether what was sent is stored.
         stored: StoredState,
     },
+    /// The caller's deadline passed, and it was the caller who was waited for.
+    #[error(
+        "timed out after waiting {waited:?} for acks: {batches} batches of {bytes} bytes are handed out and not acked{}; ack some of \
+         them, or open the consumer with higher limits",
+        limits(*.batches_max, *.bytes_max)
+    )]
+    InFlight {
+        /// How long.
+        waited: Duration,
+        /// Batches that are handed out and not acked.
+        batches: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Most batches; `u64::MAX` for no limit.
+        batches_max: u64,
+        /// Most bytes; `u64::MAX` for no limit.
+        bytes_max: u64,
+    },
     /// The URL is not one of a coordinator.
     #[error("{url:?} is no coordinator's URL: {reason}; write grpc://host:port or grpc+unix:///path")]
     Url {
@@ -96,6 +114,18 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A batch that cannot be had in the schema that the consumer reads.
+    #[error(
+        "batch {offset} of partition {partition} cannot be given in the schema that this consumer reads: {reason}; open another consumer there, with the stream's schema as it is now or with one that fits"
+    )]
+    Unfit {
+        /// Its partition.
+        partition: PartitionId,
+        /// Its offset.
+        offset: u64,
+        /// Which column, and why.
+        reason: String,
+    },
     /// Bytes of the coordinator that are not bowstring's protocol.
     #[error("the coordinator sent what this client does not understand: {reason}; check that both have the same version")]
     Protocol {
@@ -127,6 +157,14 @@ pub enum Error {
     },
 }
 
+/// What of two limits there is, for an error's text.
+fn limits(batches_max: u64, bytes_max: u64) -> String {
+    let limit = |name, max| if max == u64::MAX { None } else { Some(format!("{name} is {max}")) };
+    let both = [limit("max_in_flight_batches", batches_max), limit("max_in_flight_bytes", bytes_max)];
+    let known: Vec<_> = both.into_iter().flatten().collect();
+    if known.is_empty() { String::new() } else { format!(", where {}", known.join(" and ")) }
+}
+
 impl Error {
     /// The stable code.
     #[must_use]
@@ -134,10 +172,10 @@ impl Error {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Unreachable { .. } | Self::ConnectionLost { .. } => Code::Unavailable,
-            Self::Timeout { .. } => Code::Timeout,
+            Self::Timeout { .. } | Self::InFlight { .. } => Code::Timeout,
             Self::Url { .. } | Self::InvalidArgument { .. } | Self::Encode { .. } => Code::InvalidArgument,
             Self::MessageTooLarge { .. } => Code::MessageTooLarge,
-            Self::SchemaMismatch { .. } => Code::SchemaMismatch,
+            Self::SchemaMismatch { .. } | Self::Unfit { .. } => Code::SchemaMismatch,
             Self::Decode { .. } | Self::Protocol { .. } => Code::MalformedMessage,
             Self::StreamReplaced { .. } => Code::StreamReplaced,
             Self::LeaseLost { .. } => Code::LeaseLost,

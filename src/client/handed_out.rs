@@ -1,4 +1,4 @@
-//! What a consumer's caller has been given by leases, and has not acked.
+//! By which leases a consumer's caller has been given what it has.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,15 @@ pub(super) struct HandedOut(BTreeMap<PartitionId, Handed>);
 #[derive(Debug, Clone, Copy)]
 struct Handed {
     lease: LeaseId,
-    /// One past the last batch.
+    /// One past the last batch of which all rows were.
     next: Offset,
-    /// One past the last one that was acked.
-    acked: Offset,
 }
 
 impl HandedOut {
-    /// A batch is about to be the caller's.
-    pub(super) fn note(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) {
-        let Some(lease) = lease else { return };
-        let new = Handed { lease, next: offset, acked: offset };
-        let handed = self.0.entry(partition).or_insert(new);
-        if handed.lease != lease {
-            *handed = new;
-        }
-        handed.next = offset.plus(1);
+    /// What goes up to `next` is about to be the caller's; whether what it had of the partition is of another lease.
+    pub(super) fn note(&mut self, partition: PartitionId, next: Offset, lease: Option<LeaseId>) -> bool {
+        let Some(lease) = lease else { return false };
+        self.0.insert(partition, Handed { lease, next }).is_some_and(|former| former.lease != lease)
     }
 
     /// The lease by which a partition's newest batch came.
@@ -34,14 +27,8 @@ impl HandedOut {
         self.0.get(&partition).map(|handed| handed.lease)
     }
 
-    /// The caller acks; whether that is its to ack: what is of an older lease, or was not handed out, is not.
-    pub(super) fn ack(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> bool {
-        let handed = self.0.get_mut(&partition).filter(|handed| Some(handed.lease) == lease && offset <= handed.next);
-        handed.map(|handed| handed.acked = offset.max(handed.acked)).is_some()
-    }
-
-    /// Whether something was not acked.
-    pub(super) fn has_unacked(&self) -> bool {
-        self.0.values().any(|handed| handed.next > handed.acked)
+    /// Whether this is the caller's to ack: what is of an older lease, or was not handed out, is not.
+    pub(super) fn may_ack(&self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> bool {
+        self.0.get(&partition).is_some_and(|handed| Some(handed.lease) == lease && offset <= handed.next)
     }
 }

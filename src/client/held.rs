@@ -111,7 +111,20 @@ mod tests {
     fn origin(partition: PartitionId, lease: u64, offset: u64) -> Origin {
         let appended_at = crate::engine::Timestamp(0);
         let user = bytes::Bytes::new();
-        Origin { partition, offset: Offset(offset), epoch: None, appended_at, user, bytes: 1, lease: Some(LeaseId(lease)), skipped: 0 }
+        Origin {
+            partition,
+            offset: Offset(offset),
+            epoch: None,
+            appended_at,
+            user,
+            bytes: 1,
+            lease: Some(LeaseId(lease)),
+            skipped: 0,
+            first_offset: Offset(offset),
+            slice: None,
+            producer: None,
+            epoch_end: false,
+        }
     }
 
     fn holding(partition: PartitionId, lease: u64, is_wanted: bool) -> Holding {

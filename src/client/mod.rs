@@ -29,22 +29,30 @@
 //! | `encode`, `decode` | record batches to and from Arrow IPC messages |
 //! | `auto_compression` | whether the next batch is worth compressing |
 //! | `window`, `sender`, `appends` | batches on their way, the task that sends them, what producers and writers share |
+//! | `dialect`, `project` | what a consumer wants its batches to look like; how they come to look so |
 //! | `plan`, `prefetch`, `reader`, `acks` | what is read and from where, batches read ahead, the task that reads them, acks on their way |
+//! | `feed`, `sizing`, `assemble`, `compact` | what was taken out of the read-ahead, in the sizes that the consumer asks for |
+//! | `in_flight`, `acker` | what is handed out and not acked, and acks of it from anywhere |
 //! | `producer`, `writer`, `consumer` | what users hold |
 
+mod acker;
 mod acks;
 mod admin;
 mod appends;
+mod assemble;
 mod auto_compression;
 pub mod blocking;
 mod call;
 #[cfg(test)]
 mod codec_tests;
+mod compact;
 mod connection;
 mod consumer;
 mod decode;
+mod dialect;
 mod encode;
 mod error;
+mod feed;
 /// The control service's client, generated from `proto/`.
 #[allow(
     missing_docs,
@@ -61,6 +69,7 @@ mod generated {
 mod handed_out;
 mod handle;
 mod held;
+mod in_flight;
 mod lag;
 mod local;
 mod membership;
@@ -69,12 +78,14 @@ mod plain;
 mod plan;
 mod prefetch;
 mod producer;
+mod project;
 mod put;
 mod reader;
 mod ready;
 mod retry;
 mod sender;
 mod shared;
+mod sizing;
 mod task;
 mod transport;
 mod watched;
@@ -82,12 +93,15 @@ mod why;
 mod window;
 mod writer;
 
+pub use acker::Acker;
 pub use admin::ProducerRun;
 #[doc(hidden)]
 pub use connection::Dial;
 pub use consumer::{Consumer, Delivered};
+pub use dialect::{Dialect, Strings};
 pub use error::Error;
 pub use handle::Client;
+pub use in_flight::Unacked;
 pub use lag::{Lag, PartitionLag, SubscriptionLag};
 pub use options::{
     ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, SubscribeOptions, WriterId,
@@ -95,6 +109,6 @@ pub use options::{
 };
 pub use plain::{ColumnSlices, PlainLayout};
 pub use producer::Producer;
-pub use ready::{Joined, Origin};
+pub use ready::{Joined, Origin, Slice};
 pub use why::{Cause, Reason, Why, why};
 pub use writer::EpochWriter;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 
-use super::Error;
+use super::{Dialect, Error};
 use crate::engine::{Attempt, Epoch, InFlight, Offset, OnOverflow, PartitionId, Start, StreamId, SubscriptionMode, Task};
 
 /// How a [`Client`](super::Client) connects and how long it keeps trying.
@@ -227,6 +227,52 @@ pub struct ConsumerOptions {
     /// What the consumer calls itself to whoever asks who reads: 1 to 256 bytes, no control characters; it need not be
     /// unique. None: this process, as "host/pid".
     pub consumer: Option<String>,
+    /// What the batches look like. Default: the schema that the stream has when the consumer opens, whatever changes later.
+    pub dialect: Dialect,
+    /// All of an epoch, over all partitions that are read, before anything of the next: [`Delivered::epoch_end`] says where it
+    /// is complete. Not for `immediate` streams. What single acks ack is then a partition's share of an epoch, with its last
+    /// batch; a batch that came without an epoch is by itself. Default false.
+    ///
+    /// [`Delivered::epoch_end`]: super::Delivered::epoch_end
+    pub by_epoch: bool,
+    /// Rows that a delivered batch should have at most, and nearly: smaller batches with consecutive offsets of one partition are
+    /// put together as long as they fit, if they are of one epoch and their producer's `user` bytes are the same; larger ones are
+    /// cut in parts of the same number of rows, each in memory of its own. None: as it comes.
+    pub target_rows: Option<u64>,
+    /// The same for bytes in memory, those of dictionaries' values apart; a row is never cut. None: as it comes.
+    pub target_bytes: Option<u64>,
+    /// How long a batch waits for others to be put together with, from when it was taken out of the read-ahead; less where the
+    /// caller's deadline comes first, the stream ends, or `prefetch_bytes` wait. Counts only with a target. Default 50 ms.
+    pub linger: Duration,
+    /// Most batches (of a batch that was cut, parts) that are handed out and not acked: the next one waits for an ack, and its
+    /// deadline says so. Needs a subscription. None: no limit.
+    pub max_in_flight_batches: Option<u64>,
+    /// Most bytes of encoded batches that are handed out and not acked; one larger batch is handed out alone. Needs a
+    /// subscription. None: no limit.
+    pub max_in_flight_bytes: Option<u64>,
+}
+
+impl ConsumerOptions {
+    /// What cannot be meant.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let numbers = [
+            ("target_rows", self.target_rows),
+            ("target_bytes", self.target_bytes),
+            ("max_in_flight_batches", self.max_in_flight_batches),
+            ("max_in_flight_bytes", self.max_in_flight_bytes),
+        ];
+        if let Some((name, _)) = numbers.iter().find(|(_, number)| *number == Some(0)) {
+            return Err(Error::invalid(format!("{name} is 0; use a number from 1, or none for no limit")));
+        }
+        let limits = numbers.iter().filter(|(name, number)| name.starts_with("max_in_flight") && number.is_some());
+        if let (None, Some((name, _))) = (&self.subscription, limits.clone().next()) {
+            return Err(Error::invalid(format!("{name} bounds what is not acked, and nothing is acked without a subscription; name one")));
+        }
+        if let (true, Some((name, _))) = (self.by_epoch, limits.clone().next()) {
+            return Err(Error::invalid(format!("an epoch is read whole before it is acked, so {name} cannot bound it; leave it out")));
+        }
+        Ok(())
+    }
 }
 
 impl Default for ConsumerOptions {
@@ -245,6 +291,13 @@ impl Default for ConsumerOptions {
             lease: Duration::from_secs(10),
             in_flight: InFlight::default(),
             consumer: None,
+            dialect: Dialect::default(),
+            by_epoch: false,
+            target_rows: None,
+            target_bytes: None,
+            linger: Duration::from_millis(50),
+            max_in_flight_batches: None,
+            max_in_flight_bytes: None,
         }
     }
 }

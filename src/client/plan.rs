@@ -1,17 +1,20 @@
 //! What a consumer reads, and where it begins.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
+use bytes::Bytes;
 
 use super::acks::Urgent;
 use super::membership::Membership;
 use super::options::{Offsets, ReadStart, SubscribeOptions};
+use super::project::Projection;
 use super::retry::now;
-use super::{Client, ConsumerOptions, Error};
+use super::{Client, ConsumerOptions, Dialect, Error};
 use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId, SubscriptionMode};
 use crate::wire::command::GetCommand;
-use crate::wire::proto::{self, StreamDescription, SubscriptionDescription};
+use crate::wire::proto::{self, SchemaPolicy, StreamDescription, SubscriptionDescription, Visibility};
 use crate::wire::schema::StreamSchema;
 
 /// How often a stream that does not exist yet is looked for.
@@ -26,6 +29,8 @@ pub(super) struct ReadPlan {
     pub(super) partitions: Vec<PartitionId>,
     pub(super) ends: Offsets,
     pub(super) acks_urgent: Urgent,
+    pub(super) dialect: Dialect,
+    pub(super) schema_policy: SchemaPolicy,
     /// Of a consumer that shares its subscription by leases.
     pub(super) membership: Option<Membership>,
 }
@@ -42,11 +47,16 @@ pub(super) struct Starts {
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
 /// Ends are fixed here, so that a reconnect cannot move them.
 pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions) -> Result<(ReadPlan, Starts, Option<SchemaRef>), Error> {
+    options.dialect.check()?;
     let consumer = ConsumerName::new(&options.consumer.clone().unwrap_or_else(own_name))
         .map_err(|error| Error::invalid(error.to_string()))?
         .to_string();
     let description = find_stream(client, stream, &options).await?;
     let all = description.partitions.iter().map(|partition| PartitionId(partition.partition));
+    if options.by_epoch && description.options.as_ref().is_some_and(|options| options.visibility() == Visibility::Immediate) {
+        let what = "is immediate, so that its epochs are visible before they are whole; read its batches, or make it a committed stream";
+        return Err(Error::invalid(format!("stream {stream} {what}")));
+    }
     let partitions = options.partitions.clone().unwrap_or_else(|| all.collect());
     let count = u32::try_from(description.partitions.len()).unwrap_or(u32::MAX);
     let offsets = match &options.start {
@@ -74,10 +84,8 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         }
     }
     ends.retain(|partition, _| partitions.contains(partition));
-    let schema = match description.schema.is_empty() {
-        true => None,
-        false => Some(StreamSchema::parse(description.schema)?.arrow().clone()),
-    };
+    let limits = description.options.unwrap_or_default();
+    let schema = pinned(&options.dialect, description.schema, limits.schema_policy())?;
     let command = GetCommand {
         stream: stream.to_owned(),
         follow: options.follow,
@@ -88,14 +96,34 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
         end: (!ends.is_empty()).then(|| as_numbers(&ends)),
         stream_id: Some(description.stream_id),
         batches_max: None,
+        by_epoch: options.by_epoch,
         consumer: Some(consumer),
         link: None,
+        schema_changes: true,
         consumer_id: membership.as_ref().map(|membership| membership.consumer.0),
         got: Vec::new(),
     };
-    let limits = description.options.unwrap_or_default();
     let acks_urgent = Urgent::of(limits.max_buffered_batches.unwrap_or(1), limits.max_buffered_bytes.unwrap_or_default());
-    Ok((ReadPlan { command, stream_id: StreamId(description.stream_id), partitions, ends, acks_urgent, membership }, starts, schema))
+    let (stream_id, dialect, schema_policy) = (StreamId(description.stream_id), options.dialect, limits.schema_policy());
+    Ok((ReadPlan { command, stream_id, partitions, ends, acks_urgent, membership, dialect, schema_policy }, starts, schema))
+}
+
+/// The schema that all batches get, if it is known by now.
+fn pinned(dialect: &Dialect, header: Bytes, policy: SchemaPolicy) -> Result<Option<SchemaRef>, Error> {
+    if header.is_empty() {
+        return Ok(dialect.schema.clone());
+    }
+    let stream = StreamSchema::parse(header)?.arrow().clone();
+    let pinned = dialect.pin(&stream, policy)?;
+    let refused = |reason| Error::invalid(format!("the stream cannot be read in the schema that was asked for: {reason}"));
+    Projection::new(&stream, &pinned, dialect).map_err(refused)?;
+    // In a stream that takes no other schema it would be null for ever.
+    let names: HashSet<&str> = stream.fields().iter().map(|field| field.name().as_str()).collect();
+    let is_there = |name: &str| dialect.names_of(name).any(|name| names.contains(name));
+    match pinned.fields().iter().find(|field| policy == SchemaPolicy::Strict && !is_there(field.name())) {
+        Some(field) => Err(refused(format!("it has no column {:?}, and its schema_policy is strict", field.name()))),
+        None => Ok(Some(pinned)),
+    }
 }
 
 async fn find_stream(client: &Client, stream: &str, options: &ConsumerOptions) -> Result<StreamDescription, Error> {
@@ -174,6 +202,9 @@ fn check_shared(options: &ConsumerOptions) -> Result<(), Error> {
         }
         ConsumerOptions { end: Some(_), .. } | ConsumerOptions { follow: false, .. } => {
             "the consumers of a partitioned subscription read until the stream ends; leave follow on and the end out"
+        }
+        ConsumerOptions { by_epoch: true, .. } => {
+            "the consumers of a partitioned subscription have a share of each epoch, so none can read it whole; leave by_epoch out"
         }
         ConsumerOptions { lease, .. } if lease.as_millis() == 0 => "a lease of less than a millisecond is lost at once; use some seconds",
         _ => return Ok(()),

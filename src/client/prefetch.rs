@@ -102,18 +102,6 @@ impl Prefetch {
         }
     }
 
-    /// Hands out what is ready: true if there was something, false at the end of the stream; none: wait. Who shares by leases and
-    /// holds what is not acked is at the end when all is sent: it would wait for itself.
-    pub(super) fn take(&mut self, taken: &mut Taken, has_unacked: bool) -> Option<Result<bool, Error>> {
-        if self.take_ready(taken) {
-            return Some(Ok(true));
-        }
-        if self.all_sent && has_unacked {
-            return Some(Ok(false));
-        }
-        self.take_end().map(|ended| ended.map(|()| false))
-    }
-
     /// Hands out what is ready, if anything is.
     pub(super) fn take_ready(&mut self, taken: &mut Taken) -> bool {
         let mut bytes = 0;
@@ -132,7 +120,13 @@ impl Prefetch {
         false
     }
 
-    fn take_end(&mut self) -> Option<Result<(), Error>> {
+    /// Whether nothing more comes, with an error or without.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ready.is_empty() && self.ended.is_some()
+    }
+
+    /// How reading has ended, if it has and nothing is left; none: wait.
+    pub(super) fn take_end(&mut self) -> Option<Result<(), Error>> {
         match &self.ended {
             Some(Err(error)) if error.retry() != Retry::Never => self.ended.take(),
             ended => ended.clone(),
@@ -145,6 +139,11 @@ impl Prefetch {
             return Some(Ok(Some(schema.clone())));
         }
         self.take_end().map(|ended| ended.map(|()| None))
+    }
+
+    /// Whether the stream has ended, and all of it was sent to some consumer and is not here.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.all_sent && self.ready.is_empty()
     }
 
     /// All was sent to some consumer, and the stream has ended.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_flight::Ticket;
+use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use http_body_util::Full;
 
@@ -14,6 +15,7 @@ use super::call::{Answers, DO_GET};
 use super::decode::{BatchDecoder, Decoded, OWN_BYTES_MIN};
 use super::plan::{ReadPlan, as_numbers};
 use super::prefetch::Prefetch;
+use super::project::Shape;
 use super::ready::{Content, Origin, Ready};
 use super::retry::{Backoff, STEADY, now};
 use super::shared::Borrower;
@@ -124,6 +126,7 @@ impl Reader {
             pending: Vec::new(),
             pending_bytes: 0,
             prefetch: &self.prefetch,
+            plan: &self.plan,
         };
         self.to_ack.update(Pending::again);
         let result = connection.run(backoff).await;
@@ -165,6 +168,7 @@ struct Connection<'a> {
     pending: Vec<Ready>,
     pending_bytes: u64,
     prefetch: &'a Watched<Prefetch>,
+    plan: &'a ReadPlan,
 }
 
 impl Connection<'_> {
@@ -258,24 +262,13 @@ impl Connection<'_> {
         }
         let Some(metadata) = metadata else {
             return match self.decoder.decode(&head.header, body) {
-                Ok(Decoded::Schema(schema)) => {
-                    self.prefetch.update(|prefetch| prefetch.schema = Some(schema));
-                    Ok(())
-                }
+                Ok(Decoded::Schema(schema)) => self.turn_to(&schema),
                 Ok(Decoded::Dictionary) => Ok(()),
                 Ok(Decoded::Batch(_)) => Err(Error::protocol("a batch without an offset")),
                 Err(reason) => Err(Error::protocol(reason)),
             };
         };
         let partition = PartitionId(metadata.partition);
-        let content = match self.decoder.small(&head.header, body) {
-            Some(small) => Content::Small(small),
-            None => match self.decoder.decode(&head.header, body) {
-                Ok(Decoded::Batch(batch)) => Content::Decoded { batch, is_plain: self.decoder.is_plain() },
-                Ok(Decoded::Schema(_) | Decoded::Dictionary) => return Ok(()),
-                Err(reason) => return Err(Error::Decode { partition, offset: metadata.offset, reason }),
-            },
-        };
         let origin = Origin {
             partition,
             offset: Offset(metadata.offset),
@@ -285,9 +278,38 @@ impl Connection<'_> {
             lease: (metadata.lease != 0).then_some(LeaseId(metadata.lease)),
             bytes: u64::try_from(head.header.len()).unwrap_or(u64::MAX).saturating_add(body.len()),
             skipped: metadata.skipped_before,
+            first_offset: Offset(metadata.offset),
+            slice: None,
+            producer: (!metadata.producer.is_empty()).then(|| metadata.producer.into()),
+            epoch_end: metadata.epoch_left == Some(0),
+        };
+        let content = match self.decoder.small(&head.header, body) {
+            Some(small) => Content::Small(small),
+            None => match self.decoder.decode(&head.header, body) {
+                Ok(Decoded::Batch(batch)) => {
+                    let shape = &self.decoder.shape;
+                    Content::Decoded { batch: origin.shaped(shape, batch)?, is_plain: self.decoder.is_plain() && shape.is_as_it_is() }
+                }
+                Ok(Decoded::Schema(_) | Decoded::Dictionary) => return Ok(()),
+                Err(reason) => return Err(Error::Decode { partition, offset: metadata.offset, reason }),
+            },
         };
         self.pending_bytes += origin.bytes;
         self.pending.push(Ready { origin, content });
+        Ok(())
+    }
+
+    /// Batches of this schema come next. The consumer's own is the first, if it has none yet.
+    fn turn_to(&mut self, schema: &SchemaRef) -> Result<(), Error> {
+        let pinned = match self.prefetch.with(|prefetch| prefetch.schema.clone()) {
+            Some(pinned) => pinned,
+            None => {
+                let pinned = self.plan.dialect.pin(schema, self.plan.schema_policy)?;
+                self.prefetch.update(|prefetch| prefetch.schema = Some(pinned.clone()));
+                pinned
+            }
+        };
+        self.decoder.shape = Shape::of(schema, &pinned, &self.plan.dialect);
         Ok(())
     }
 

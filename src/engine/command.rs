@@ -12,8 +12,9 @@ use super::{
 /// One change to a stream.
 #[derive(Debug, Clone)]
 pub enum Command<D> {
-    /// Gives the stream its schema, as opaque bytes, if it has none yet. The caller has compared them.
-    SetSchema {
+    /// Gives the stream another version of its schema, as opaque bytes: the next number, or nothing if it has just that already. The
+    /// caller has compared them.
+    AddSchema {
         /// Encoded schema message.
         schema: Arc<[u8]>,
     },
@@ -261,7 +262,7 @@ pub enum Outcome {
 /// A part of a durable stream that a restart has to find as it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// Its options, schema or state.
+    /// Its options, schemas or state.
     Stream,
     /// What a partition has, or where it begins.
     Partition(PartitionId),
@@ -282,7 +283,7 @@ pub struct Effects {
     pub refused: Vec<(AppenderId, Error)>,
     /// Partitions that have new visible batches, each once.
     pub visible: Vec<PartitionId>,
-    /// Whether all readers should look again: the schema is set, the stream has ended, a producer is lost or back.
+    /// Whether all readers should look again: the schema has another version, the stream has ended, a producer is lost or back.
     pub changed: bool,
     /// Consumers that may be sent more: they have acked what kept them from it.
     pub consumers: Vec<ConsumerId>,

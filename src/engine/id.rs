@@ -116,6 +116,11 @@ macro_rules! number_type {
 }
 
 number_type!(
+    /// A version of a stream's schema: 0, 1, 2, ... in the order in which producers brought them.
+    SchemaVersion(u32)
+);
+
+number_type!(
     /// A partition's number within its stream: 0 to partitions - 1.
     PartitionId(u32)
 );

@@ -86,6 +86,31 @@ pub enum FullPolicy {
     Spill,
 }
 
+/// What a producer may bring that has another schema than the ones before it. The engine never looks into a schema: who calls it
+/// compares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SchemaPolicy {
+    /// Nothing. The default: most changes of a schema are mistakes.
+    #[default]
+    Strict,
+    /// New columns that may be null, and batches without known ones that may be null, in any order.
+    Additive,
+    /// That, and wider types: a value of the older one is one of the newer one.
+    Widening,
+}
+
+impl SchemaPolicy {
+    /// Its name, as options have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Additive => "additive",
+            Self::Widening => "widening",
+        }
+    }
+}
+
 /// How a stream behaves; fixed at creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamOptions {
@@ -106,6 +131,8 @@ pub struct StreamOptions {
     /// low watermark; the limits are the high one); `DropOldest` and `OnOverflow::Skip` drop down to there. 0 to 100. Default 100:
     /// as soon as there is room.
     pub resume_percent: u32,
+    /// What of the schema may change.
+    pub schema_policy: SchemaPolicy,
 }
 
 impl Default for StreamOptions {
@@ -118,6 +145,7 @@ impl Default for StreamOptions {
             retention: Retention::default(),
             max_wait: None,
             resume_percent: RESUME_PERCENT_MAX,
+            schema_policy: SchemaPolicy::default(),
         }
     }
 }

@@ -38,13 +38,13 @@ pub use dropped::Dropped;
 pub use epoch::{EpochState, Receipt};
 pub use error::Error;
 pub use id::{
-    AppenderId, Attempt, ConsumerId, ConsumerName, Epoch, Generation, LeaseId, NameError, Offset, PartitionId, ProducerId, RunId, StreamId,
-    StreamName, SubscriptionName, Task, Timestamp,
+    AppenderId, Attempt, ConsumerId, ConsumerName, Epoch, Generation, LeaseId, NameError, Offset, PartitionId, ProducerId, RunId,
+    SchemaVersion, StreamId, StreamName, SubscriptionName, Task, Timestamp,
 };
 pub use lease::{Holding, InFlight, LeasedOffset, ModeError, SubscriptionMode, Taken};
-pub use limits::{FullPolicy, Limits, Retention, StreamOptions, Visibility};
+pub use limits::{FullPolicy, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
 pub use overflow::{Eviction, Fill, HeldBy, OnOverflow};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
-pub use stream::{Standing, Stream, StreamState};
+pub use stream::{EpochSpan, Standing, Stream, StreamState, Wanted};
 pub use view::{ConsumerView, EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};

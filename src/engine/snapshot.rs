@@ -14,8 +14,8 @@ use super::{
 pub struct StreamSnapshot<D> {
     /// Its options.
     pub options: StreamOptions,
-    /// Its encoded schema message, once known.
-    pub schema: Option<Arc<[u8]>>,
+    /// Its encoded schema messages, by version.
+    pub schemas: Vec<Arc<[u8]>>,
     /// Whether it goes on.
     pub state: StreamState,
     /// Epochs committed, aborted and replayed.

@@ -7,10 +7,12 @@ mod describe;
 mod drain;
 mod epochs;
 mod leases;
+mod merge;
 mod overflow;
 mod restore;
 mod room;
 mod settle;
+mod spans;
 mod starts;
 
 pub use self::leases::Standing;
@@ -18,6 +20,7 @@ pub use self::leases::Standing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::spans::{EpochSpan, Wanted};
 use super::appender::Appender;
 use super::budget::Budget;
 use super::epoch::Producer;
@@ -54,7 +57,8 @@ pub struct Stream<D> {
     options: StreamOptions,
     /// Whether its batches go to a log, and are visible once they are durable there.
     is_durable: bool,
-    schema: Option<Arc<[u8]>>,
+    /// By version.
+    schemas: Vec<Arc<[u8]>>,
     state: StreamState,
     partitions: Vec<Partition<D>>,
     subscriptions: BTreeMap<SubscriptionName, Subscription>,
@@ -92,7 +96,7 @@ impl<D: Clone> Stream<D> {
         Ok(Self {
             name,
             id,
-            schema: None,
+            schemas: Vec::new(),
             state: StreamState::Open,
             partitions: (0..count).map(|number| Partition::new(PartitionId(number))).collect(),
             subscriptions: BTreeMap::new(),
@@ -143,7 +147,7 @@ impl<D: Clone> Stream<D> {
 
     fn dispatch(&mut self, command: Command<D>, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
         match command {
-            Command::SetSchema { schema } => self.set_schema(schema, effects),
+            Command::AddSchema { schema } => self.add_schema(schema, effects),
             Command::OpenAppender { kind, connection } => self.open_appender(kind, connection, now, effects),
             Command::Reserve { appender, bytes } => self.reserve(appender, bytes, now, effects),
             Command::Append { appender, ordinal, partition, rows, bytes, data } => {
@@ -207,10 +211,10 @@ impl<D: Clone> Stream<D> {
         &self.options
     }
 
-    /// Its encoded schema message, once known.
+    /// Its encoded schema messages, by version; none while no producer has given one.
     #[must_use]
-    pub fn schema(&self) -> Option<&Arc<[u8]>> {
-        self.schema.as_ref()
+    pub fn schemas(&self) -> &[Arc<[u8]>] {
+        &self.schemas
     }
 
     /// Whether it goes on.
@@ -307,10 +311,10 @@ impl<D: Clone> Stream<D> {
         }
     }
 
-    fn set_schema(&mut self, schema: Arc<[u8]>, effects: &mut Effects) -> Result<Outcome, Error> {
+    fn add_schema(&mut self, schema: Arc<[u8]>, effects: &mut Effects) -> Result<Outcome, Error> {
         self.check_open()?;
-        if self.schema.is_none() {
-            self.schema = Some(schema);
+        if !self.schemas.contains(&schema) {
+            self.schemas.push(schema);
             effects.changed = true;
             self.touch(Part::Stream, effects);
         }

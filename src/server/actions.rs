@@ -70,6 +70,7 @@ struct Creating {
     retain_bytes: Option<u64>,
     max_wait_ms: Option<u64>,
     resume_percent: Option<u32>,
+    schema_policy: Option<String>,
     #[serde(default)]
     if_not_exists: bool,
 }
@@ -224,6 +225,7 @@ fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
         retain_bytes: body.retain_bytes,
         max_wait_ms: body.max_wait_ms,
         resume_percent: body.resume_percent,
+        schema_policy: body.schema_policy.as_deref().map_or(Ok(0), schema_policy)?,
         ..proto::StreamOptions::default()
     };
     let request =
@@ -263,6 +265,19 @@ fn locate(control: &ControlService, body: Locating) -> Result<Bytes, Error> {
     let located = control.locate_start(&proto::LocateRequest { stream: body.stream, start_at, stream_id: 0 })?;
     let offsets: BTreeMap<String, u64> = located.offsets.iter().map(|at| (at.partition.to_string(), at.offset)).collect();
     Ok(answer(&json!({ "stream_id": located.stream_id.to_string(), "offsets": offsets })))
+}
+
+fn schema_policy(name: &str) -> Result<i32, Error> {
+    let policy = match name {
+        "strict" => proto::SchemaPolicy::Strict,
+        "additive" => proto::SchemaPolicy::Additive,
+        "widening" => proto::SchemaPolicy::Widening,
+        other => {
+            let reason = format!("it is {other:?}; use \"strict\", \"additive\" or \"widening\"");
+            return Err(Error::InvalidArgument { field: "schema_policy", reason });
+        }
+    };
+    Ok(policy.into())
 }
 
 fn start_at(text: &str) -> Result<proto::StartAt, Error> {

@@ -4,6 +4,7 @@ mod appender;
 mod commit;
 mod leases;
 mod readers;
+mod schemas;
 mod starts;
 
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ use crate::engine::{
 };
 use crate::storage::StoredBatch;
 use crate::storage::log::Cache;
-use crate::wire::schema::{DictionaryIds, StreamSchema};
+use crate::wire::evolution::SchemaVersions;
 
 /// What a wait for room ends with.
 type Grant = Result<Place, EngineError>;
@@ -58,8 +59,8 @@ pub struct StreamCell {
 #[derive(Debug)]
 struct Inner {
     stream: Stream<StoredBatch>,
-    /// The stream's schema, parsed once.
-    schema: Option<Arc<StreamSchema>>,
+    /// The versions of the stream's schema, each parsed once.
+    schemas: SchemaVersions,
     waiting: HashMap<AppenderId, oneshot::Sender<Grant>>,
     /// Per partition, the readers that are to be woken.
     readers: Vec<Vec<Arc<Notify>>>,
@@ -75,12 +76,14 @@ struct Inner {
 
 impl StreamCell {
     pub(super) fn new(name: StreamName, id: StreamId, options: StreamOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        Ok(Self::of(Stream::new(name, id, options)?, None, clock))
+        let schemas = SchemaVersions::new(options.schema_policy);
+        Ok(Self::of(Stream::new(name, id, options)?, schemas, clock))
     }
 
     /// A new stream that has a log.
     pub(super) fn with_log(name: StreamName, id: StreamId, options: StreamOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let cell = Self::of(Stream::durable(name, id, options)?, None, clock);
+        let schemas = SchemaVersions::new(options.schema_policy);
+        let cell = Self::of(Stream::durable(name, id, options)?, schemas, clock);
         cell.inner.lock().pending.iter_mut().for_each(Pending::create);
         cell.log.iter().for_each(|log| log.work.notify_one());
         Ok(cell)
@@ -91,17 +94,17 @@ impl StreamCell {
         name: StreamName,
         id: StreamId,
         snapshot: StreamSnapshot<StoredBatch>,
-        schema: Option<StreamSchema>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let now = clock.now();
         let producers: Vec<_> = snapshot.producers.iter().map(|(producer, _)| producer.clone()).collect();
-        let cell = Self::of(Stream::restore(name, id, snapshot, now)?, schema.map(Arc::new), clock);
+        let schemas = SchemaVersions::restore(snapshot.options.schema_policy, &snapshot.schemas)?;
+        let cell = Self::of(Stream::restore(name, id, snapshot, now)?, schemas, clock);
         cell.inner.lock().pending.iter_mut().for_each(|pending| pending.restored(producers.iter().cloned()));
         Ok(cell)
     }
 
-    fn of(stream: Stream<StoredBatch>, schema: Option<Arc<StreamSchema>>, clock: Arc<dyn Clock>) -> Self {
+    fn of(stream: Stream<StoredBatch>, schemas: SchemaVersions, clock: Arc<dyn Clock>) -> Self {
         let (name, id, options) = (stream.name().clone(), stream.id(), stream.options().clone());
         let partitions = options.partitions as usize;
         let limits = options.limits;
@@ -110,7 +113,7 @@ impl StreamCell {
         let pending = log.is_some().then(|| Pending::new(ends.collect()));
         let inner = Inner {
             stream,
-            schema,
+            schemas,
             waiting: HashMap::new(),
             readers: vec![Vec::new(); partitions],
             consumers: HashMap::new(),
@@ -215,28 +218,6 @@ impl StreamCell {
         let outcome = std::mem::replace(&mut effects.outcome, Ok(Outcome::Done));
         inner.effects = effects;
         Ok(outcome?)
-    }
-
-    /// Gives the stream its schema, or compares with the one it has.
-    ///
-    /// # Errors
-    /// `schema_mismatch`, naming the first difference.
-    pub fn accept_schema(&self, schema: &StreamSchema) -> Result<DictionaryIds, Error> {
-        let now = self.clock.now();
-        let mut inner = self.inner.lock();
-        if let Some(own) = &inner.schema {
-            return Ok(own.accepts(schema)?);
-        }
-        let ids = schema.accepts(schema)?;
-        self.apply_locked(&mut inner, Command::SetSchema { schema: schema.header().to_vec().into() }, now)?;
-        inner.schema = Some(Arc::new(schema.clone()));
-        Ok(ids)
-    }
-
-    /// The stream's schema, once it has one.
-    #[must_use]
-    pub fn schema(&self) -> Option<Arc<StreamSchema>> {
-        self.inner.lock().schema.clone()
     }
 
     /// Whether the stream goes on.

@@ -8,8 +8,8 @@ use super::cell::{ConsumerView, NamedWriter, StreamCell};
 use super::counters::Totals;
 use super::error::Error;
 use crate::engine::{
-    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, StreamOptions, StreamState, StreamView,
-    SubscriptionMode, SubscriptionView, Task, Timestamp, Visibility,
+    Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, SchemaPolicy, StreamOptions,
+    StreamState, StreamView, SubscriptionMode, SubscriptionView, Task, Timestamp, Visibility,
 };
 use crate::wire::{self, proto};
 
@@ -42,6 +42,12 @@ pub(super) fn stream_options(asked: Option<&proto::StreamOptions>, defaults: &St
         },
         max_wait: asked.max_wait_ms.map_or(defaults.max_wait, |ms| (ms > 0).then(|| Duration::from_millis(ms))),
         resume_percent: asked.resume_percent.unwrap_or(defaults.resume_percent),
+        schema_policy: match asked.schema_policy() {
+            proto::SchemaPolicy::Unspecified => defaults.schema_policy,
+            proto::SchemaPolicy::Strict => SchemaPolicy::Strict,
+            proto::SchemaPolicy::Additive => SchemaPolicy::Additive,
+            proto::SchemaPolicy::Widening => SchemaPolicy::Widening,
+        },
     }
 }
 
@@ -56,6 +62,11 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
         FullPolicy::DropOldest => proto::FullPolicy::DropOldest,
         FullPolicy::Spill => proto::FullPolicy::Spill,
     };
+    let schema_policy = match options.schema_policy {
+        SchemaPolicy::Strict => proto::SchemaPolicy::Strict,
+        SchemaPolicy::Additive => proto::SchemaPolicy::Additive,
+        SchemaPolicy::Widening => proto::SchemaPolicy::Widening,
+    };
     proto::StreamOptions {
         partitions: Some(options.partitions),
         max_buffered_batches: Some(options.limits.max_buffered_batches),
@@ -68,6 +79,7 @@ fn options_message(options: &StreamOptions) -> proto::StreamOptions {
         retain_bytes: Some(options.retention.bytes),
         max_wait_ms: Some(options.max_wait.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))),
         resume_percent: Some(options.resume_percent),
+        schema_policy: schema_policy.into(),
     }
 }
 
@@ -103,6 +115,7 @@ pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
         log_waits_for: cell.log().and_then(|log| log.waits_for()).map_or_else(String::new, |why| why.to_string()),
         log_waits_micros: cell.log().map_or(0, |log| micros(log.stuck_for())),
         is_draining: view.is_draining,
+        schema_versions: cell.schema_versions(),
     }
 }
 

@@ -394,4 +394,5 @@ fn difference(have: &StreamOptions, asked: &StreamOptions) -> Option<String> {
         .or_else(|| number("resume_percent", have.resume_percent.into(), asked.resume_percent.into()))
         .or_else(|| differs("visibility", format!("{:?}", have.visibility), format!("{:?}", asked.visibility)))
         .or_else(|| differs("full_policy", format!("{:?}", have.full_policy), format!("{:?}", asked.full_policy)))
+        .or_else(|| differs("schema_policy", have.schema_policy.as_str().to_owned(), asked.schema_policy.as_str().to_owned()))
 }

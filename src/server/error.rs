@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Code, Error as EngineError, NameError, Offset, Outcome, PartitionId, ProducerId, StreamName};
+use crate::engine::{Code, Error as EngineError, NameError, Offset, Outcome, PartitionId, ProducerId, SchemaVersion, StreamName};
 use crate::storage::StorageError;
 use crate::wire::error::WireError;
 
@@ -28,6 +28,22 @@ pub enum Error {
         offset: Offset,
         /// Why.
         source: StorageError,
+    },
+    /// A reader that takes one schema only has come to a batch of another.
+    #[error(
+        "partition {partition} goes on with version {version} of the stream's schema at offset {offset}, and this read began with version {sent}; read on with another DoGet whose start is {start}, or with a bowstring client, which gives all versions as one"
+    )]
+    SchemaChanged {
+        /// The partition.
+        partition: PartitionId,
+        /// The first offset that has it.
+        offset: Offset,
+        /// The version that comes there.
+        version: SchemaVersion,
+        /// The version that the reader has.
+        sent: SchemaVersion,
+        /// Where another read goes on, as a ticket has it.
+        start: String,
     },
     /// See [`Code::Unavailable`]: whether what was sent is stored the next start will tell.
     #[error("the stream's log has failed, and nothing more is confirmed until the coordinator is started again: {why}")]
@@ -151,6 +167,7 @@ impl Error {
             Self::Wire(error) => error.code(),
             Self::Storage(error) | Self::Unreadable { source: error, .. } => error.code(),
             Self::Name(_) | Self::InvalidArgument { .. } => Code::InvalidArgument,
+            Self::SchemaChanged { .. } => Code::SchemaMismatch,
             Self::StreamNotFound { .. } => Code::StreamNotFound,
             Self::StreamExists { .. } => Code::StreamExists,
             Self::StreamReplaced { .. } => Code::StreamReplaced,

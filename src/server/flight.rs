@@ -18,7 +18,7 @@ use super::cell::StreamCell;
 use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::error::Error;
-use crate::engine::{PartitionId, PartitionView, StreamState};
+use crate::engine::{Offset, PartitionId, PartitionView, StreamState};
 use crate::wire::command::{GetCommand, GetTarget, path_target};
 use crate::wire::error::WireError;
 
@@ -105,7 +105,34 @@ fn endpoints(cell: &StreamCell, target: &GetTarget) -> Result<Vec<FlightEndpoint
     }
     let all = || (0..cell.options().partitions).map(PartitionId).collect();
     let partitions: Vec<PartitionId> = target.partitions.clone().unwrap_or_else(all);
-    partitions.iter().map(|partition| endpoint(cell, target, *partition)).collect()
+    let endpoints = partitions.iter().map(|partition| endpoints_of(cell, target, *partition));
+    Ok(endpoints.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// One, or where a bounded read comes to batches of several versions of the schema, one for each run of a version: a stock client
+/// takes one schema from each.
+fn endpoints_of(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<Vec<FlightEndpoint>, Error> {
+    let whole = endpoint(cell, target, partition)?;
+    let is_bounded = !target.follow && target.batches_max.is_none() && !target.schema_changes;
+    if cell.schema_versions() < 2 || !is_bounded {
+        return Ok(vec![whole]);
+    }
+    let (earliest, visible_end) = cell.range(partition)?;
+    let given = |offsets: &Option<BTreeMap<PartitionId, Offset>>| offsets.as_ref().and_then(|offsets| offsets.get(&partition)).copied();
+    let start = match (given(&target.start), &target.subscription) {
+        (Some(start), _) => start,
+        (None, Some(subscription)) => cell.cursor(subscription, partition)?,
+        (None, None) => earliest,
+    };
+    let runs = cell.runs_of_schemas(partition, start, given(&target.end).unwrap_or(visible_end));
+    if runs.len() < 2 {
+        return Ok(vec![whole]);
+    }
+    let one = |(start, end): &(Offset, Offset)| {
+        let bounds = |offset: Offset| Some(BTreeMap::from([(partition, offset)]));
+        endpoint(cell, &GetTarget { start: bounds(*start), end: bounds(*end), ..target.clone() }, partition)
+    };
+    runs.iter().map(one).collect()
 }
 
 fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Result<FlightEndpoint, Error> {
@@ -114,7 +141,7 @@ fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Re
         cell.cursor(subscription, partition)?;
     }
     let one = |offset: u64| Some(BTreeMap::from([(partition.0, offset)]));
-    let given = |offsets: &Option<BTreeMap<PartitionId, crate::engine::Offset>>| {
+    let given = |offsets: &Option<BTreeMap<PartitionId, Offset>>| {
         offsets.as_ref().and_then(|offsets| offsets.get(&partition)).map(|offset| offset.0)
     };
     let start = given(&target.start).or_else(|| target.subscription.is_none().then_some(earliest.0));
@@ -131,9 +158,11 @@ fn endpoint(cell: &StreamCell, target: &GetTarget, partition: PartitionId) -> Re
         end: end.and_then(one),
         stream_id: Some(cell.id().0),
         batches_max: target.batches_max,
+        by_epoch: target.by_epoch,
         consumer: target.consumer.as_ref().map(ToString::to_string),
         // The link is of who asks; who reads may be another.
         link: None,
+        schema_changes: target.schema_changes,
     };
     Ok(FlightEndpoint { ticket: Some(Ticket { ticket: ticket.to_ticket() }), ..FlightEndpoint::default() })
 }

@@ -1,7 +1,10 @@
 //! The reading loop: one `DoGet`, from a ticket to framed batches.
 
+mod by_epoch;
+mod ending;
 mod leased;
 mod range;
+mod schemas;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +13,21 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures::Stream;
 
+use self::by_epoch::ByEpoch;
+use self::ending::{Ending, stream_failed};
 use self::leased::Leases;
 use self::range::{Range, range, reads_for};
-use super::cell::{Look, ReaderName, StreamCell, Watch};
+use self::schemas::Told;
+use super::cell::{ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
-use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, Standing, StreamState, SubscriptionName};
+use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, StreamState, SubscriptionName, Visibility};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::GetTarget;
 use crate::wire::dictionary::DictionarySet;
+use crate::wire::error::WireError;
 use crate::wire::frame::FrameWriter;
 use crate::wire::ipc::Body;
 use crate::wire::metadata::BatchMetadata;
@@ -55,15 +62,15 @@ pub(super) fn get(
                 let loaded = reading.load(&work).await?;
                 for (work, loaded) in work.into_iter().zip(loaded) {
                     idle = false;
-                    let loaded = match loaded {
+                    let loaded = match reading.turn_to(&work, loaded) {
                         Ok(loaded) => loaded,
-                        Err(source) => {
+                        Err(error) => {
                             // What came before it is good.
                             reading.frames.flush();
                             while let Some(chunk) = reading.frames.next_chunk() {
                                 yield chunk;
                             }
-                            Err(Error::Unreadable { partition: work.partition, offset: work.batch.offset, source })?
+                            Err(error)?
                         }
                     };
                     if reading.must_wait() {
@@ -118,17 +125,6 @@ struct Work {
     skipped: u64,
 }
 
-/// Whether a stream goes on.
-#[derive(Debug)]
-enum Ending {
-    GoesOn,
-    /// It has ended, but a crash would take that back, and perhaps what came before it.
-    Unsettled,
-    /// It has ended, and all of it is with consumers; what they do not ack comes again.
-    AllSent,
-    Ended(Result<(), Error>),
-}
-
 /// One `DoGet` under way.
 struct Reading {
     coordinator: Arc<Coordinator>,
@@ -143,6 +139,9 @@ struct Reading {
     reads_for: Option<(SubscriptionName, Generation)>,
     /// Batches that may still be sent; none: no limit.
     batches_left: Option<u64>,
+    told: Told,
+    /// If epochs are not to be mixed.
+    by_epoch: Option<ByEpoch>,
     /// What the consumer holds.
     dictionaries: Arc<DictionarySet>,
     frames: FrameWriter,
@@ -160,6 +159,13 @@ impl Reading {
             None => (0..cell.options().partitions).map(PartitionId).collect(),
         };
         let named = [&target.start, &target.end].into_iter().flatten().flat_map(BTreeMap::keys);
+        if target.by_epoch && cell.options().visibility == Visibility::Immediate {
+            let stream = target.stream.clone();
+            return Err(Error::Wire(WireError::Invalid {
+                what: "ticket",
+                reason: format!("stream {stream} is immediate, so its epochs are visible before they are whole; read it without by_epoch"),
+            }));
+        }
         // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
         named.copied().try_for_each(|partition| cell.range(partition).map(drop))?;
         let without_leases = target.subscription.as_ref().filter(|_| target.leased.is_none());
@@ -184,6 +190,8 @@ impl Reading {
             ranges,
             reads_for,
             batches_left: target.batches_max,
+            told: Told::nothing(target),
+            by_epoch: target.by_epoch.then(ByEpoch::default),
             dictionaries: DictionarySet::empty(),
             frames,
         })
@@ -193,8 +201,7 @@ impl Reading {
     /// stream without a schema is empty.
     async fn wait_for_schema(&mut self) -> Result<bool, Error> {
         let ending = self.ending()?;
-        if let Some(schema) = self.cell.schema() {
-            self.frames.push(&[], schema.header(), &[], &Body::default());
+        if self.send_first_schema() {
             return Ok(false);
         }
         match ending {
@@ -206,54 +213,6 @@ impl Reading {
                 self.watch.changed().await;
                 Ok(true)
             }
-        }
-    }
-
-    /// Whether nothing more will come, and why. Asked *before* looking for batches: what is visible by then
-    /// is found by the look that follows.
-    ///
-    /// # Errors
-    /// `subscription_moved`: who reads for it goes on elsewhere. `subscription_evicted`.
-    fn ending(&self) -> Result<Ending, Error> {
-        let Look { state, lost_producer, moved } = self.cell.look(self.reads_for.as_ref());
-        if let Some(moved) = moved {
-            return Err(moved);
-        }
-        let is_shutting_down = self.coordinator.shutdown().is_cancelled();
-        Ok(match state {
-            StreamState::Open if is_shutting_down => Ending::Ended(Err(Error::ShuttingDown)),
-            StreamState::Open => match lost_producer {
-                Some(producer) => Ending::Ended(Err(Error::ProducerLost { producer })),
-                None => Ending::GoesOn,
-            },
-            _ if !self.cell.is_durable() => match is_shutting_down {
-                true => Ending::Ended(Err(Error::ShuttingDown)),
-                false => Ending::Unsettled,
-            },
-            StreamState::Completed => self.end_of(Ok(()))?,
-            StreamState::Failed { reason } => self.end_of(Err(stream_failed(reason)))?,
-        })
-    }
-
-    /// How it ends for this reader. A consumer that reads by leases stays until all is acked, to take over from those who die; an
-    /// error it is told as soon as there is nothing more to be sent.
-    fn end_of(&self, end: Result<(), Error>) -> Result<Ending, Error> {
-        let Some(standing) = self.leases.as_ref().map(|leases| leases.standing(&self.cell)).transpose()? else {
-            return Ok(Ending::Ended(end));
-        };
-        Ok(match (standing, end) {
-            (Standing { is_acked: true, .. }, end) | (Standing { is_sent: true, .. }, end @ Err(_)) => Ending::Ended(end),
-            (Standing { is_sent: true, .. }, Ok(())) => Ending::AllSent,
-            (Standing { is_sent: false, .. }, _) => Ending::GoesOn,
-        })
-    }
-
-    /// Waits until the end is durable, or anything else is new.
-    async fn settled(&self) -> Result<(), Error> {
-        tokio::select! {
-            durable = self.cell.durable() => durable,
-            () = self.watch.changed() => Ok(()),
-            () = self.coordinator.shutdown().cancelled() => Ok(()),
         }
     }
 
@@ -299,8 +258,10 @@ impl Reading {
 
     /// The next batches of a partition.
     fn take(&mut self, index: usize) -> Result<Vec<Batch<StoredBatch>>, Error> {
+        let of_epoch = self.by_epoch.as_mut().map(|by_epoch| by_epoch.batches_max(&self.cell, &self.ranges, index)).transpose()?;
         let range = &mut self.ranges[index];
         let left = range.end.map_or(u64::MAX, |end| end.since(range.next)).min(self.batches_left.unwrap_or(u64::MAX));
+        let left = left.min(of_epoch.unwrap_or(u64::MAX));
         let batches_max = usize::try_from(left).unwrap_or(usize::MAX).min(BATCHES_AT_ONCE);
         if batches_max == 0 {
             return Ok(Vec::new());
@@ -310,6 +271,7 @@ impl Reading {
                 let earliest = self.cell.range(range.partition)?.0;
                 range.skipped += earliest.since(range.next);
                 range.next = range.end.map_or(earliest, |end| end.min(earliest));
+                self.by_epoch.iter_mut().for_each(ByEpoch::look_again);
                 return self.take(index);
             }
             read => read,
@@ -326,6 +288,7 @@ impl Reading {
             Ok(batches) => batches,
         };
         range.next = range.next.plus(batches.len() as u64);
+        self.by_epoch.iter_mut().for_each(|by_epoch| by_epoch.note_taken(batches.len()));
         self.batches_left = self.batches_left.map(|left| left.saturating_sub(batches.len() as u64));
         Ok(batches)
     }
@@ -366,7 +329,7 @@ impl Reading {
         let body = &loaded.message.body;
         let shared = self.link.as_ref().and_then(|link| link.look_at(&body.place::<SharedPlace>()?));
         let sent = if shared.is_some() { &Body::new() } else { body };
-        let metadata = BatchMetadata {
+        let mut metadata = BatchMetadata {
             partition: partition.0,
             offset: batch.offset.0,
             epoch: batch.facts.epoch.map(|epoch| epoch.0),
@@ -374,9 +337,10 @@ impl Reading {
             user: loaded.user.clone(),
             shared,
             lease: lease.map_or(0, |lease| lease.0),
-            all_sent: false,
             skipped_before: if zoo::has(Bug::GapNotTold) { 0 } else { *skipped },
+            ..BatchMetadata::default()
         };
+        self.by_epoch.iter_mut().for_each(|by_epoch| by_epoch.describe(&mut metadata));
         self.frames.push(&[], &loaded.message.header, &metadata.to_bytes(), sent);
         if zoo::has(Bug::CursorMovesAtSend) {
             for subscription in self.cell.describe().subscriptions {
@@ -387,8 +351,4 @@ impl Reading {
         let latency = self.cell.now().since(batch.facts.appended_at);
         self.cell.counters().count_delivered(*partition, batch.facts.rows, batch.facts.bytes, latency);
     }
-}
-
-fn stream_failed(reason: Arc<str>) -> Error {
-    Error::Engine(crate::engine::Error::StreamFailed { reason })
 }

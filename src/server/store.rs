@@ -20,7 +20,6 @@ use crate::storage::disk::{Disk, Folder};
 use crate::storage::log::{LoggedBatch, RecoveredStream, StreamLog, check_has_catalog, recover_stream, remove_unknown};
 use crate::storage::remote::{KeepAfter, Remote, Starter};
 use crate::storage::{StorageError, StoredBatch};
-use crate::wire::schema::StreamSchema;
 
 /// How long a start waits for another coordinator to let go of the data directory.
 const LOCK_TIME: Duration = Duration::from_secs(5);
@@ -170,9 +169,7 @@ impl Store {
                 let RecoveredStream { snapshot, log, damage } = recover_stream(&self.disk, self.reserve_bytes, found)?;
                 damage.iter().for_each(|what| tracing::error!("{what}"));
                 let error = |source| StoreError::Stream { stream: name.to_string(), source: Box::new(source) };
-                let schema = snapshot.schema.as_ref().map(|schema| StreamSchema::parse(schema.to_vec().into()));
-                let schema = schema.transpose().map_err(|source| error(source.into()))?;
-                let cell = StreamCell::restored(name.clone(), id, stored(snapshot), schema, clock.clone()).map_err(error)?;
+                let cell = StreamCell::restored(name.clone(), id, stored(snapshot), clock.clone()).map_err(error)?;
                 Ok((Arc::new(cell), log))
             })
             .collect::<Result<_, StoreError>>()
@@ -239,12 +236,12 @@ impl Drop for Store {
 
 /// All of it lies in the log, visible.
 fn stored(found: StreamSnapshot<Arc<LoggedBatch>>) -> StreamSnapshot<StoredBatch> {
-    let StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers } = found;
+    let StreamSnapshot { options, schemas, state, epochs, partitions, subscriptions, producers } = found;
     let logged = |batch| StoredBatch::Logged { batch, is_staged: false };
     let partition = |PartitionSnapshot { start, rows_before, bytes_before, dropped, batches }: PartitionSnapshot<Arc<LoggedBatch>>| {
         let batches = batches.into_iter().map(|(facts, batch)| (facts, logged(batch))).collect();
         PartitionSnapshot { start, rows_before, bytes_before, dropped, batches }
     };
     let partitions = partitions.into_iter().map(partition).collect();
-    StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers }
+    StreamSnapshot { options, schemas, state, epochs, partitions, subscriptions, producers }
 }

@@ -1,6 +1,7 @@
 //! The writing loop: one `DoPut`, from its bytes to appended batches.
 
 mod confirmed;
+mod incoming;
 mod waits;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::confirmed::Confirmed;
+use self::incoming::Incoming;
 use self::waits::{tick_in_time, until};
 use super::cell::{Appender, StreamCell};
 use super::coordinator::Coordinator;
@@ -23,20 +25,15 @@ use crate::storage::log::LoggedBatch;
 use crate::storage::{SpoolFile, StoredBatch};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutTarget;
-use crate::wire::dictionary::DictionarySet;
 use crate::wire::error::WireError;
 use crate::wire::frame::FlightHead;
 use crate::wire::ipc::{self, Kind, Message};
 use crate::wire::metadata::{AppendMetadata, AppendResult};
-use crate::wire::schema::{DictionaryIds, StreamSchema};
+use crate::wire::schema::StreamSchema;
 
 /// How long a refusal waits for what came before it to be durable. A disk that takes longer is full, and the client is told
 /// of less than is stored.
 const SETTLE_TIME: Duration = Duration::from_secs(10);
-
-/// Headers up to this size are compared with the next batch's. A small message's header holds on to all of it: to 16 KiB
-/// per connection.
-const HEADER_BYTES_KEPT: usize = 8 << 10;
 
 /// Serves one `DoPut`: reads `body` to its end and appends what it carries.
 ///
@@ -86,13 +83,6 @@ enum Route {
     RoundRobin,
 }
 
-/// The last batch's header and the length of its body, and what they were found to be: small batches are often alike.
-struct Inspected {
-    header: Bytes,
-    body_len: u64,
-    kind: Kind,
-}
-
 /// One `DoPut` under way.
 struct Writing {
     cell: Arc<StreamCell>,
@@ -101,9 +91,7 @@ struct Writing {
     route: Route,
     /// A stock client's `PutResult`s may never be read: it gets one, at the end.
     reports_each: bool,
-    schema: Arc<StreamSchema>,
-    ids: DictionaryIds,
-    dictionaries: Arc<DictionarySet>,
+    incoming: Incoming,
     next_ordinal: u64,
     /// What of it the client may be told.
     confirmed: Confirmed,
@@ -111,7 +99,6 @@ struct Writing {
     is_staged: bool,
     /// Batches that have waited for room.
     waits: u64,
-    inspected: Inspected,
     spool: SpoolFile,
     append_timeout: Option<Duration>,
     deadline: Option<Instant>,
@@ -145,21 +132,18 @@ impl Writing {
         }
         let kind = target.kind().cloned().map_or_else(anonymous, Ok)?;
         let is_writer = kind.epoch().is_some();
-        let ids = cell.accept_schema(&producer_schema)?;
+        let accepted = cell.accept_schema(&producer_schema)?;
         let (appender, next_ordinal) = cell.open_appender(kind, target.connection())?;
         Ok(Self {
             appender,
             is_writer,
             route,
             reports_each: matches!(target, PutTarget::Command { .. }),
-            schema: cell.schema().unwrap_or_else(|| Arc::new(producer_schema)),
-            ids,
-            dictionaries: DictionarySet::empty(),
+            incoming: Incoming::new(accepted),
             next_ordinal,
             confirmed: Confirmed::new(next_ordinal),
             is_staged: is_writer && cell.options().visibility == Visibility::Committed,
             waits: 0,
-            inspected: Inspected { header: Bytes::new(), body_len: 0, kind: Kind::Empty },
             spool: coordinator.spool().file(),
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
             deadline,
@@ -221,36 +205,23 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        match self.inspect(&head)? {
+        match self.incoming.inspect(&head)? {
             Kind::Empty => input.body().await.map(drop),
             Kind::Schema => {
-                self.ids = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
+                let accepted = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
+                if self.incoming.turn_to(accepted) {
+                    // A restart has to know it before it finds a batch of it.
+                    self.cell.durable().await?;
+                }
                 input.body().await.map(drop)
             }
             Kind::Dictionary { id, delta } => {
                 let charge = Arc::new(self.cell.dictionaries().charge(held_bytes(&head))?);
                 let message = Message { header: head.header, body: input.body().await? };
-                for (id, mut message) in self.ids.rewrite(id, delta, &message)? {
-                    self.schema.check_dictionary(id, &message)?;
-                    message.header = charge.attach(message.header);
-                    self.dictionaries = self.dictionaries.with(id, delta, message)?;
-                }
-                Ok(())
+                self.incoming.take_dictionary(id, delta, &message, &charge)
             }
             Kind::Batch { rows, compressed } => self.take_batch(input, head, rows, compressed, progress).await,
         }
-    }
-
-    /// [`StreamSchema::inspect`], once for batches of the same shape.
-    fn inspect(&mut self, head: &FlightHead) -> Result<Kind, Error> {
-        if self.inspected.body_len == head.body_len && self.inspected.header == head.header {
-            return Ok(self.inspected.kind);
-        }
-        let kind = self.schema.inspect(&head.header, head.body_len)?;
-        if matches!(kind, Kind::Batch { .. }) && head.header.len() <= HEADER_BYTES_KEPT {
-            self.inspected = Inspected { header: head.header.clone(), body_len: head.body_len, kind };
-        }
-        Ok(kind)
     }
 
     /// Room first, then the body: what waits for room stays in the client and in the connection's window, but for one small
@@ -267,15 +238,12 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        self.schema.check_dictionaries(&self.dictionaries)?;
+        self.incoming.check_dictionaries()?;
         let metadata = self.metadata(&head)?;
         let bytes = held_bytes(&head);
         let place = self.reserve(bytes, progress).await?;
         let message = Message { header: head.header, body: input.body().await? };
-        if compressed {
-            self.schema.check_compressed(&message.header, &message.body)?;
-        }
-        let batch = EncodedBatch { message, dictionaries: self.dictionaries.clone(), user: metadata.user, rows };
+        let batch = self.incoming.batch(message, compressed, metadata.user, rows)?;
         let data = match place {
             Place::Memory => StoredBatch::Memory(Arc::new(batch)),
             Place::Spool => self.spooled(batch).await?,

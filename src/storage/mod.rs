@@ -14,6 +14,7 @@ pub use error::StorageError;
 pub use spool::{Spool, SpoolFile, SpoolOptions, SpooledBatch};
 
 use self::log::LoggedBatch;
+use crate::engine::SchemaVersion;
 use crate::wire::batch::EncodedBatch;
 
 /// A batch, wherever its bytes are. Cheap to clone.
@@ -40,6 +41,16 @@ impl StoredBatch {
             Self::Memory(batch) => Some(batch.clone()),
             Self::Spooled(_) => None,
             Self::Logged { batch, .. } => batch.cached(),
+        }
+    }
+
+    /// Which version of the stream's schema it has; none if it is lost.
+    #[must_use]
+    pub fn schema(&self) -> Option<SchemaVersion> {
+        match self {
+            Self::Memory(batch) => Some(batch.schema),
+            Self::Spooled(spooled) => Some(spooled.schema()),
+            Self::Logged { batch, .. } => batch.schema(),
         }
     }
 

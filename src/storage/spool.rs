@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::StorageError;
 use super::disk::{DiskFile, is_no_room};
+use crate::engine::SchemaVersion;
 use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::{Body, Message};
@@ -115,7 +116,7 @@ impl SpoolFile {
     /// # Errors
     /// [`StorageError::DiskFull`], [`StorageError::Io`]; the batch is not stored then.
     pub fn write(&self, batch: EncodedBatch) -> Result<SpooledBatch, StorageError> {
-        let EncodedBatch { message, dictionaries, user, rows } = batch;
+        let EncodedBatch { message, dictionaries, schema, user, rows } = batch;
         let bytes = message.bytes() + user.len() as u64;
         self.spool.check_room(bytes)?;
         let mut open = self.open.lock();
@@ -142,6 +143,7 @@ impl SpoolFile {
             user_bytes: user.len(),
             checksum: checksum.finalize(),
             dictionaries,
+            schema,
             rows,
         })
     }
@@ -168,10 +170,17 @@ pub struct SpooledBatch {
     user_bytes: usize,
     checksum: u32,
     dictionaries: Arc<DictionarySet>,
+    schema: SchemaVersion,
     rows: u64,
 }
 
 impl SpooledBatch {
+    /// Which version of the stream's schema it has.
+    #[must_use]
+    pub fn schema(&self) -> SchemaVersion {
+        self.schema
+    }
+
     /// Reads it back. Blocks.
     ///
     /// # Errors
@@ -189,7 +198,7 @@ impl SpooledBatch {
         let header = body.split_to(self.header_bytes);
         let user: Bytes = body.split_to(self.user_bytes);
         let message = Message { header, body: Body::from(body) };
-        Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), user, rows: self.rows })
+        Ok(EncodedBatch { message, dictionaries: self.dictionaries.clone(), schema: self.schema, user, rows: self.rows })
     }
 }
 
@@ -204,7 +213,8 @@ mod tests {
         pieces.push(Bytes::copy_from_slice(front));
         pieces.push(Bytes::copy_from_slice(back));
         let message = Message { header: Bytes::from_static(b"header"), body: pieces };
-        EncodedBatch { message, dictionaries: DictionarySet::empty(), user: Bytes::from_static(b"user"), rows: 3 }
+        let user = Bytes::from_static(b"user");
+        EncodedBatch { message, dictionaries: DictionarySet::empty(), schema: SchemaVersion(2), user, rows: 3 }
     }
 
     fn spool(dir: &tempfile::TempDir, reserve_bytes: u64) -> Spool {
@@ -219,7 +229,7 @@ mod tests {
         for (spooled, body) in spooled.iter().zip(["first body", "", "second"]) {
             let read = spooled.read().expect("is there");
             assert_eq!((&read.message.header[..], &read.message.body.contiguous()[..]), (&b"header"[..], body.as_bytes()));
-            assert_eq!((&read.user[..], read.rows), (&b"user"[..], 3));
+            assert_eq!((&read.user[..], read.rows, read.schema), (&b"user"[..], 3, SchemaVersion(2)));
         }
         assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 0, "the file has no name");
     }

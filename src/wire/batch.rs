@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::dictionary::DictionarySet;
 use super::ipc::Message;
+use crate::engine::SchemaVersion;
 
 /// One Arrow record batch, encoded.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct EncodedBatch {
     pub message: Message,
     /// The dictionaries that it refers to.
     pub dictionaries: Arc<DictionarySet>,
+    /// Which version of the stream's schema it has. Clients do not know it, and leave it at 0.
+    pub schema: SchemaVersion,
     /// The producer's own metadata for the reader.
     pub user: Bytes,
     /// Number of rows.

@@ -93,12 +93,19 @@ pub struct GetCommand {
     /// Ends after so many batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches_max: Option<u64>,
+    /// All of an epoch, over all partitions, before anything of the next; each batch says how much of it is to come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_epoch: bool,
     /// What the consumer calls itself, for descriptions of the subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
     /// The link on which arenas may be shown, that bodies lie in.
     #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
     pub link: Option<u64>,
+    /// The schema message comes again before each batch that has another version of the schema than the batch before it; without this
+    /// the read ends there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub schema_changes: bool,
     /// Reads by the leases of this consumer of the subscription, which is partitioned and which it has joined. Then `follow` is set, and
     /// nothing else says what is read.
     #[serde(default, with = "id_text", skip_serializing_if = "Option::is_none")]
@@ -299,10 +306,14 @@ pub struct GetTarget {
     pub stream_id: Option<StreamId>,
     /// Ends after so many batches.
     pub batches_max: Option<u64>,
+    /// Epochs are not mixed.
+    pub by_epoch: bool,
     /// What the consumer calls itself.
     pub consumer: Option<ConsumerName>,
     /// The link on which arenas may be shown.
     pub link: Option<u64>,
+    /// Whether the reader takes several versions of the schema.
+    pub schema_changes: bool,
     /// Reads by leases.
     pub leased: Option<LeasedTarget>,
 }
@@ -331,8 +342,10 @@ impl GetTarget {
             end: command.end.map(offsets),
             stream_id: command.stream_id.map(StreamId),
             batches_max: command.batches_max,
+            by_epoch: command.by_epoch,
             consumer: command.consumer.as_deref().map(ConsumerName::new).transpose()?,
             link: command.link,
+            schema_changes: command.schema_changes,
             leased,
         })
     }

@@ -50,7 +50,11 @@ fn misplaced(stream: &Fields, batches: &Fields, own: &Field, other: &Field) -> S
     }
 }
 
-fn type_fits(stream: &DataType, batches: &DataType) -> Result<(), String> {
+/// Whether values of the batches' type fit the stream's.
+///
+/// # Errors
+/// The first difference.
+pub(super) fn type_fits(stream: &DataType, batches: &DataType) -> Result<(), String> {
     match (stream, batches) {
         (DataType::List(own), DataType::List(other))
         | (DataType::LargeList(own), DataType::LargeList(other))

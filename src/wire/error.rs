@@ -1,6 +1,6 @@
 //! What is wrong with bytes or texts that came in.
 
-use crate::engine::{Code, NameError};
+use crate::engine::{Code, NameError, SchemaPolicy};
 
 /// Bytes or a text that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +39,38 @@ pub enum WireError {
         /// The limit.
         limit: u64,
     },
-    /// The batches' schema is not the stream's.
-    #[error("the schema does not fit the stream: {difference}; send batches of the stream's schema, or use another stream")]
+    /// The batches' schema is not the stream's, which takes no other.
+    #[error(
+        "the schema does not fit the stream, whose schema_policy is strict: {difference}; send batches of the stream's schema, or use another stream: one whose schema_policy is additive takes new columns, widening wider types too"
+    )]
     SchemaMismatch {
         /// The first difference.
         difference: String,
+    },
+    /// The batches' schema is another one than the stream can take beside those that it has.
+    #[error(
+        "the schema does not fit the stream, whose schema_policy is {}: {differences}; send batches that fit (docs/schemas.md says what does), or use another stream",
+        policy.as_str()
+    )]
+    SchemaIncompatible {
+        /// The stream's.
+        policy: SchemaPolicy,
+        /// The columns, and what is wrong with each.
+        differences: String,
+    },
+    /// The stream has too many versions of its schema.
+    #[error(
+        "the stream has {versions} versions of its schema, with this one of {bytes} bytes, and takes no more than {versions_max} of {bytes_max} bytes; send batches of one that it has, or use another stream"
+    )]
+    TooManySchemas {
+        /// How many it has.
+        versions: usize,
+        /// Bytes of their messages, with the one that is too much.
+        bytes: usize,
+        /// Most versions.
+        versions_max: usize,
+        /// Most bytes.
+        bytes_max: usize,
     },
     /// A descriptor, ticket or JSON command that cannot be used.
     #[error("invalid {what}: {reason}")]
@@ -65,7 +92,7 @@ impl WireError {
         match self {
             Self::Malformed { .. } => Code::MalformedMessage,
             Self::MessageTooLarge { .. } | Self::HeadTooLarge { .. } | Self::DecompressedTooLarge { .. } => Code::MessageTooLarge,
-            Self::SchemaMismatch { .. } => Code::SchemaMismatch,
+            Self::SchemaMismatch { .. } | Self::SchemaIncompatible { .. } | Self::TooManySchemas { .. } => Code::SchemaMismatch,
             Self::Invalid { .. } | Self::Name(_) => Code::InvalidArgument,
         }
     }

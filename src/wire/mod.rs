@@ -8,6 +8,9 @@ mod compression;
 pub mod dictionary;
 mod dictionary_ids;
 pub mod error;
+pub mod evolution;
+#[cfg(test)]
+mod evolution_tests;
 pub mod frame;
 pub mod ipc;
 mod layout;
@@ -16,6 +19,7 @@ pub mod overflow;
 pub mod report;
 pub mod schema;
 pub mod start;
+pub mod widening;
 
 /// The messages of `proto/`, generated; `tests/it/codegen.rs` checks that they are current.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated code")]

@@ -110,7 +110,7 @@ fn snapshot(stream: &Stream<u64>, names: (&[SubscriptionName], &[ProducerId])) -
     };
     StreamSnapshot {
         options: stream.options().clone(),
-        schema: stream.schema().cloned(),
+        schemas: stream.schemas().to_vec(),
         state: stream.state().clone(),
         epochs: stream.epoch_totals(),
         partitions: partitions(stream).map(partition).collect(),
@@ -294,7 +294,9 @@ fn what_changes_is_named_and_what_only_is_in_memory_is_not() {
     let keep = |lease| Command::KeepProducer { producer: producer("p"), run: run("newer"), lease: std::time::Duration::from_secs(lease) };
     assert_eq!(touched(keep(1)), [Part::Producer(producer("p"))]);
     assert_eq!(touched(keep(1)), [], "a sign of life as before");
-    assert_eq!(touched(Command::SetSchema { schema: [1].into() }), [Part::Stream]);
+    assert_eq!(touched(Command::AddSchema { schema: [1].into() }), [Part::Stream]);
+    assert_eq!(touched(Command::AddSchema { schema: [1].into() }), [], "the same version");
+    assert_eq!(touched(Command::AddSchema { schema: [2].into() }), [Part::Stream]);
     assert_eq!(touched(Command::Complete), [Part::Stream]);
     let mut in_memory = World::new(StreamOptions::default());
     assert_eq!(in_memory.apply(open("r")).effects.touched, []);
@@ -309,7 +311,7 @@ fn batches_that_a_restart_finds_keep_their_turns() {
     options.limits.max_buffered_bytes = 10;
     let snapshot = StreamSnapshot {
         options,
-        schema: None,
+        schemas: Vec::new(),
         state: bowstring::engine::StreamState::Open,
         epochs: bowstring::engine::EpochTotals::default(),
         partitions: vec![partition(&[1, 4]), partition(&[2, 3])],

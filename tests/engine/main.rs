@@ -12,6 +12,7 @@ mod overflow;
 mod properties;
 mod regressions;
 mod reverse_path;
+mod spans;
 mod starts;
 mod story;
 mod team;

@@ -168,7 +168,7 @@ fn restored(dropped: Dropped) -> Stream<u64> {
     };
     let snapshot = StreamSnapshot {
         options: StreamOptions::default(),
-        schema: None,
+        schemas: Vec::new(),
         state: StreamState::Open,
         epochs: EpochTotals::default(),
         partitions: vec![partition],

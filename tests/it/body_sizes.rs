@@ -7,6 +7,7 @@ use arrow_buffer::NullBuffer;
 use arrow_ipc::{FieldNode, MessageBuilder, MessageHeader, MetadataVersion, RecordBatchBuilder};
 use arrow_schema::{DataType, Field, Schema};
 use bowstring::client::{Client, ConsumerOptions, Delivered, Producer, ProducerOptions};
+use bowstring::engine::SchemaVersion;
 use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::batch::EncodedBatch;
 use bowstring::wire::dictionary::DictionarySet;
@@ -141,7 +142,7 @@ fn encoded(size: usize) -> EncodedBatch {
     builder.finish(message, None);
     let body = (0..size).map(byte).collect::<Bytes>();
     let message = Message { header: Bytes::copy_from_slice(builder.finished_data()), body: body.into() };
-    EncodedBatch { message, dictionaries: DictionarySet::empty(), user: Bytes::new(), rows: size as u64 }
+    EncodedBatch { message, dictionaries: DictionarySet::empty(), schema: SchemaVersion(0), user: Bytes::new(), rows: size as u64 }
 }
 
 /// Every length below 16 KiB for which the whole message, header and all, has about 16 KiB; the same for 64 KiB.

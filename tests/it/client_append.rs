@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bowstring::client::{Client, ClientOptions, ConsumerOptions, ProducerOptions};
-use bowstring::engine::{Code, Offset, PartitionId, StoredState};
+use bowstring::engine::{Code, Offset, PartitionId, SchemaVersion, StoredState};
 use bowstring::server::ServerConfig;
 use bowstring::wire::proto::{FullPolicy, StreamOptions};
 use bytes::Bytes;
@@ -203,7 +203,7 @@ async fn encoded_batches_pass_through_as_they_are(on: Transport) {
             .expect("encodable");
         let message = bowstring::wire::ipc::Message { header: data.ipc_message.into(), body: Bytes::from(data.arrow_data).into() };
         let dictionaries = bowstring::wire::dictionary::DictionarySet::empty();
-        let batch = bowstring::wire::batch::EncodedBatch { message, dictionaries, user: Bytes::new(), rows: 10 };
+        let batch = bowstring::wire::batch::EncodedBatch { message, dictionaries, schema: SchemaVersion(0), user: Bytes::new(), rows: 10 };
         producer.append_encoded(&schema, batch, None).await.expect("room");
     }
     let mixed = producer.append(&numbered(0, 1), None, Bytes::new()).await.expect_err("one or the other");

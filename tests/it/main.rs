@@ -19,6 +19,7 @@ mod control_flight;
 mod data_plane;
 mod durable;
 mod durable_support;
+mod epochs;
 #[cfg(target_os = "linux")]
 mod faults;
 mod hostile;
@@ -32,10 +33,12 @@ mod overflow;
 mod put_messages;
 mod regressions;
 mod retention;
+mod schemas;
 mod server_support;
 #[cfg(target_os = "linux")]
 mod shared_memory;
 mod shutdown;
+mod sizes;
 mod small_batches;
 mod stalls;
 mod starts;

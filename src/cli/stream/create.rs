@@ -7,7 +7,7 @@ use crate::cli::error::CliError;
 use crate::cli::quantity::{Size, Span, partitions};
 use crate::cli::{print_lines, report};
 use crate::engine::StreamName;
-use crate::wire::proto::{CreateStreamRequest, FullPolicy, StreamOptions, Visibility};
+use crate::wire::proto::{CreateStreamRequest, FullPolicy, SchemaPolicy, StreamOptions, Visibility};
 
 /// Create a stream; its schema comes with the first batches
 #[derive(Debug, Args)]
@@ -51,6 +51,9 @@ pub(super) struct CreateArgs {
     /// Once it was full, let those that wait in when it has fallen to so many percent of its limits [default: the coordinator's]
     #[arg(long, value_name = "PERCENT")]
     resume_percent: Option<u32>,
+    /// What a producer may bring that has another schema
+    #[arg(long, value_name = "POLICY", default_value = "strict")]
+    schema_policy: SchemaPolicyArg,
     /// Succeed where the stream exists with the same options
     #[arg(long)]
     if_not_exists: bool,
@@ -78,6 +81,16 @@ enum FullPolicyArg {
     Spill,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SchemaPolicyArg {
+    /// Nothing
+    Strict,
+    /// New columns that may be null
+    Additive,
+    /// That, and wider types
+    Widening,
+}
+
 pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), CliError> {
     let stream = StreamName::new(&args.stream)?;
     let options = StreamOptions {
@@ -92,6 +105,7 @@ pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), Cli
         retain_bytes: args.retain_bytes.map(|size| size.0),
         max_wait_ms: args.max_wait.map(|time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)),
         resume_percent: args.resume_percent,
+        schema_policy: args.schema_policy.proto().into(),
     };
     let request = CreateStreamRequest {
         stream: stream.to_string(),
@@ -109,6 +123,16 @@ impl VisibilityArg {
         match self {
             Self::Committed => Visibility::Committed,
             Self::Immediate => Visibility::Immediate,
+        }
+    }
+}
+
+impl SchemaPolicyArg {
+    fn proto(self) -> SchemaPolicy {
+        match self {
+            Self::Strict => SchemaPolicy::Strict,
+            Self::Additive => SchemaPolicy::Additive,
+            Self::Widening => SchemaPolicy::Widening,
         }
     }
 }

@@ -81,6 +81,7 @@ fn head(stream: &StreamDescription) -> Vec<String> {
         format!("  limits: {}, {} in the spool", report::limits(&options), bytes(options.max_spool_bytes())),
         format!("  acked batches: {}", retention(&options)),
         format!("  epochs become visible: {}, when full: {}", report::visibility(&options), overflow::policy(&options)),
+        format!("  schema policy: {}, versions: {}", report::schema_policy(&options), stream.schema_versions),
         format!(
             "  buffered: {}, {}; spooled: {}, {}",
             batches(stream.buffered_batches),

@@ -4,10 +4,28 @@ use arrow_schema::SchemaRef;
 
 use super::Wait;
 use super::process::OfProcess;
+use super::wait::Ended;
 use crate::client::acks::Pending;
+use crate::client::feed::Step;
 use crate::client::prefetch::Prefetch;
 use crate::client::{self as asynchronous, Delivered, Error, Joined};
 use crate::engine::{Generation, LeaseId, Offset, PartitionId, StoredState, StreamId};
+
+/// Acks from any thread; see [`client::Acker`](crate::client::Acker).
+#[derive(Debug)]
+pub struct Acker {
+    inner: OfProcess<asynchronous::Acker>,
+}
+
+impl Acker {
+    /// This process's.
+    ///
+    /// # Errors
+    /// `invalid_argument` in a forked child.
+    pub fn get(&self) -> Result<&asynchronous::Acker, Error> {
+        self.inner.get().ok_or_else(|| Error::invalid("it was made before this process was forked; make a new one after the fork"))
+    }
+}
 
 /// A consumer; see [`client::Consumer`](crate::client::Consumer).
 #[derive(Debug)]
@@ -53,14 +71,25 @@ impl Consumer {
 
     /// Waits for what can be handed out; false at the end of the stream.
     fn take<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<bool, E> {
-        let consumer = self.inner.get_mut()?;
-        consumer.ensure_reading();
-        let prefetch = consumer.prefetch().clone();
-        let has_unacked = consumer.has_unacked();
-        let taken = &mut consumer.taken;
-        let is_there = wait.on(&prefetch, "the next batch", StoredState::No, |prefetch| prefetch.take(taken, has_unacked))??;
-        prefetch.wake();
-        Ok(is_there)
+        loop {
+            let consumer = self.inner.get_mut()?;
+            consumer.ensure_reading();
+            let (prefetch, due) = (consumer.prefetch().clone(), consumer.feed.due());
+            let feed = &mut consumer.feed;
+            match wait.on_until(&prefetch, due, |prefetch| feed.step(prefetch, due)) {
+                Ok(step) => match step? {
+                    Step::Ready => {
+                        prefetch.wake();
+                        return Ok(true);
+                    }
+                    Step::End => return Ok(false),
+                    Step::Lingers => {}
+                },
+                Err(Ended::Due) => consumer.feed.stop_lingering(),
+                Err(Ended::Deadline(waited)) => return Err(consumer.timeout(waited).into()),
+                Err(Ended::Interrupted(error)) => return Err(error),
+            }
+        }
     }
 
     /// The next batch if one is there already; never waits.
@@ -125,6 +154,14 @@ impl Consumer {
     /// As [`client::Consumer::ack_by`](crate::client::Consumer::ack_by).
     pub fn ack_by(&mut self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
         self.inner.get_mut()?.ack_by(partition, offset, lease)
+    }
+
+    /// Acks batches from any thread, without a wait for one that is about to read.
+    ///
+    /// # Errors
+    /// `invalid_argument` in a forked child.
+    pub fn acker(&mut self) -> Result<Acker, Error> {
+        Ok(Acker { inner: OfProcess::new(self.inner.get_mut()?.acker()) })
     }
 
     /// Waits until all acks so far are confirmed.

@@ -14,33 +14,53 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// the check gives back ends the verb.
 pub struct Wait<'a, E = Error> {
     deadline: Option<Instant>,
+    /// The caller goes on waiting after the deadline.
+    is_turn: bool,
     check: Option<&'a mut dyn FnMut() -> Result<(), E>>,
+}
+
+/// Why a wait has ended without a result.
+#[derive(Debug)]
+pub(super) enum Ended<E> {
+    /// What was there is due.
+    Due,
+    /// The deadline has passed, after so long.
+    Deadline(Duration),
+    /// The check says so.
+    Interrupted(E),
 }
 
 impl Wait<'static, Error> {
     /// Waits as long as it takes.
     #[must_use]
     pub fn forever() -> Self {
-        Self { deadline: None, check: None }
+        Self { deadline: None, is_turn: false, check: None }
     }
 
     /// Waits up to `deadline`, then fails with `timeout`.
     #[must_use]
     pub fn until(deadline: Instant) -> Self {
-        Self { deadline: Some(deadline), check: None }
+        Self { deadline: Some(deadline), is_turn: false, check: None }
     }
 
     /// Waits for at most `duration` from now, then fails with `timeout`.
     #[must_use]
     pub fn at_most(duration: Duration) -> Self {
-        Self { deadline: now().checked_add(duration), check: None }
+        Self { deadline: now().checked_add(duration), is_turn: false, check: None }
     }
 }
 
 impl<'a, E: From<Error>> Wait<'a, E> {
     /// Waits up to `deadline`, or for ever, and calls `check` meanwhile.
     pub fn checked(deadline: Option<Instant>, check: &'a mut dyn FnMut() -> Result<(), E>) -> Self {
-        Self { deadline, check: Some(check) }
+        Self { deadline, is_turn: false, check: Some(check) }
+    }
+
+    /// The same, perhaps of a caller who lets others in at `deadline` and then waits on: nothing is handed out then only because
+    /// that has passed.
+    #[must_use]
+    pub fn of_a_turn(self, is_turn: bool) -> Self {
+        Self { is_turn, ..self }
     }
 
     /// Blocks until `f` gives something.
@@ -49,24 +69,41 @@ impl<'a, E: From<Error>> Wait<'a, E> {
         watched: &Watched<T>,
         what: &'static str,
         stored: StoredState,
-        mut f: impl FnMut(&mut T) -> Option<R>,
+        f: impl FnMut(&mut T) -> Option<R>,
     ) -> Result<R, E> {
+        self.on_until(watched, None, f).map_err(|ended| match ended {
+            Ended::Interrupted(error) => error,
+            Ended::Deadline(waited) => Error::Timeout { what, waited, stored }.into(),
+            Ended::Due => Error::Timeout { what, waited: Duration::ZERO, stored }.into(),
+        })
+    }
+
+    /// Blocks until `f` gives something, or until `due`, if there is anything that becomes due: then by the deadline at the latest.
+    pub(super) fn on_until<T, R>(
+        &mut self,
+        watched: &Watched<T>,
+        due: Option<Instant>,
+        mut f: impl FnMut(&mut T) -> Option<R>,
+    ) -> Result<R, Ended<E>> {
         if let Some(result) = watched.with(&mut f) {
             return Ok(result);
         }
         let started = now();
         loop {
             let time = now();
-            if self.deadline.is_some_and(|deadline| deadline <= time) {
-                return Err(Error::Timeout { what, waited: time.saturating_duration_since(started), stored }.into());
+            if due.is_some_and(|due| due <= time) {
+                return Err(Ended::Due);
             }
-            let slice = time + CHECK_INTERVAL;
-            let until = self.deadline.map_or(slice, |deadline| deadline.min(slice));
+            if self.deadline.is_some_and(|deadline| deadline <= time) {
+                let is_due = due.is_some() && !self.is_turn;
+                return Err(if is_due { Ended::Due } else { Ended::Deadline(time.saturating_duration_since(started)) });
+            }
+            let until = [self.deadline, due].into_iter().flatten().fold(time + CHECK_INTERVAL, Instant::min);
             if let Ok(result) = watched.block_until(until, &mut f) {
                 return Ok(result);
             }
             if let Some(check) = &mut self.check {
-                check()?;
+                check().map_err(Ended::Interrupted)?;
             }
         }
     }

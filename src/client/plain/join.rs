@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::decode::{Column, PlainDecoder};
 use super::encode::{ALIGNMENT, padded};
 use super::{PlainLayout, aligned};
+use crate::client::project::Shape;
 
 /// A plain batch as it came.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(in crate::client) struct SmallBatch {
     pub(in crate::client) decoder: Arc<PlainDecoder>,
     pub(in crate::client) schema: SchemaRef,
     pub(in crate::client) body: Bytes,
+    /// What is done with it once it is decoded; the same for batches of one schema.
+    pub(in crate::client) shape: Shape,
 }
 
 impl SmallBatch {

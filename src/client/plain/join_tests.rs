@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::tests::{batch, schema, types, without_nulls, written_by_arrow};
 use super::{PlainDecoder, PlainEncoder, SmallBatch, join};
 use crate::client::decode::caught;
+use crate::client::project::Shape;
 use crate::wire::ipc;
 
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -22,7 +23,7 @@ fn small(header: &Bytes, body: Bytes, schema: &SchemaRef) -> SmallBatch {
     let message = arrow_ipc::root_as_message(header).expect("a message");
     let table = message.header_as_record_batch().expect("a batch");
     let decoder = PlainDecoder::new(header, body_len, &table, schema).expect("plain");
-    SmallBatch { decoder: Arc::new(decoder), schema: schema.clone(), body }
+    SmallBatch { decoder: Arc::new(decoder), schema: schema.clone(), body, shape: Shape::AsTheyAre }
 }
 
 /// As our encoder writes it, or as Arrow's does.

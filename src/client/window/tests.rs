@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::client::retry::now;
-use crate::engine::StoredState;
+use crate::engine::{SchemaVersion, StoredState};
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::Message;
 
@@ -17,7 +17,7 @@ fn window(batches_max: usize, bytes_max: u64) -> Window {
 fn entry(bytes: u64) -> Entry {
     let message = Message { header: bytes::Bytes::new(), body: crate::wire::body::Body::new() };
     Entry {
-        batch: EncodedBatch { message, dictionaries: DictionarySet::empty(), user: bytes::Bytes::new(), rows: 0 },
+        batch: EncodedBatch { message, dictionaries: DictionarySet::empty(), schema: SchemaVersion(0), user: bytes::Bytes::new(), rows: 0 },
         partition: None,
         bytes,
     }

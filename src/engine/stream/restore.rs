@@ -1,21 +1,14 @@
 //! A durable stream before and after a restart.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::iter::Peekable;
-use std::vec::IntoIter;
-
 use super::super::budget::{Place, Usage};
 use super::super::epoch::Producer;
 use super::super::partition::Partition;
 use super::super::snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 use super::super::subscription::{Cursor, Subscription};
-use super::super::{BatchFacts, Error, Offset, PartitionId, ProducerId, StreamId, StreamName, SubscriptionName, Timestamp};
+use super::super::{Error, Offset, PartitionId, ProducerId, StreamId, StreamName, SubscriptionName, Timestamp, Visibility};
 use super::Stream;
+use super::merge::Merge;
 use crate::zoo::{self, Bug};
-
-/// What is left of a partition's batches.
-type Batches<D> = Peekable<IntoIter<(BatchFacts, D)>>;
 
 impl<D: Clone> Stream<D> {
     /// The stream that a restart has found. All of its batches are durable and visible.
@@ -23,8 +16,8 @@ impl<D: Clone> Stream<D> {
     /// # Errors
     /// [`Error::PartitionCount`].
     pub fn restore(name: StreamName, id: StreamId, snapshot: StreamSnapshot<D>, now: Timestamp) -> Result<Self, Error> {
-        let StreamSnapshot { options, schema, state, epochs, partitions, subscriptions, producers } = snapshot;
-        let mut stream = Self { schema, state, ..Self::durable(name, id, options)? };
+        let StreamSnapshot { options, schemas, state, epochs, partitions, subscriptions, producers } = snapshot;
+        let mut stream = Self { schemas, state, ..Self::durable(name, id, options)? };
         (stream.epochs_committed, stream.epochs_aborted, stream.epochs_replayed) = (epochs.committed, epochs.aborted, epochs.replayed);
         stream.restore_partitions(partitions, now);
         stream.account_for_unknown(&producers, now);
@@ -42,22 +35,17 @@ impl<D: Clone> Stream<D> {
         Ok(stream)
     }
 
-    /// Each partition's batches in their order; over all partitions they get their turns by when they were appended.
+    /// Each partition's batches in their order; over all partitions they get their turns as [`Merge`] says.
     fn restore_partitions(&mut self, found: Vec<PartitionSnapshot<D>>, now: Timestamp) {
         let mut used = Usage::default();
-        let mut left: Vec<_> = Vec::new();
-        for (partition, found) in self.partitions.iter_mut().zip(found) {
-            partition.begin(found.start, found.rows_before, found.bytes_before, found.dropped);
-            left.push(found.batches.into_iter().peekable());
+        for (partition, found) in self.partitions.iter_mut().zip(&found) {
+            partition.begin(found.start, found.rows_before, found.bytes_before, found.dropped.clone());
         }
-        let turn = |index: usize, batches: &mut Batches<D>| Some(Reverse((batches.peek()?.0.appended_at, index)));
-        let mut turns: BinaryHeap<_> = left.iter_mut().enumerate().filter_map(|(index, batches)| turn(index, batches)).collect();
-        while let Some(Reverse((_, index))) = turns.pop() {
-            let Some((facts, data)) = left[index].next() else { continue };
+        let found = found.into_iter().take(self.partitions.len()).collect();
+        for (index, (facts, data)) in Merge::new(found, self.options.visibility == Visibility::Committed) {
             used.add(Place::Log, facts.bytes);
             self.partitions[index].push(facts, data, Place::Log, self.next_age, now);
             self.next_age += 1;
-            turns.extend(turn(index, &mut left[index]));
         }
         self.budget.restore(&used);
     }

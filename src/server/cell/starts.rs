@@ -2,7 +2,9 @@
 
 use super::super::error::Error;
 use super::StreamCell;
-use crate::engine::{Code, Command, Generation, Offset, Outcome, PartitionMove, ProducerId, Start, StreamState, SubscriptionName};
+use crate::engine::{
+    Code, Command, EpochSpan, Generation, Offset, Outcome, PartitionMove, ProducerId, Start, StreamState, SubscriptionName, Wanted,
+};
 
 /// A stream as a reader sees it before it looks for batches.
 #[derive(Debug)]
@@ -49,6 +51,14 @@ impl StreamCell {
     /// `subscription_not_found`, `subscription_moved`, `subscription_evicted`.
     pub(in crate::server) fn check_generation(&self, subscription: &SubscriptionName, asked: Generation) -> Result<(), Error> {
         Ok(self.inner.lock().stream.check_generation(subscription, asked)?)
+    }
+
+    /// See [`Stream::next_epoch`](crate::engine::Stream::next_epoch).
+    ///
+    /// # Errors
+    /// `partition_out_of_range`.
+    pub(in crate::server) fn next_epoch(&self, wanted: &[Wanted]) -> Result<Option<EpochSpan>, Error> {
+        Ok(self.inner.lock().stream.next_epoch(wanted)?)
     }
 
     /// Moves a subscription, or says what that would do.

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::engine::{Command, Effects, Epoch, Offset, Part, PartitionId, ProducerId, Stream};
 use crate::storage::StoredBatch;
@@ -30,7 +29,8 @@ pub(in crate::server) struct Pending {
 #[derive(Debug)]
 pub(in crate::server) struct Work {
     pub(super) number: u64,
-    pub(super) schema: Bytes,
+    /// By version.
+    pub(super) schemas: Vec<Arc<[u8]>>,
     pub(super) appended: std::collections::VecDeque<Appended>,
     pub(super) changes: Vec<Change>,
     /// Whether the catalog then knows everything that has changed.
@@ -54,12 +54,12 @@ pub(in crate::server) struct Work {
 impl Work {
     /// Adds what has come since.
     pub(super) fn join(&mut self, later: Self) {
-        let Self { number, schema, appended, changes, has_late, shown, ends, is_deleted, .. } = later;
+        let Self { number, schemas, appended, changes, has_late, shown, ends, is_deleted, .. } = later;
         if is_deleted {
             self.appended.clear();
             self.shown.clear();
         }
-        (self.number, self.schema, self.ends) = (number, schema, ends);
+        (self.number, self.schemas, self.ends) = (number, schemas, ends);
         self.appended.extend(appended);
         // The state is what it is now: what was to be said of an earlier one is of no more use.
         self.changes.retain(|change| !changes.iter().any(|later| later.replaces(change)));
@@ -157,7 +157,7 @@ impl Pending {
         };
         Work {
             number: self.number,
-            schema: stream.schema().map(|schema| Bytes::copy_from_slice(schema)).unwrap_or_default(),
+            schemas: stream.schemas().to_vec(),
             appended: take(&mut self.appended).into(),
             changes,
             has_late,
@@ -190,7 +190,7 @@ pub(in crate::server) fn is_late(command: &Command<StoredBatch>) -> bool {
         | Command::GiveBack { .. }
         | Command::Tick
         | Command::Settle { .. } => true,
-        Command::SetSchema { .. }
+        Command::AddSchema { .. }
         | Command::OpenAppender { .. }
         | Command::OpenEpoch { .. }
         | Command::CommitEpoch { .. }
@@ -241,7 +241,7 @@ fn change(stream: &Stream<StoredBatch>, part: &Part) -> Option<Change> {
             SavedStream {
                 name: stream.name().clone(),
                 options: stream.options().clone(),
-                schema: stream.schema().cloned(),
+                schemas: stream.schemas().to_vec(),
                 state: stream.state().clone(),
                 epochs: stream.epoch_totals(),
             },

@@ -157,7 +157,7 @@ mod tests {
         let [p, q] = ["p", "q"].map(|name| ProducerId::new(name).expect("a name"));
         let mut pending = Work {
             number: 1,
-            schema,
+            schemas: vec![schema.to_vec().into()],
             appended: [
                 staged(&committed[0], 0),
                 staged(&committed[1], 1),

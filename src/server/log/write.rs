@@ -86,7 +86,7 @@ fn write(log: &mut StreamLog, work: &mut Work, step: &mut Step) -> Result<(), St
         }
         bytes += together;
         while let Some((partition, appended)) = partitions.pop_first() {
-            if let Err(error) = log.append(partition, &work.schema, &appended) {
+            if let Err(error) = log.append(partition, &work.schemas, &appended) {
                 // Each partition's are in their order again, and that is all that counts.
                 let rest: Vec<_> = appended.into_iter().chain(partitions.into_values().flatten()).collect();
                 rest.into_iter().rev().for_each(|appended| work.appended.push_front(appended));

@@ -7,8 +7,8 @@ use prost::Message;
 
 use crate::engine::{
     CursorSnapshot, Dropped, Epoch, EpochTotals, Eviction, FullPolicy, Generation, Limits, Offset, OnOverflow, PartitionSnapshot,
-    ProducerId, ProducerSnapshot, Retention, RunId, StreamName, StreamOptions, StreamState, SubscriptionMode, SubscriptionSnapshot,
-    Timestamp, Visibility,
+    ProducerId, ProducerSnapshot, Retention, RunId, SchemaPolicy, StreamName, StreamOptions, StreamState, SubscriptionMode,
+    SubscriptionSnapshot, Timestamp, Visibility,
 };
 
 /// A stream but for its partitions, subscriptions and producers.
@@ -18,8 +18,8 @@ pub struct SavedStream {
     pub name: StreamName,
     /// Its options.
     pub options: StreamOptions,
-    /// Its encoded schema message, once known.
-    pub schema: Option<Arc<[u8]>>,
+    /// Its encoded schema messages, by version.
+    pub schemas: Vec<Arc<[u8]>>,
     /// Whether it goes on.
     pub state: StreamState,
     /// Its epochs.
@@ -86,7 +86,7 @@ struct StreamValue {
     #[prost(uint32, tag = "8")]
     full_policy: u32,
     #[prost(bytes = "vec", optional, tag = "9")]
-    schema: Option<Vec<u8>>,
+    first_schema: Option<Vec<u8>>,
     #[prost(bool, tag = "10")]
     is_completed: bool,
     #[prost(string, optional, tag = "11")]
@@ -107,6 +107,12 @@ struct StreamValue {
     /// None: of a version that knew none.
     #[prost(uint32, optional, tag = "41")]
     resume_percent: Option<u32>,
+    /// Versions 1 and on.
+    #[prost(bytes = "vec", repeated, tag = "20")]
+    later_schemas: Vec<Vec<u8>>,
+    /// 0 strict, 1 additive, 2 widening.
+    #[prost(uint32, tag = "21")]
+    schema_policy: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -198,7 +204,8 @@ pub(super) trait Saved: Sized {
 
 impl Saved for SavedStream {
     fn to_value(&self) -> Vec<u8> {
-        let StreamOptions { partitions, limits, visibility, full_policy, retention, max_wait, resume_percent } = &self.options;
+        let StreamOptions { partitions, limits, visibility, full_policy, retention, max_wait, resume_percent, schema_policy } =
+            &self.options;
         StreamValue {
             name: self.name.as_str().to_owned(),
             partitions: *partitions,
@@ -213,7 +220,7 @@ impl Saved for SavedStream {
                 FullPolicy::DropOldest => 2,
                 FullPolicy::Spill => 3,
             },
-            schema: self.schema.as_deref().map(<[u8]>::to_vec),
+            first_schema: self.schemas.first().map(|schema| schema.to_vec()),
             is_completed: self.state == StreamState::Completed,
             failed: match &self.state {
                 StreamState::Failed { reason } => Some(reason.to_string()),
@@ -226,6 +233,12 @@ impl Saved for SavedStream {
             retain_bytes: retention.bytes,
             max_wait_micros: max_wait.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             resume_percent: Some(*resume_percent),
+            later_schemas: self.schemas.iter().skip(1).map(|schema| schema.to_vec()).collect(),
+            schema_policy: match schema_policy {
+                SchemaPolicy::Strict => 0,
+                SchemaPolicy::Additive => 1,
+                SchemaPolicy::Widening => 2,
+            },
         }
         .encode_to_vec()
     }
@@ -253,8 +266,14 @@ impl Saved for SavedStream {
                 retention: Retention { time: Duration::from_millis(value.retain_ms), bytes: value.retain_bytes },
                 max_wait: value.max_wait_micros.map(Duration::from_micros),
                 resume_percent: value.resume_percent.unwrap_or(StreamOptions::default().resume_percent),
+                schema_policy: match value.schema_policy {
+                    0 => SchemaPolicy::Strict,
+                    1 => SchemaPolicy::Additive,
+                    2 => SchemaPolicy::Widening,
+                    _ => return None,
+                },
             },
-            schema: value.schema.map(Into::into),
+            schemas: value.first_schema.into_iter().chain(value.later_schemas).map(Into::into).collect(),
             state: match value.failed {
                 Some(reason) => StreamState::Failed { reason: reason.into() },
                 None if value.is_completed => StreamState::Completed,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::{
-    CursorSnapshot, Dropped, Epoch, EpochTotals, Eviction, FullPolicy, Generation, Limits, OnOverflow, Retention, RunId, StreamName,
-    StreamOptions, StreamState, SubscriptionMode, Timestamp, Visibility,
+    CursorSnapshot, Dropped, Epoch, EpochTotals, Eviction, FullPolicy, Generation, Limits, OnOverflow, Retention, RunId, SchemaPolicy,
+    StreamName, StreamOptions, StreamState, SubscriptionMode, Timestamp, Visibility,
 };
 use crate::storage::disk::Folder;
 use crate::storage::segment::testing::MemoryDisk;
@@ -26,8 +26,9 @@ fn saved(name: &str, state: StreamState) -> SavedStream {
             retention: Retention { time: Duration::from_millis(1_500), bytes: 7 },
             max_wait: Some(Duration::from_micros(1_500)),
             resume_percent: 40,
+            schema_policy: SchemaPolicy::Widening,
         },
-        schema: Some([1, 2, 3].into()),
+        schemas: vec![[1, 2, 3].into(), [4].into()],
         state,
         epochs: EpochTotals { committed: 5, aborted: 6, replayed: 7 },
     }
@@ -94,7 +95,7 @@ fn what_is_committed_is_found_again() {
         let expected = saved(stream.saved.name.as_str(), StreamState::Failed { reason: "why".into() });
         let (reads, writes) = names(stream.saved.name.as_str());
         assert_eq!((stream.saved.options, stream.saved.state), (expected.options, expected.state));
-        assert_eq!((stream.saved.schema, stream.saved.epochs), (expected.schema, expected.epochs));
+        assert_eq!((stream.saved.schemas, stream.saved.epochs), (expected.schemas, expected.epochs));
         assert_eq!(stream.partitions, [(PartitionId(2), partition(4))]);
         assert_eq!(stream.extents, [(PartitionId(2), Offset(4), extent(&[(0, 64), (0, 128)]))]);
         assert_eq!(stream.subscriptions, [(reads, subscription(4))]);

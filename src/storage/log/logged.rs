@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::engine::SchemaVersion;
 use crate::storage::StorageError;
 use crate::storage::segment::{Entry, Segment};
 use crate::wire::batch::EncodedBatch;
@@ -49,6 +50,16 @@ impl LoggedBatch {
         match &*self.state.lock() {
             State::Unwritten(batch) => Some(batch.clone()),
             State::Written { cached, .. } => cached.clone(),
+            State::Lost(_) => None,
+        }
+    }
+
+    /// Which version of the stream's schema it has; none if it is damaged.
+    #[must_use]
+    pub fn schema(&self) -> Option<SchemaVersion> {
+        match &*self.state.lock() {
+            State::Unwritten(batch) => Some(batch.schema),
+            State::Written { segment, .. } => Some(segment.head().schema),
             State::Lost(_) => None,
         }
     }

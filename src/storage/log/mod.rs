@@ -12,8 +12,6 @@ mod unsettled_tests;
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 pub use cache::Cache;
 pub use logged::LoggedBatch;
 pub use recovery::{RecoveredStream, check_has_catalog, recover_stream, remove_unknown};
@@ -113,14 +111,14 @@ impl StreamLog {
         Ok(())
     }
 
-    /// Writes batches of one partition at the end of its log; the stream's schema message stands at the beginning of each
-    /// segment. They can be read then, and are durable after [`sync`](Self::sync). Blocks.
+    /// Writes batches of one partition at the end of its log; their schema message, of all that the stream has, stands at the beginning
+    /// of each segment. They can be read then, and are durable after [`sync`](Self::sync). Blocks.
     ///
     /// # Errors
-    /// [`StorageError`]; none of them is written then.
-    pub fn append(&mut self, partition: PartitionId, schema: &Bytes, appended: &[Appended]) -> Result<(), StorageError> {
+    /// [`StorageError`]; none of them is written then, or those before a change of the schema: they are not written again.
+    pub fn append(&mut self, partition: PartitionId, schemas: &[Arc<[u8]>], appended: &[Appended]) -> Result<(), StorageError> {
         let Self { disk, id, name, partitions, .. } = self;
-        partitions[partition.index()].append(&**disk, (name, *id), schema, appended)
+        partitions[partition.index()].append(&**disk, (name, *id), schemas, appended)
     }
 
     /// Makes durable what was written to a partition. Blocks.

@@ -94,21 +94,37 @@ impl PartitionLog {
         &mut self,
         disk: &dyn Disk,
         (name, id): (&StreamName, StreamId),
-        schema: &Bytes,
+        schemas: &[Arc<[u8]>],
         appended: &[Appended],
     ) -> Result<(), StorageError> {
-        if self.newest.as_ref().is_some_and(|newest| newest.end() >= self.segment_bytes_cut) {
+        // A segment has batches of one version. They are not sorted by it: a crash must not keep one and lose those before it.
+        let mut runs = appended.chunk_by(|one, next| one.batch.schema() == next.batch.schema());
+        runs.try_for_each(|run| self.append_run(disk, (name, id), schemas, run))
+    }
+
+    fn append_run(
+        &mut self,
+        disk: &dyn Disk,
+        (name, id): (&StreamName, StreamId),
+        schemas: &[Arc<[u8]>],
+        appended: &[Appended],
+    ) -> Result<(), StorageError> {
+        let version = appended.iter().find_map(|appended| appended.batch.schema()).unwrap_or_default();
+        let takes_no_more = |newest: &SegmentWriter| newest.end() >= self.segment_bytes_cut || newest.segment().head().schema != version;
+        if self.newest.as_ref().is_some_and(takes_no_more) {
             self.seal()?;
         }
         let newest = match &mut self.newest {
             Some(newest) => newest,
             none => {
-                let head = SegmentHead { stream: name.clone(), stream_id: id, partition: self.number, number: self.next_segment };
+                let (partition, number) = (self.number, self.next_segment);
+                let head = SegmentHead { stream: name.clone(), stream_id: id, partition, number, schema: version };
+                let schema = schemas.get(version.0 as usize).map(|schema| Bytes::copy_from_slice(schema)).unwrap_or_default();
                 if !self.has_folder {
                     make_folder(disk, &self.folder)?;
                     self.has_folder = true;
                 }
-                let writer = SegmentWriter::create(disk, &self.folder, head, schema)?;
+                let writer = SegmentWriter::create(disk, &self.folder, head, &schema)?;
                 self.next_segment += 1;
                 none.insert(writer)
             }

@@ -64,7 +64,7 @@ pub fn recover_stream(disk: &Arc<dyn Disk>, reserve_bytes: u64, found: FoundStre
     ordinals.count(&mut producers);
     let snapshot = StreamSnapshot {
         options: saved.options,
-        schema: saved.schema,
+        schemas: saved.schemas,
         state: saved.state,
         epochs: saved.epochs,
         partitions,

@@ -45,7 +45,7 @@ fn write(disk: &Arc<dyn Disk>, partitions: &[&[(&str, u64)]]) -> Bytes {
                 bytes: 7,
             };
             let one = Appended { partition, facts, batch: LoggedBatch::new(batches[0].clone()) };
-            log.append(partition, &schema, &[one]).expect("is written");
+            log.append(partition, &[schema.to_vec().into()], &[one]).expect("is written");
         }
         log.sync(partition).expect("is durable");
     }
@@ -57,7 +57,7 @@ fn recovered(disk: &Arc<dyn Disk>, schema: &Bytes, partitions: u32, producers: &
     let saved = SavedStream {
         name: StreamName::new("s").expect("a name"),
         options: StreamOptions { partitions, ..StreamOptions::default() },
-        schema: Some(schema.to_vec().into()),
+        schemas: vec![schema.to_vec().into()],
         state: StreamState::Open,
         epochs: EpochTotals::default(),
     };

@@ -40,7 +40,7 @@ impl Restarted {
         let saved = SavedStream {
             name: StreamName::new("s").expect("a name"),
             options: StreamOptions::default(),
-            schema: Some(self.schema.to_vec().into()),
+            schemas: vec![self.schema.to_vec().into()],
             state: StreamState::Open,
             epochs: EpochTotals::default(),
         };
@@ -81,7 +81,7 @@ impl Restarted {
             batch: LoggedBatch::new(self.batch.clone()),
         };
         let batches: Vec<_> = (0..).zip(group).map(appended).collect();
-        log.append(P, &self.schema, &batches).expect("is written");
+        log.append(P, &[self.schema.to_vec().into()], &batches).expect("is written");
         log.sync(P).expect("is durable");
         batches.into_iter().map(|appended| appended.batch).collect()
     }

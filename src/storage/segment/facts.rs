@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::FORMAT_VERSION;
-use crate::engine::{Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, Task, Timestamp};
+use crate::engine::{
+    Attempt, Epoch, NameError, Offset, PartitionId, ProducerId, RunId, SchemaVersion, StreamId, StreamName, Task, Timestamp,
+};
 
 /// Names that are kept so that entries share them. Beyond that a name has a copy of its own.
 const NAMES_MAX: usize = 1024;
@@ -23,6 +25,8 @@ pub struct SegmentHead {
     pub partition: PartitionId,
     /// The segment's number in its partition.
     pub number: u64,
+    /// Which version of the stream's schema all of its batches have.
+    pub schema: SchemaVersion,
 }
 
 /// What is known of a batch beside its bytes: enough to put it back where it was.
@@ -82,6 +86,8 @@ pub(super) struct SchemaFacts {
     pub(super) partition: u32,
     #[prost(uint64, tag = "5")]
     pub(super) number: u64,
+    #[prost(uint32, tag = "20")]
+    pub(super) schema_version: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -133,11 +139,13 @@ pub(super) struct BatchFacts {
 impl Facts {
     pub(super) fn schema(head: &SegmentHead) -> Self {
         let facts = SchemaFacts {
-            format_version: FORMAT_VERSION,
+            // Who knows of no versions would take the batches for version 0.
+            format_version: if head.schema == SchemaVersion(0) { 1 } else { FORMAT_VERSION },
             stream: head.stream.as_str().to_owned(),
             stream_id: head.stream_id.0,
             partition: head.partition.0,
             number: head.number,
+            schema_version: head.schema.0,
         };
         Self { at: 0, kind: Some(Kind::Schema(facts)) }
     }
@@ -182,6 +190,7 @@ impl SchemaFacts {
             stream_id: StreamId(self.stream_id),
             partition: PartitionId(self.partition),
             number: self.number,
+            schema: SchemaVersion(self.schema_version),
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A partition's folder has a file `00000000000000000000.arrows` per segment, named by the segment's number, and beside
 //! it an index, `00000000000000000000.index`. A segment is a schema message, then dictionary messages as the batches need
-//! them, then record batch messages, header and body byte for byte as they came in. Once it is sealed it ends with the end-of-stream
+//! them, then record batch messages, header and body byte for byte as they came in. All of its batches have one version of the
+//! stream's schema: one of another begins another segment. Once it is sealed it ends with the end-of-stream
 //! marker, `ff ff ff ff 00 00 00 00`.
 //!
 //! Every message says what bowstring knows of it. Numbers are little-endian.
@@ -61,8 +62,9 @@ pub use writer::SegmentWriter;
 use super::disk::Disk;
 use crate::wire::frame::HEAD_BYTES_MAX;
 
-/// The format's version. It grows when an older bowstring would misread what a newer one writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format's version. It grows when an older bowstring would misread what a newer one writes. Segments of a schema's first version
+/// are of format version 1 still.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Most bytes of a message's metadata: a header and a user's metadata, each as large as the wire lets them be, and what
 /// bowstring adds. More is no message of ours.

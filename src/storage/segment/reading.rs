@@ -57,7 +57,7 @@ impl Segment {
             return Err(self.handle.damaged(entry.to_string(), entry.message.start, "another message is there".to_owned()));
         };
         let dictionaries = self.dictionaries.set(entry.dictionaries, &self.handle, self.schema())?;
-        Ok(EncodedBatch { message, dictionaries, user: batch.user, rows: entry.rows })
+        Ok(EncodedBatch { message, dictionaries, schema: self.head.schema, user: batch.user, rows: entry.rows })
     }
 
     /// The file's bytes between two places. Blocks.

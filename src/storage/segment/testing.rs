@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::engine::{Attempt, Epoch, Offset, PartitionId, ProducerId, RunId, StreamId, StreamName, Task, Timestamp};
+use crate::engine::{Attempt, Epoch, Offset, PartitionId, ProducerId, RunId, SchemaVersion, StreamId, StreamName, Task, Timestamp};
 use crate::storage::disk::DiskFile;
 use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
@@ -199,7 +199,13 @@ impl DiskFile for MemoryFile {
 }
 
 pub(super) fn head() -> SegmentHead {
-    SegmentHead { stream: StreamName::new("clicks").expect("valid"), stream_id: StreamId(7), partition: PartitionId(3), number: 0 }
+    SegmentHead {
+        stream: StreamName::new("clicks").expect("valid"),
+        stream_id: StreamId(7),
+        partition: PartitionId(3),
+        number: 0,
+        schema: SchemaVersion(0),
+    }
 }
 
 /// Facts of every kind, present and absent.
@@ -266,7 +272,7 @@ fn messages(stream: &Bytes) -> (Bytes, Vec<EncodedBatch>) {
             Kind::Dictionary { id, delta } => dictionaries = dictionaries.with(id, delta, message).expect("valid"),
             Kind::Batch { rows, .. } => {
                 let user = Bytes::from(vec![b'u'; batches.len()]);
-                batches.push(EncodedBatch { message, dictionaries: dictionaries.clone(), user, rows });
+                batches.push(EncodedBatch { message, dictionaries: dictionaries.clone(), schema: SchemaVersion(0), user, rows });
             }
             Kind::Empty => panic!("arrow writes no empty messages"),
         }

@@ -255,7 +255,7 @@ fn a_newer_format_is_refused() {
     let mut segment = Vec::new();
     message::put_head(&mut segment, &schema, &facts, &Body::new()).expect("fits");
     let refusal = refused(recover(&MemoryDisk::with(&segment, None), FOLDER, 0, 0));
-    assert!(refusal.contains("format version 2") && refusal.contains("knows 1 and older"), "{refusal}");
+    assert!(refusal.contains("format version 3") && refusal.contains("knows 2 and older"), "{refusal}");
 }
 
 proptest! {

@@ -30,6 +30,8 @@ pub struct StreamOptions {
     /// is dropped to make room is dropped down to there. 100: as soon as there is room.
     #[prost(uint32, optional, tag = "41")]
     pub resume_percent: ::core::option::Option<u32>,
+    #[prost(enumeration = "SchemaPolicy", tag = "20")]
+    pub schema_policy: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateStreamRequest {
@@ -88,7 +90,7 @@ pub struct StreamDescription {
     /// All fields are set.
     #[prost(message, optional, tag = "3")]
     pub options: ::core::option::Option<StreamOptions>,
-    /// Empty while no producer has given one.
+    /// Empty while no producer has given one. Of several versions, what takes in the columns of all.
     #[prost(bytes = "bytes", tag = "4")]
     pub schema: ::prost::bytes::Bytes,
     #[prost(enumeration = "StreamState", tag = "5")]
@@ -135,6 +137,9 @@ pub struct StreamDescription {
     /// Whether it was full, and lets nobody in before it has fallen to resume_percent.
     #[prost(bool, tag = "40")]
     pub is_draining: bool,
+    /// How many versions the schema has: what differs in how its batches are laid out.
+    #[prost(uint32, tag = "30")]
+    pub schema_versions: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PartitionDescription {
@@ -910,6 +915,43 @@ impl OnOverflow {
         }
     }
 }
+/// What a producer may bring that has another schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SchemaPolicy {
+    /// The server's default: strict.
+    Unspecified = 0,
+    /// Nothing.
+    Strict = 1,
+    /// New columns that may be null, and batches without known ones that may be null.
+    Additive = 2,
+    /// That, and wider types.
+    Widening = 3,
+}
+impl SchemaPolicy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SCHEMA_POLICY_UNSPECIFIED",
+            Self::Strict => "SCHEMA_POLICY_STRICT",
+            Self::Additive => "SCHEMA_POLICY_ADDITIVE",
+            Self::Widening => "SCHEMA_POLICY_WIDENING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SCHEMA_POLICY_UNSPECIFIED" => Some(Self::Unspecified),
+            "SCHEMA_POLICY_STRICT" => Some(Self::Strict),
+            "SCHEMA_POLICY_ADDITIVE" => Some(Self::Additive),
+            "SCHEMA_POLICY_WIDENING" => Some(Self::Widening),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum StreamState {
@@ -1108,4 +1150,11 @@ pub struct BatchMetadata {
     /// Batches of the partition that were dropped before this one, and that this reader has not been sent.
     #[prost(uint64, tag = "40")]
     pub skipped_before: u64,
+    /// Of a read epoch by epoch: batches of the epoch that are still to come in this read, over all of its partitions. 0: this is
+    /// the last, and the epoch is complete.
+    #[prost(uint64, optional, tag = "30")]
+    pub epoch_left: ::core::option::Option<u64>,
+    /// Of a read epoch by epoch: whose epoch it is; empty for a batch that came without one.
+    #[prost(string, tag = "31")]
+    pub producer: ::prost::alloc::string::String,
 }

@@ -38,6 +38,24 @@ fn a_stream_is_created_listed_described_completed_and_deleted() {
 }
 
 #[test]
+fn a_stream_whose_schema_may_grow_is_put_and_got_as_one_table() {
+    let coordinator = Coordinator::start();
+    coordinator.run(&["stream", "create", "s", "--schema-policy", "widening"]).done();
+    coordinator.run_with(&["put", "s", "-", "--format", "csv"], Some(b"n\n1\n")).done();
+    let described = coordinator.run(&["stream", "describe", "s"]).done();
+    assert!(described.contains("schema policy: widening, versions: 1"), "{described}");
+    // Texts are read by the stream's columns; a file of Arrow's has its own.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wider.arrows");
+    coordinator.run_with(&["put", "other", "-", "--format", "csv"], Some(b"t,n\ntwo,2\n")).done();
+    coordinator.run(&["get", "other", "-o", super::arg(&file)]).done();
+    coordinator.run(&["put", "s", super::arg(&file)]).done();
+    assert_eq!(coordinator.run(&["get", "s", "--format", "csv"]).done(), "n,t\n1,\n2,two\n");
+    let described = coordinator.run(&["stream", "describe", "s", "--json"]).json();
+    assert_eq!((&described["schema_versions"], &described["options"]["schema_policy"]), (&2.into(), &"widening".into()));
+}
+
+#[test]
 fn a_subscription_goes_on_after_what_was_acked() {
     let coordinator = Coordinator::start();
     coordinator.run_with(&["put", "s", "-", "--format", "csv", "--batch-rows", "2"], Some(b"n\n1\n2\n3\n4\n5\n")).done();
