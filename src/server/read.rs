@@ -166,6 +166,10 @@ impl Reading {
                 reason: format!("stream {stream} is immediate, so its epochs are visible before they are whole; read it without by_epoch"),
             }));
         }
+        if target.by_epoch && target.leased.is_some() {
+            let reason = "the consumers of a partitioned subscription have a share of each epoch; read it without by_epoch".to_owned();
+            return Err(Error::Wire(WireError::Invalid { what: "ticket", reason }));
+        }
         // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
         named.copied().try_for_each(|partition| cell.range(partition).map(drop))?;
         let without_leases = target.subscription.as_ref().filter(|_| target.leased.is_none());

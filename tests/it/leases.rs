@@ -331,6 +331,7 @@ async fn modes_do_not_mix() {
         ConsumerOptions { follow: false, mode: None, ..options() },
         ConsumerOptions { subscription: None, ..options() },
         ConsumerOptions { lease: Duration::ZERO, ..options() },
+        ConsumerOptions { by_epoch: true, mode: None, ..options() },
     ] {
         assert_eq!(client.consumer("s", refused).await.expect_err("says what the leases say").code(), Code::InvalidArgument);
     }
@@ -374,6 +375,25 @@ async fn a_durable_subscription_is_partitioned_after_a_restart_and_its_consumers
     numbers.extend(rest);
     assert_eq!(numbers, (0..12).collect());
     assert_eq!(report_mode(&described(&client).await), "partitioned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_by_leases_is_put_together_and_acked_one_by_one() {
+    let server = server().await;
+    let client = stream(&server, 2).await;
+    append(&client, 2, 0..12).await;
+    client.complete_stream("s").await.expect("is open");
+    let mut consumer = client.consumer("s", ConsumerOptions { target_rows: Some(4), linger: LONG, ..options() }).await.expect("joins");
+    let mut all = Vec::new();
+    while let Some(delivered) = soon(consumer.next(None)).await.expect("is there") {
+        all.push(delivered);
+    }
+    assert_eq!(all.iter().map(|one| one.batch.num_rows()).sum::<usize>(), 12, "with nothing acked");
+    assert_eq!(all.len(), 4, "four batches and two of each partition");
+    all.iter().rev().for_each(|one| consumer.acker().ack_one(&one.unacked()).expect("not refused"));
+    assert!(soon(consumer.next(None)).await.expect("all is acked").is_none());
+    soon(consumer.close()).await.expect("all is acked");
+    assert!(described(&client).await.partitions.iter().all(|partition| partition.acked == 6));
 }
 
 fn report_mode(found: &SubscriptionDescription) -> &'static str {
