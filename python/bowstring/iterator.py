@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
@@ -18,7 +17,7 @@ from bowstring.client import Client
 from bowstring.dialect import Aliases, Strings, TimeUnit, dialect_arguments
 from bowstring.errors import Cancelled, InvalidArgument
 from bowstring.handles import BatchHandles
-from bowstring.reading import Delivered, Origin, consumer_arguments, end_of, rows_of, unpacked
+from bowstring.reading import Delivered, Origin, consumer_arguments, end_of, in_thread, rows_of, unpacked
 from bowstring.starts import Start
 
 if TYPE_CHECKING:
@@ -321,7 +320,7 @@ class StreamingIterator:
     async def _fill_async(self) -> bool:
         """The same without blocking the event loop."""
         while not self._ready and not self._ended:
-            filling = self._filling = self._filling or self._fill_in_thread()
+            filling = self._filling = self._filling or in_thread(self._take)
             try:
                 await asyncio.shield(asyncio.wrap_future(filling))
             finally:
@@ -360,21 +359,6 @@ class StreamingIterator:
                 break
             window.append(self._hand_over())
         return window
-
-    def _fill_in_thread(self) -> Future[None]:
-        """Takes in a thread that does not keep the process from ending, as an executor's would."""
-        filling: Future[None] = Future()
-
-        def fill() -> None:
-            try:
-                self._take()
-            except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-                filling.set_exception(error)
-            else:
-                filling.set_result(None)
-
-        threading.Thread(target=fill, name="bowstring-iterator", daemon=True).start()
-        return filling
 
     def _take(self) -> None:
         if self._torn:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,3 +107,19 @@ def rows_of(origin: Origin) -> tuple[int, int] | None:
     """Of a part of a batch, which rows it has."""
     extent = origin[4]
     return None if extent is None or extent[3:] == (0, 0) else (extent[3], extent[4])
+
+
+def in_thread(work: Callable[[], None]) -> Future[None]:
+    """Works in a thread that does not keep the process from ending, as an executor's would."""
+    working: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+            working.set_exception(error)
+        else:
+            working.set_result(None)
+
+    threading.Thread(target=run, name="bowstring-iterator", daemon=True).start()
+    return working

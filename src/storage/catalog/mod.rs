@@ -4,6 +4,7 @@ mod backend;
 mod image;
 mod opened;
 mod saved;
+mod saved_subscription;
 mod tables;
 
 use std::collections::BTreeSet;
