@@ -169,7 +169,13 @@ class Client:
         self._native.keep_producer(stream, producer, run, lease)
 
     def subscribe(
-        self, stream: str, subscription: str, start: Start = "earliest", *, on_overflow: str = "hold"
+        self,
+        stream: str,
+        subscription: str,
+        start: Start = "earliest",
+        *,
+        on_overflow: str = "hold",
+        mode: str | None = None,
     ) -> dict[str, Any]:
         """Creates the subscription, or takes the one that exists as it is; describes it.
 
@@ -179,12 +185,13 @@ class Client:
 
         `on_overflow` is what a new one does that holds room which an append needs: "hold" it, "skip" its oldest batches
         (its consumers are told how many), or "evict": it is evicted, and its consumers get `SubscriptionEvicted` until
-        a seek.
+        a seek. `mode` is how its consumers divide its batches: "static", by themselves, or "partitioned", by leases;
+        one that exists must do the same.
 
         Raises `OffsetError` if something behind the start is no longer kept, or if it is too far ahead;
         `InvalidArgument`; `StreamNotFound`.
         """
-        return self._native.subscribe(stream, subscription, start_text(start), on_overflow)
+        return self._native.subscribe(stream, subscription, start_text(start), on_overflow, mode)
 
     def unsubscribe(self, stream: str, subscription: str) -> None:
         """Removes the subscription; what only it held back is dropped."""

@@ -54,6 +54,8 @@ class StreamingIterator:
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
         consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
+        mode: how a new subscription's consumers divide its batches: "static", or "partitioned" (by leases).
+        lease: then, seconds until others have its partitions if its process dies.
         schema: the columns to read and their types, whatever producers send (docs/schemas.md); one that a batch lacks
             is null. By default what the stream has when the iterator opens: what changes later changes nothing here.
         aliases: a dict of a column's name to other names that it has in batches: they become one column.
@@ -87,6 +89,8 @@ class StreamingIterator:
         local_socket: bool = True,
         shared_memory: bool = True,
         consumer: str | None = None,
+        mode: str | None = None,
+        lease: float = 10.0,
         schema: object | None = None,
         aliases: Aliases | None = None,
         strings: Strings | None = None,
@@ -112,6 +116,8 @@ class StreamingIterator:
             "local_socket": local_socket,
             "shared_memory": shared_memory,
             "consumer": consumer,
+            "mode": mode,
+            "lease": lease,
             **dialect_arguments(schema, aliases, strings, time_zone, time_unit),
             "target_rows": target_rows,
             "target_bytes": target_bytes,
@@ -125,9 +131,9 @@ class StreamingIterator:
         self._consumer: _native.Consumer | None = None
         #: What was taken and not handed over yet, each with where it comes from: another thread may fill or clear it.
         self._ready: deque[tuple[pa.RecordBatch, Origin]] = deque()
-        #: Where the last batch came from. The batch itself is the caller's to keep or to let go.
         #: Batches that were dropped before those that the caller has.
         self._skipped = 0
+        #: Where the last batch came from. The batch itself is the caller's to keep or to let go.
         self._last: Origin | None = None
         #: The last batch that the caller has and the coordinator does not know to be done, by partition.
         self._unacked: dict[int, Origin] = {}

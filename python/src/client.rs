@@ -191,6 +191,7 @@ impl Client {
         wait(py, None, |wait| self.0.keep_producer(stream, &run, lease, wait))
     }
 
+    #[pyo3(signature = (stream, subscription, from, on_overflow, mode=None))]
     fn subscribe<'py>(
         &self,
         py: Python<'py>,
@@ -198,12 +199,13 @@ impl Client {
         subscription: &str,
         from: &str,
         on_overflow: &str,
+        mode: Option<&str>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let start = start(from)?;
         let known = OnOverflow::ALL.map(OnOverflow::as_str).join(", ");
         let unknown = || invalid(&format!("on_overflow is {on_overflow:?}; use one of {known}"));
         let on_overflow = OnOverflow::from_name(on_overflow).ok_or_else(unknown)?;
-        let options = SubscribeOptions { on_overflow, ..SubscribeOptions::default() };
+        let options = SubscribeOptions { on_overflow, mode: mode.map(crate::consumer::mode).transpose()? };
         describe::subscription(py, &wait(py, None, |wait| self.0.subscribe_with(stream, subscription, &start, options, wait))?)
     }
 

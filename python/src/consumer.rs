@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::TimeUnit;
 use bowstring::client::blocking;
 use bowstring::client::{Acker, ConsumerOptions, Dialect, Error, Joined, Origin, ReadStart, Unacked};
-use bowstring::engine::{Generation, Offset, PartitionId, Start, StartError, StreamId};
+use bowstring::engine::{Generation, ModeError, Offset, PartitionId, Start, StartError, StreamId, SubscriptionMode};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{self, Batches, SchemaCapsule};
@@ -30,6 +30,8 @@ pub(crate) struct ConsumerArguments<'py> {
     prefetch_bytes: u64,
     stream_wait: f64,
     consumer: Option<String>,
+    mode: Option<String>,
+    lease: f64,
     dialect: DialectArguments<'py>,
     target_rows: Option<u64>,
     target_bytes: Option<u64>,
@@ -92,6 +94,8 @@ impl ConsumerArguments<'_> {
             prefetch_bytes: self.prefetch_bytes,
             stream_wait: duration("stream_wait", self.stream_wait)?,
             consumer: self.consumer,
+            mode: self.mode.as_deref().map(mode).transpose()?,
+            lease: duration("lease", self.lease)?,
             dialect: self.dialect.dialect()?,
             target_rows: self.target_rows,
             target_bytes: self.target_bytes,
@@ -102,6 +106,11 @@ impl ConsumerArguments<'_> {
             ..ConsumerOptions::default()
         })
     }
+}
+
+/// How the consumers of a subscription divide its batches.
+pub(crate) fn mode(name: &str) -> PyResult<SubscriptionMode> {
+    name.parse().map_err(|error: ModeError| invalid(&error.to_string()))
 }
 
 pub(crate) fn start(text: &str) -> PyResult<Start> {

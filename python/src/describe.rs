@@ -56,6 +56,7 @@ fn partition<'py>(py: Python<'py>, partition: &proto::PartitionDescription) -> D
 
 pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::SubscriptionDescription) -> Dict<'py> {
     let dict = dict!(py, subscription, { subscription, created_at_micros });
+    dict.set_item("mode", lower(subscription.mode().as_str_name(), "SUBSCRIPTION_MODE_"))?;
     dict.set_item("on_overflow", lower(subscription.on_overflow().as_str_name(), "ON_OVERFLOW_"))?;
     let eviction = |eviction: proto::Eviction| Ok::<_, PyErr>(dict!(py, eviction, { at_micros, lag_batches, lag_bytes, needed_bytes }));
     dict.set_item("eviction", subscription.eviction.map(eviction).transpose()?)?;
@@ -70,7 +71,7 @@ pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::Subscript
 }
 
 fn consumer<'py>(py: Python<'py>, consumer: &proto::ConsumerDescription) -> Dict<'py> {
-    let dict = dict!(py, consumer, { consumer, peer, reading_micros });
+    let dict = dict!(py, consumer, { consumer, peer, reading_micros, consumer_id, lease_left_micros, in_flight_batches, in_flight_bytes });
     dict.set_item("partitions", list(py, &consumer.partitions, |py, one| Ok(dict!(py, one, { partition, sent })))?)?;
     Ok(dict)
 }

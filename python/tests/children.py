@@ -29,6 +29,19 @@ def consume(url: str, stream: str, subscription: str, acked: str, more: str) -> 
     sys.stdin.readline()
 
 
+def share(url: str, stream: str, subscription: str, lease: str, acked: str, more: str) -> None:
+    """The same as one of several that share a partitioned subscription."""
+    iterator = bowstring.StreamingIterator(url, stream, subscription=subscription, lease=float(lease), auto_ack=False)
+    for _ in range(int(acked)):
+        print(next(iterator)["id"][0])
+        iterator.ack()
+    iterator.flush()
+    for _ in range(int(more)):
+        next(iterator)
+    print("ready")
+    sys.stdin.readline()
+
+
 def produce(url: str, stream: str, flushed: str) -> None:
     """Appends for ever, 10 rows at a time; from the named batch on it says how many batches are stored."""
     producer = bowstring.connect(url).producer(stream, producer_id="child")
