@@ -170,7 +170,9 @@ impl<D: Clone> Stream<D> {
                 self.keep_consumer(&subscription, (consumer, name), (lease, in_flight), now, effects)
             }
             Command::ReadLeased { subscription, consumer, got } => self.read_leased(&subscription, consumer, &got, now, effects),
-            Command::TakeLeased { subscription, consumer, reading, most } => self.take_leased(&subscription, consumer, reading, most),
+            Command::TakeLeased { subscription, consumer, reading, most } => {
+                self.take_leased(&subscription, consumer, reading, most, effects)
+            }
             Command::AckLeased { subscription, acks } => self.ack_leased(&subscription, &acks, now, effects),
             Command::GiveBack { subscription, from } => self.give_back(&subscription, &from, now, effects),
             Command::Complete => self.end(StreamState::Completed, effects),

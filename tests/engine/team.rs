@@ -83,7 +83,7 @@ pub(crate) struct Team {
     delivered: BTreeSet<(PartitionId, Offset)>,
 }
 
-fn subscription() -> SubscriptionName {
+pub(crate) fn subscription() -> SubscriptionName {
     SubscriptionName::new("team").expect("a valid name")
 }
 
@@ -118,7 +118,7 @@ impl Team {
         team
     }
 
-    fn apply(&mut self, command: Command<u64>) -> Effects {
+    pub(crate) fn apply(&mut self, command: Command<u64>) -> Effects {
         self.stream.apply(command, self.now)
     }
 

@@ -115,14 +115,17 @@ impl<D: Clone> Stream<D> {
         consumer: ConsumerId,
         reading: u64,
         most: InFlight,
+        effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         self.check_mode(name, SubscriptionMode::Partitioned)?;
         self.check_not_evicted(name)?;
-        let Self { subscriptions, partitions, .. } = self;
+        let Self { subscriptions, partitions, state, .. } = self;
         let found = subscriptions.get_mut(name).and_then(|found| Some((found.leases.as_mut()?, &found.cursors)));
         let Some((leases, cursors)) = found else { return Ok(Outcome::Taken(Vec::new())) };
-        let taken = leases.take(consumer, reading, most, partitions, cursors);
-        taken.map(Outcome::Taken).map_err(|lost| lost.into_error(name, consumer))
+        let taken = leases.take(consumer, reading, most, partitions, cursors).map_err(|lost| lost.into_error(name, consumer))?;
+        // The others may have waited for that: it may have been the last.
+        effects.changed |= !taken.is_empty() && *state != super::StreamState::Open;
+        Ok(Outcome::Taken(taken))
     }
 
     pub(super) fn ack_leased(

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use bowstring::engine::{InFlight, PartitionId};
+use bowstring::engine::{Command, ConsumerId, InFlight, Outcome, PartitionId};
 use proptest::prelude::*;
 
-use crate::team::{Step, Team};
+use crate::team::{Step, Team, subscription};
 
 fn step(partitions: u32) -> impl Strategy<Value = Step> {
     let consumer = 0_u64..5;
@@ -66,4 +66,24 @@ proptest! {
         assert!(left.iter().all(|(partition, owner)| joined[partition] == *owner || joined[partition] == leaver));
         team.check_spread();
     }
+}
+
+/// The others wait for it: they may be told of the end then.
+#[test]
+fn who_is_sent_the_last_of_an_ended_stream_wakes_the_others() {
+    let mut team = Team::new(1, InFlight::default());
+    team.run(&Step::Keep { consumer: 0 });
+    team.run(&Step::Append { partition: 0 });
+    let Ok(Outcome::Reads(reading)) =
+        team.apply(Command::ReadLeased { subscription: subscription(), consumer: ConsumerId(0), got: Vec::new() }).outcome
+    else {
+        panic!("it has joined");
+    };
+    let take =
+        || Command::TakeLeased { subscription: subscription(), consumer: ConsumerId(0), reading, most: InFlight { batches: 1, bytes: 1 } };
+    assert!(!team.apply(take()).changed, "more may come");
+    team.run(&Step::Append { partition: 0 });
+    assert!(team.apply(Command::Complete).outcome.is_ok());
+    assert!(team.apply(take()).changed);
+    assert!(!team.apply(take()).changed, "there was nothing");
 }
