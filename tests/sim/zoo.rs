@@ -5,7 +5,7 @@ use bowstring::zoo::{Bug, let_out};
 use super::failure_of;
 
 /// By then each is found.
-const SEEDS_MAX: u64 = 500;
+const SEEDS_MAX: u64 = 2_000;
 
 #[test]
 fn every_bug_of_the_zoo_is_found() {
