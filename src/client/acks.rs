@@ -103,7 +103,7 @@ async fn send(client: Client, stream: String, subscription: String, stream_id: S
         if !leased.is_empty() {
             let result = client.ack_leased(&stream, &subscription, &leased, Some(stream_id)).await;
             last = Some(now());
-            pending.update(|pending| pending.answered_leased(offsets, result));
+            pending.update(|pending| pending.answered_leased(offsets, &leased, result));
             continue;
         }
         let result = match client.ack_for(&stream, &subscription, generation, &offsets, Some(stream_id)).await {
@@ -181,12 +181,18 @@ impl Pending {
     }
 
     /// By which lease the partition is acked from now on. What was to be acked by an older one is not.
-    fn ack_by(&mut self, partition: PartitionId, lease: Option<LeaseId>) {
-        let Some(lease) = lease else { return };
-        if self.leases.insert(partition, lease).is_some_and(|former| former != lease) {
-            self.newest.remove(&partition);
-            self.offsets.remove(&partition);
+    /// False if that is an older one.
+    fn ack_by(&mut self, partition: PartitionId, lease: Option<LeaseId>) -> bool {
+        let Some(lease) = lease else { return true };
+        match self.leases.get(&partition) {
+            Some(newest) if *newest > lease => return false,
+            Some(newest) if *newest == lease => return true,
+            _ => {}
         }
+        self.leases.insert(partition, lease);
+        self.newest.remove(&partition);
+        self.offsets.remove(&partition);
+        true
     }
 
     /// What is acked by leases.
@@ -197,16 +203,19 @@ impl Pending {
         offsets.iter().filter_map(leased).collect()
     }
 
-    fn answered_leased(&mut self, offsets: Offsets, result: Result<Vec<LeasedOffset>, Error>) {
+    fn answered_leased(&mut self, mut offsets: Offsets, sent: &[LeasedOffset], result: Result<Vec<LeasedOffset>, Error>) {
+        // What was sent by a lease that is not the newest any more does not go out again by that.
+        offsets
+            .retain(|partition, _| sent.iter().any(|sent| sent.partition == *partition && self.leases.get(partition) == Some(&sent.lease)));
         let result = result.map(|lost| self.lost.extend(lost));
         self.answered(self.generation, offsets, result);
     }
 
     /// As [`add`](Self::add), for offsets that go out together. Without any, only what an earlier ack was refused with.
     fn add_all(&mut self, acked: &[Acked], batch_bytes: u64) -> (bool, Result<(), Error>) {
-        let added = acked.iter().map(|acked| {
-            self.ack_by(acked.partition, acked.lease);
-            self.add(acked.partition, acked.offset, batch_bytes)
+        let added = acked.iter().map(|acked| match self.ack_by(acked.partition, acked.lease) {
+            true => self.add(acked.partition, acked.offset, batch_bytes),
+            false => (false, Ok(())),
         });
         let added = added.reduce(|(wakes, result), (also, other)| (wakes || also, result.and(other)));
         added.unwrap_or_else(|| (false, self.take_failure().map_or(Ok(()), Err)))

@@ -70,7 +70,11 @@ impl HeldLeases {
     /// From where on each partition is given back that another consumer is to have.
     pub(super) fn wanted(&mut self, holdings: &[Holding]) -> Vec<LeasedOffset> {
         let mut wanted = Vec::new();
-        for Holding { partition, lease, .. } in holdings.iter().filter(|holding| holding.is_wanted) {
+        // What was given back, and is not wanted all the same: the word of it got lost on its way, and nothing more comes by that lease.
+        let is_deaf =
+            |holding: &&Holding| self.held.get(&holding.partition).is_some_and(|held| held.lease == holding.lease && held.is_given_back);
+        let asked: Vec<_> = holdings.iter().filter(|holding| holding.is_wanted || is_deaf(holding)).collect();
+        for Holding { partition, lease, .. } in asked {
             let new = Held { lease: *lease, handed: None, is_given_back: true };
             let held = self.held.entry(*partition).or_insert(new);
             if held.lease < *lease {
@@ -85,9 +89,11 @@ impl HeldLeases {
         wanted
     }
 
-    /// The leases by which more may come.
-    pub(super) fn receiving(&self) -> impl Iterator<Item = (PartitionId, LeaseId)> {
-        self.held.iter().filter(|(_, held)| !held.is_given_back).map(|(partition, held)| (*partition, held.lease))
+    /// The leases that are held, for a new connection, and of those that are given back one past the last batch that was handed out: the
+    /// coordinator may not have heard of that yet.
+    pub(super) fn receiving(&self) -> impl Iterator<Item = (PartitionId, LeaseId, Option<Offset>)> {
+        let given_back = |held: &Held| held.is_given_back.then(|| held.handed.unwrap_or_default());
+        self.held.iter().map(move |(partition, held)| (*partition, held.lease, given_back(held)))
     }
 
     /// Whether what came by this lease may still be acked.
@@ -161,7 +167,10 @@ mod tests {
         assert_eq!(wanted, [given(P, 1, 7), given(Q, 2, 0)]);
         assert_eq!(held.receive(P, LeaseId(1)), Receipt::Stale, "no more by this lease");
         assert_eq!(held.receive(Q, LeaseId(2)), Receipt::Stale);
-        assert_eq!(held.receiving().count(), 0);
+        let left: Vec<_> = held.receiving().collect();
+        assert_eq!(left, [(P, LeaseId(1), Some(Offset(7))), (Q, LeaseId(2), Some(Offset(0)))]);
+        let again = held.wanted(&[holding(P, 1, false)]);
+        assert_eq!(again, [given(P, 1, 7)], "the coordinator has not heard of it");
         assert_eq!(held.receive(P, LeaseId(4)), Receipt::First, "it came back by another one");
         assert!(held.holds(Q, LeaseId(2)), "what was handed out may be acked");
     }

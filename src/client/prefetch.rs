@@ -169,8 +169,13 @@ impl Prefetch {
     }
 
     /// What has come by the leases that are held, for a new connection.
-    pub(super) fn got(&self) -> Vec<LeasedOffset> {
-        let got = |(partition, lease)| Some(LeasedOffset { partition, lease, offset: *self.next.get(&partition)? });
+    pub(super) fn got(&mut self) -> Vec<LeasedOffset> {
+        // It is said anew.
+        self.all_sent = false;
+        let got = |(partition, lease, given_back): (PartitionId, LeaseId, Option<Offset>)| {
+            let offset = given_back.or_else(|| self.next.get(&partition).copied())?;
+            Some(LeasedOffset { partition, lease, offset })
+        };
         self.leases.receiving().filter_map(got).collect()
     }
 

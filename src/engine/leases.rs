@@ -194,6 +194,15 @@ impl Leases {
         true
     }
 
+    /// The same for all partitions; whether any went over.
+    pub(super) fn hand_over_all(&mut self, cursors: &[Cursor], now: Timestamp) -> bool {
+        let mut any = false;
+        for (index, cursor) in cursors.iter().enumerate() {
+            any |= self.hand_over(index, cursor, now);
+        }
+        any
+    }
+
     fn grant(&mut self, index: usize, to: ConsumerId, cursor: &Cursor, now: Timestamp) {
         let partition = self.partitions[index].id(index);
         let former = self.partitions[index].owner.and_then(|owner| self.consumers.get_mut(&owner));
@@ -296,23 +305,24 @@ impl Leases {
     }
 
     /// After an ack of the partition: who is to be woken because it may be sent more, if anybody.
-    pub(super) fn acked(&mut self, index: usize, cursor: &Cursor) -> Option<ConsumerId> {
+    pub(super) fn acked(&mut self, index: usize, offset: Offset) -> Option<ConsumerId> {
         let lease = &mut self.partitions[index];
-        lease.sent = lease.sent.max(cursor.acked);
+        // Not to the cursor: what was dropped under it was not sent, and is told as a gap.
+        lease.sent = lease.sent.max(offset);
         let member = self.consumers.get_mut(&lease.owner?)?;
         std::mem::take(&mut member.is_full).then_some(lease.owner?)
     }
 
-    /// The owner has handed nothing to its caller from `next` on, and will not, if the partition is wanted elsewhere.
-    pub(super) fn give_back(&mut self, partition: PartitionId, lease: LeaseId, next: Offset, cursor: &Cursor) -> Result<(), Lost> {
-        self.owner_by(partition, lease)?;
+    /// The owner has handed nothing to its caller from `next` on, and will not, since the partition is wanted elsewhere. Gives the owner.
+    pub(super) fn give_back(&mut self, partition: PartitionId, lease: LeaseId, next: Offset, cursor: &Cursor) -> Result<ConsumerId, Lost> {
+        let owner = self.owner_by(partition, lease)?;
         let held = &mut self.partitions[partition.index()];
         held.sent = next.clamp(cursor.acked, held.sent.max(cursor.acked));
         if held.next_owner.is_none() {
             held.next_owner = held.owner;
         }
         held.is_given_back = true;
-        Ok(())
+        Ok(owner)
     }
 
     /// What a consumer holds, by partition.

@@ -43,7 +43,9 @@ impl<D: Clone> Stream<D> {
         leases.check(consumer, reading).map_err(|lost| lost.into_error(subscription, consumer))?;
         let ends = || self.partitions.iter().map(super::Partition::visible_end);
         let is_acked = ends().zip(cursors).all(|(end, cursor)| cursor.acked >= end);
-        let is_sent = ends().zip(&leases.partitions).all(|(end, lease)| lease.sent >= end);
+        // What was dropped before it was sent is not sent any more.
+        let places = leases.partitions.iter().zip(cursors).map(|(lease, cursor)| lease.sent.max(cursor.acked));
+        let is_sent = ends().zip(places).all(|(end, sent)| sent >= end);
         Ok(Standing { is_sent: is_sent || is_acked, is_acked })
     }
 
@@ -81,6 +83,8 @@ impl<D: Clone> Stream<D> {
             return Err(Error::TooMany { what: "consumers of one subscription", limit: CONSUMERS_MAX });
         }
         effects.changed |= leases.keep(consumer, consumer_name, (lease, in_flight), cursors, now);
+        // It may have more in flight than before.
+        effects.consumers.push(consumer);
         Ok(Outcome::Holds(leases.holdings(consumer)))
     }
 
@@ -91,6 +95,8 @@ impl<D: Clone> Stream<D> {
         for Subscription { leases, cursors, .. } in self.subscriptions.values_mut() {
             if let Some(leases) = leases {
                 effects.changed |= leases.expire(cursors, now);
+                // What was dropped under them is not waited for.
+                effects.changed |= leases.hand_over_all(cursors, now);
             }
         }
     }
@@ -106,7 +112,9 @@ impl<D: Clone> Stream<D> {
         let (leases, cursors) = self.leases(name)?;
         // Who waits by the former one is to see that it is of no more use.
         effects.consumers.push(consumer);
-        leases.read(consumer, got, cursors, now).map(Outcome::Reads).map_err(|lost| lost.into_error(name, consumer))
+        let reads = leases.read(consumer, got, cursors, now).map_err(|lost| lost.into_error(name, consumer))?;
+        effects.changed |= leases.hand_over_all(cursors, now);
+        Ok(Outcome::Reads(reads))
     }
 
     pub(super) fn take_leased(
@@ -147,7 +155,7 @@ impl<D: Clone> Stream<D> {
                 continue;
             }
             cursors[index].ack(ack.offset, now);
-            effects.consumers.extend(leases.acked(index, &cursors[index]));
+            effects.consumers.extend(leases.acked(index, ack.offset));
             effects.changed |= leases.hand_over(index, &cursors[index], now);
             acked.push(index);
         }
@@ -173,7 +181,9 @@ impl<D: Clone> Stream<D> {
         for LeasedOffset { partition, lease, offset } in from {
             let cursor = &cursors[partition.index()];
             // Who has lost the lease has given it back.
-            if leases.give_back(*partition, *lease, *offset, cursor).is_ok() {
+            if let Ok(owner) = leases.give_back(*partition, *lease, *offset, cursor) {
+                // It has less under way, and may be sent more of others.
+                effects.consumers.push(owner);
                 effects.changed |= leases.hand_over(partition.index(), cursor, now);
             }
         }

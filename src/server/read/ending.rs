@@ -40,19 +40,20 @@ impl Reading {
                 true => Ending::Ended(Err(Error::ShuttingDown)),
                 false => Ending::Unsettled,
             },
-            StreamState::Completed => self.end_of(Ok(()))?,
-            StreamState::Failed { reason } => self.end_of(Err(stream_failed(reason)))?,
+            StreamState::Completed => self.end_of(Ok(()), is_shutting_down)?,
+            StreamState::Failed { reason } => self.end_of(Err(stream_failed(reason)), is_shutting_down)?,
         })
     }
 
     /// How it ends for this reader. A consumer that reads by leases stays until all is acked, to take over from those who die; an
     /// error it is told as soon as there is nothing more to be sent.
-    fn end_of(&self, end: Result<(), Error>) -> Result<Ending, Error> {
+    fn end_of(&self, end: Result<(), Error>, is_shutting_down: bool) -> Result<Ending, Error> {
         let Some(standing) = self.leases.as_ref().map(|leases| leases.standing(&self.cell)).transpose()? else {
             return Ok(Ending::Ended(end));
         };
         Ok(match (standing, end) {
             (Standing { is_acked: true, .. }, end) | (Standing { is_sent: true, .. }, end @ Err(_)) => Ending::Ended(end),
+            _ if is_shutting_down => Ending::Ended(Err(Error::ShuttingDown)),
             (Standing { is_sent: true, .. }, Ok(())) => Ending::AllSent,
             (Standing { is_sent: false, .. }, _) => Ending::GoesOn,
         })

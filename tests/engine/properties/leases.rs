@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bowstring::engine::{Command, ConsumerId, InFlight, Outcome, PartitionId};
+use bowstring::engine::{Command, ConsumerId, Holding, InFlight, LeasedOffset, Offset, Outcome, PartitionId};
 use proptest::prelude::*;
 
 use crate::team::{Step, Team, subscription};
@@ -86,4 +86,20 @@ fn who_is_sent_the_last_of_an_ended_stream_wakes_the_others() {
     assert!(team.apply(Command::Complete).outcome.is_ok());
     assert!(team.apply(take()).changed);
     assert!(!team.apply(take()).changed, "there was nothing");
+}
+
+/// It has less under way then, and may be sent more of other partitions.
+#[test]
+fn who_gives_back_is_woken() {
+    let mut team = Team::new(2, InFlight { batches: 2, bytes: u64::MAX });
+    team.run(&Step::Keep { consumer: 0 });
+    for partition in [0, 0, 1, 1] {
+        team.run(&Step::Append { partition });
+    }
+    team.run(&Step::Take { consumer: 0, batches: 2 });
+    team.run(&Step::Keep { consumer: 1 });
+    let wanted: Vec<_> = team.keep(0).into_iter().filter(|holding| holding.is_wanted).collect();
+    let from = |holding: &Holding| LeasedOffset { partition: holding.partition, lease: holding.lease, offset: Offset(1) };
+    let given = team.apply(Command::GiveBack { subscription: subscription(), from: wanted.iter().map(from).collect() });
+    assert_eq!(given.consumers, vec![ConsumerId(0); wanted.len()]);
 }
