@@ -20,7 +20,9 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// After a sign that was refused or got lost.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(2);
+/// After which it is said once more: a last sign of life may have been overtaken by it.
+const GOODBYE_AGAIN: Duration = Duration::from_millis(500);
 
 /// Who shares which subscription, and how.
 #[derive(Debug, Clone)]
@@ -160,7 +162,12 @@ impl Drop for Kept {
         let client = self.client.clone();
         // Without it the others wait for the lease to run out. It ends by itself, well within a lease.
         drop(self.client.runtime().spawn(async move {
-            drop(tokio::time::timeout(GOODBYE, goodbye.sign(&client, Vec::new(), Duration::ZERO)).await);
+            let say = async {
+                drop(goodbye.sign(&client, Vec::new(), Duration::ZERO).await);
+                tokio::time::sleep(GOODBYE_AGAIN).await;
+                drop(goodbye.sign(&client, Vec::new(), Duration::ZERO).await);
+            };
+            drop(tokio::time::timeout(GOODBYE, say).await);
         }));
     }
 }

@@ -3,107 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bowstring::client::{Client, Consumer, ConsumerOptions, Delivered, Error, ProducerOptions, SubscribeOptions};
+use bowstring::client::{ConsumerOptions, SubscribeOptions};
 use bowstring::engine::{Code, InFlight, PartitionId, Start, SubscriptionMode};
-use bowstring::server::{Server, ServerConfig};
-use bowstring::wire::proto::{
-    AckRequest, AckResponse, ConsumerDescription, KeepConsumerRequest, KeepConsumerResponse, PartitionOffset, StreamOptions,
-    SubscriptionDescription,
-};
-use bytes::Bytes;
+use bowstring::server::ServerConfig;
+use bowstring::wire::proto::{AckRequest, AckResponse, ConsumerDescription, PartitionOffset, StreamOptions, SubscriptionDescription};
 use serde_json::json;
-use tonic::transport::Channel;
 
-use super::client_support::{Proxy, connect, create, next, number, numbered, rest, server, server_with, soon};
+use super::client_support::{Proxy, connect, create, next, number, rest, server, server_with, soon};
+use super::leases_support::{LONG, TEAM, ack, append, consumers, described, held, member, options, sign, stream, until, work};
 use super::server_support::{call, channel, read, refused};
 use super::transport::Transport;
-
-const TEAM: &str = "team";
-/// A lease that only its consumer's end ends.
-const LONG: Duration = Duration::from_secs(3600);
-
-/// A stream of so many partitions.
-async fn stream(server: &Server, partitions: u32) -> Client {
-    let client = connect(&server.url()).await;
-    create(&client, "s", StreamOptions { partitions: Some(partitions), max_buffered_batches: Some(1_000), ..StreamOptions::default() })
-        .await;
-    client
-}
-
-/// Appends so many numbered batches, a turn for each partition.
-async fn append(client: &Client, partitions: u32, numbers: std::ops::Range<i64>) {
-    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
-    for number in numbers {
-        let partition = PartitionId(u32::try_from(number).expect("is small") % partitions);
-        soon(producer.append(&numbered(number, 1), Some(partition), Bytes::new())).await.expect("room");
-    }
-    soon(producer.close()).await.expect("all is confirmed");
-}
-
-fn options() -> ConsumerOptions {
-    ConsumerOptions {
-        subscription: Some(TEAM.to_owned()),
-        mode: Some(SubscriptionMode::Partitioned),
-        lease: LONG,
-        ..ConsumerOptions::default()
-    }
-}
-
-async fn member(client: &Client, name: &str) -> Consumer {
-    let options = ConsumerOptions { consumer: Some(name.to_owned()), ..options() };
-    client.consumer("s", options).await.expect("joins")
-}
-
-fn ack(consumer: &mut Consumer, delivered: &Delivered) {
-    consumer.ack_by(delivered.partition, delivered.offset.plus(1), delivered.lease).expect("not refused");
-}
-
-async fn described(client: &Client) -> SubscriptionDescription {
-    let found = client.describe_stream("s").await.expect("is there").subscriptions;
-    found.into_iter().find(|found| found.subscription == TEAM).unwrap_or_default()
-}
-
-async fn consumers(client: &Client) -> Vec<ConsumerDescription> {
-    described(client).await.consumers
-}
-
-/// Waits until it is so.
-async fn until(client: &Client, is_so: impl Fn(&SubscriptionDescription) -> bool) {
-    let wait = async {
-        while !is_so(&described(client).await) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(wait).await;
-}
-
-fn held(consumer: &ConsumerDescription) -> BTreeSet<u32> {
-    consumer.partitions.iter().map(|partition| partition.partition).collect()
-}
-
-/// Takes and acks all up to the end.
-async fn work(mut consumer: Consumer) -> Result<Vec<i64>, Error> {
-    let mut numbers = Vec::new();
-    while let Some(delivered) = consumer.next(None).await? {
-        numbers.push(number(&delivered));
-        ack(&mut consumer, &delivered);
-    }
-    consumer.close().await?;
-    Ok(numbers)
-}
-
-/// A sign of life by hand: of a consumer that does nothing else.
-async fn sign(channel: &Channel, consumer_id: u64, lease: Duration) -> KeepConsumerResponse {
-    let request = KeepConsumerRequest {
-        stream: "s".into(),
-        subscription: TEAM.into(),
-        consumer_id,
-        consumer: format!("by hand {consumer_id}"),
-        lease_millis: u64::try_from(lease.as_millis()).expect("is short"),
-        ..KeepConsumerRequest::default()
-    };
-    call(channel, "KeepConsumer", request).await.expect("is taken")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_consumers_share_four_partitions_and_each_batch_comes_once() {

@@ -27,6 +27,7 @@ mod hostile_limits;
 mod http;
 mod kill;
 mod leases;
+mod leases_support;
 mod memory;
 mod object_store;
 mod overflow;
