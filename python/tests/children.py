@@ -16,21 +16,8 @@ def numbered(first: int, rows: int = 10) -> pa.RecordBatch:
     return pa.record_batch({"id": pa.array(ids, pa.int64()), "text": [f"row {one}" for one in ids]})
 
 
-def consume(url: str, stream: str, subscription: str, acked: str, more: str) -> None:
+def consume(url: str, stream: str, subscription: str, acked: str, more: str, lease: str = "10") -> None:
     """Acks so many batches, takes some more, says so and waits for its end."""
-    iterator = bowstring.StreamingIterator(url, stream, subscription=subscription, auto_ack=False)
-    for _ in range(int(acked)):
-        print(next(iterator)["id"][0])
-        iterator.ack()
-    iterator.flush()
-    for _ in range(int(more)):
-        next(iterator)
-    print("ready")
-    sys.stdin.readline()
-
-
-def share(url: str, stream: str, subscription: str, lease: str, acked: str, more: str) -> None:
-    """The same as one of several that share a partitioned subscription."""
     iterator = bowstring.StreamingIterator(url, stream, subscription=subscription, lease=float(lease), auto_ack=False)
     for _ in range(int(acked)):
         print(next(iterator)["id"][0])

@@ -49,7 +49,7 @@ def test_what_a_killed_process_held_goes_to_the_others(
 ) -> None:
     client.create_stream("numbers", partitions=2)
     client.subscribe("numbers", "team", mode="partitioned")
-    child = start_child("share", client.url, "numbers", "team", 2.0, 3, 2)
+    child = start_child("consume", client.url, "numbers", "team", 3, 2, 2.0)
     fill(client, 20, 2)
     done = [int(child.line()) for _ in range(3)]
     assert child.line() == "ready"

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppenderId, AppenderKind, Attempt, Connection, ConsumerId, ConsumerName, Epoch, EpochState, Error, Generation, Holding, InFlight,
-    LeasedOffset, Offset, OnOverflow, PartitionId, PartitionMove, Place, ProducerId, Receipt, RunId, Start, SubscriptionMode,
-    SubscriptionName, Taken, Task,
+    AppenderId, AppenderKind, Attempt, Connection, ConsumerId, ConsumerName, Epoch, EpochState, Error, Generation, InFlight, LeasedOffset,
+    Offset, OnOverflow, PartitionId, PartitionMove, Place, ProducerId, Receipt, RunId, Start, SubscriptionMode, SubscriptionName, Taken,
+    Task,
 };
 
 /// One change to a stream.
@@ -136,7 +136,7 @@ pub enum Command<D> {
         offsets: Vec<(PartitionId, Offset)>,
     },
     /// A sign of life of a consumer of a partitioned subscription; the first one makes it one, and partitions are spread anew. Unless
-    /// the next comes within `lease`, others get what it holds. Answer: [`Outcome::Holds`].
+    /// the next comes within `lease`, others get what it holds.
     KeepConsumer {
         /// The subscription.
         subscription: SubscriptionName,
@@ -244,8 +244,6 @@ pub enum Outcome {
     Receipt(Receipt),
     /// The epoch's state after the command.
     Epoch(EpochState),
-    /// The partitions that a consumer holds.
-    Holds(Vec<Holding>),
     /// A consumer reads, by this number.
     Reads(u64),
     /// What the consumer is to be sent, as far as it is there.

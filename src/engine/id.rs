@@ -167,6 +167,11 @@ number_type!(
 );
 
 impl PartitionId {
+    /// The partition at an index of a list of partitions, of which there are at most 4096.
+    pub(super) fn of(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
     /// The index into a list of partitions.
     #[must_use]
     pub fn index(self) -> usize {

@@ -204,7 +204,7 @@ impl Leases {
     }
 
     fn grant(&mut self, index: usize, to: ConsumerId, cursor: &Cursor, now: Timestamp) {
-        let partition = self.partitions[index].id(index);
+        let partition = PartitionId::of(index);
         let former = self.partitions[index].owner.and_then(|owner| self.consumers.get_mut(&owner));
         former.into_iter().for_each(|member| member.held.retain(|held| *held != partition));
         let lease = self.next_lease(now);
@@ -229,9 +229,12 @@ impl Leases {
 
     /// A consumer reads anew. What it names it has got under these leases; what it does not name it gets from the cursor on.
     pub(super) fn read(&mut self, consumer: ConsumerId, got: &[LeasedOffset], cursors: &[Cursor], now: Timestamp) -> Result<u64, Lost> {
+        if !self.consumers.contains_key(&consumer) {
+            return Err(Lost::Consumer);
+        }
+        let reading = self.next_lease(now).0;
         let member = self.consumers.get_mut(&consumer).ok_or(Lost::Consumer)?;
-        let reading = LeaseId(now.0.max(self.newest.0.saturating_add(1)));
-        (self.newest, member.reading) = (reading, reading.0);
+        member.reading = reading;
         for partition in &member.held {
             let (lease, cursor) = (&mut self.partitions[partition.index()], &cursors[partition.index()]);
             let next = got.iter().find(|got| got.partition == *partition && got.lease == lease.lease).map(|got| got.offset);
@@ -239,7 +242,7 @@ impl Leases {
                 lease.sent = next.unwrap_or(cursor.acked).clamp(cursor.acked, lease.sent.max(cursor.acked));
             }
         }
-        Ok(member.reading)
+        Ok(reading)
     }
 
     /// Refuses a `DoGet` that gets nothing any more.
@@ -335,12 +338,6 @@ impl Leases {
         let mut holdings: Vec<_> = held.map(holding).collect();
         holdings.sort_by_key(|holding| holding.partition);
         holdings
-    }
-}
-
-impl PartitionLease {
-    fn id(&self, index: usize) -> PartitionId {
-        PartitionId(u32::try_from(index).unwrap_or(u32::MAX))
     }
 }
 

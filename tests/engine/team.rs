@@ -153,10 +153,8 @@ impl Team {
             lease: LEASE,
             in_flight: self.in_flight,
         };
-        match self.done(command) {
-            Outcome::Holds(holdings) => holdings,
-            other => panic!("{other:?}"),
-        }
+        self.done(command);
+        self.stream.holdings(&subscription(), ConsumerId(consumer)).expect("is there").1
     }
 
     pub(crate) fn leave(&mut self, consumer: u64) {

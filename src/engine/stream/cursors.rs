@@ -173,7 +173,7 @@ impl<D: Clone> Stream<D> {
         if let Some(batch) = self.partitions[index].pop_oldest() {
             self.budget.release(batch.place, batch.facts.bytes);
             effects.dropped_batches += 1;
-            self.touch(Part::Partition(PartitionId(u32::try_from(index).unwrap_or(u32::MAX))), effects);
+            self.touch(Part::Partition(PartitionId::of(index)), effects);
         }
     }
 

@@ -77,7 +77,7 @@ impl<D: Clone> Stream<D> {
         let (leases, cursors) = self.leases(name)?;
         if lease.is_zero() {
             effects.changed |= leases.leave(consumer, cursors, now);
-            return Ok(Outcome::Holds(Vec::new()));
+            return Ok(Outcome::Done);
         }
         if leases.consumers.len() >= CONSUMERS_MAX && !leases.consumers.contains_key(&consumer) {
             return Err(Error::TooMany { what: "consumers of one subscription", limit: CONSUMERS_MAX });
@@ -85,7 +85,7 @@ impl<D: Clone> Stream<D> {
         effects.changed |= leases.keep(consumer, consumer_name, (lease, in_flight), cursors, now);
         // It may have more in flight than before.
         effects.consumers.push(consumer);
-        Ok(Outcome::Holds(leases.holdings(consumer)))
+        Ok(Outcome::Done)
     }
 
     pub(super) fn expire_consumers(&mut self, now: Timestamp, effects: &mut Effects) {

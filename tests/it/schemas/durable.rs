@@ -7,7 +7,7 @@ use bowstring::client::{Client, ConsumerOptions, ProducerRun, WriterId, WriterOp
 use bowstring::engine::{Attempt, Code, Epoch, Task};
 use bowstring::server::{Server, ServerConfig};
 use bowstring::wire::proto::SchemaPolicy::Widening;
-use bowstring::wire::proto::StreamOptions;
+use bowstring::wire::proto::{Receipt, StreamOptions};
 use bytes::Bytes;
 use tempfile::TempDir;
 
@@ -68,12 +68,8 @@ async fn batches_of_several_versions_are_there_after_restarts() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_epochs_tasks_may_bring_versions_of_their_own() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let (server, client) = start(&dir).await;
-    stream(&client, Widening).await;
-    drop(subscribed(&client, "s", "c").await);
+/// Two tasks of an epoch have staged two batches each, the second one's without a column and with a wider one.
+async fn staged(client: &Client) -> (ProducerRun, Vec<Receipt>) {
     let run = ProducerRun { producer: "p".to_owned(), run: "r".to_owned() };
     let mut receipts = Vec::new();
     for (task, one) in [(0, batch(&[("a", ints([1])), ("t", texts(&["x"]))])), (1, batch(&[("a", longs([2]))]))] {
@@ -84,6 +80,16 @@ async fn an_epochs_tasks_may_bring_versions_of_their_own() {
         }
         receipts.extend(soon(writer.finish()).await.expect("staged"));
     }
+    (run, receipts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epochs_tasks_may_bring_versions_of_their_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (server, client) = start(&dir).await;
+    stream(&client, Widening).await;
+    drop(subscribed(&client, "s", "c").await);
+    let (run, receipts) = staged(&client).await;
     client.commit_epoch("s", &run, Epoch(0), receipts).await.expect("is whole");
     let expected = vec![(0, vec![1], 0), (1, vec![1], 0), (2, vec![2], 1), (3, vec![2], 1)];
     assert_eq!(all(&client).await, expected);
@@ -96,16 +102,7 @@ async fn what_is_spooled_keeps_its_version() {
     let server = server_with(ServerConfig::default()).await;
     let client = connect(&server.url()).await;
     create(&client, "s", StreamOptions { max_buffered_batches: Some(1), ..policy(Widening) }).await;
-    let run = ProducerRun { producer: "p".to_owned(), run: "r".to_owned() };
-    let mut receipts = Vec::new();
-    for (task, one) in [(0, batch(&[("a", ints([1])), ("t", texts(&["x"]))])), (1, batch(&[("a", longs([2]))]))] {
-        let id = WriterId { producer: "p".to_owned(), run: "r".to_owned(), epoch: Epoch(0), task: Task(task), attempt: Attempt(0) };
-        let mut writer = client.writer("s", id, WriterOptions::default()).expect("a writer");
-        for _ in 0..2 {
-            soon(writer.append(&one, None, Bytes::new())).await.expect("room");
-        }
-        receipts.extend(soon(writer.finish()).await.expect("staged"));
-    }
+    let (run, receipts) = staged(&client).await;
     assert!(client.describe_stream("s").await.expect("is there").spooled_batches >= 3);
     client.commit_epoch("s", &run, Epoch(0), receipts).await.expect("is whole");
     assert_eq!(all(&client).await, [(0, vec![1], 0), (1, vec![1], 0), (2, vec![2], 1), (3, vec![2], 1)]);
