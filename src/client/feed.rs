@@ -12,6 +12,7 @@ use super::in_flight::{InFlight, Unacked};
 use super::prefetch::{Prefetch, Taken};
 use super::ready::{Content, Origin, Ready};
 use super::retry::now;
+use super::shares::Shares;
 use super::sizing::{Sizing, Target};
 use crate::engine::Generation;
 
@@ -49,7 +50,7 @@ impl Feed {
             return Some(Ok(Step::Ready));
         }
         // Who shares by leases and holds what is not acked would wait for itself.
-        if self.has_nothing() && prefetch.is_all_sent() && self.in_flight.lock().has_unacked() {
+        if self.has_nothing() && prefetch.is_all_sent() && self.has_unacked(prefetch) {
             return Some(Ok(Step::End));
         }
         if self.has_nothing()
@@ -88,10 +89,14 @@ impl Feed {
 
     /// Drops what would be next but came by a lease that is lost.
     pub(super) fn drop_lost(&mut self, prefetch: &Prefetch) {
-        let is_lost = |Origin { partition, lease, .. }: &Origin| lease.is_some_and(|lease| !prefetch.leases.holds(*partition, lease));
+        let is_lost = |Origin { partition, lease, .. }: &Origin| lease.is_some_and(|lease| !prefetch.holds(*partition, lease));
         while self.taken.batches.front().is_some_and(|next| is_lost(&next.origin)) {
             self.taken.batches.pop_front();
         }
+    }
+
+    fn has_unacked(&self, prefetch: &Prefetch) -> bool {
+        prefetch.shares.as_ref().map_or_else(|| self.in_flight.lock().has_unacked(), Shares::has_unacked)
     }
 
     /// When something that waits for more to come is to be handed out as it is.

@@ -130,6 +130,7 @@ mod tests {
             slice: None,
             producer: None,
             epoch_end: false,
+            delivery: 1,
         }
     }
 

@@ -289,6 +289,7 @@ mod tests {
             slice: None,
             producer: None,
             epoch_end: false,
+            delivery: 1,
         }
     }
 

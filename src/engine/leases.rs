@@ -262,7 +262,7 @@ impl Leases {
     ) -> Result<Vec<Taken>, Lost> {
         let allowed = self.check(consumer, reading)?.in_flight;
         let under_way = self.under_way(consumer, partitions, cursors);
-        let mut room = Room { most, allowed, taken: InFlight { batches: 0, bytes: 0 }, under_way, is_full: false };
+        let mut room = Room::new(most, allowed, under_way);
         let Some(member) = self.consumers.get_mut(&consumer) else { return Err(Lost::Consumer) };
         let mut taken = Vec::new();
         for turn in 0..member.held.len() {
@@ -343,7 +343,7 @@ impl Leases {
 
 /// What may still be taken.
 #[derive(Debug)]
-struct Room {
+pub(super) struct Room {
     /// At a time.
     most: InFlight,
     /// Until acked.
@@ -355,8 +355,17 @@ struct Room {
 }
 
 impl Room {
+    pub(super) fn new(most: InFlight, allowed: InFlight, under_way: InFlight) -> Self {
+        Self { most, allowed, taken: InFlight { batches: 0, bytes: 0 }, under_way, is_full: false }
+    }
+
+    /// Whether what is allowed until acked was the limit.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// Takes a batch, if it may be.
-    fn admit(&mut self, bytes: u64) -> bool {
+    pub(super) fn admit(&mut self, bytes: u64) -> bool {
         let fits = |limit: InFlight, held: InFlight| {
             held.batches == 0 || (held.batches < limit.batches && held.bytes.saturating_add(bytes) <= limit.bytes)
         };

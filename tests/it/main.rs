@@ -37,6 +37,7 @@ mod retention;
 mod schemas;
 mod server_support;
 #[cfg(target_os = "linux")]
+mod shared;
 mod shared_memory;
 mod shutdown;
 mod sizes;

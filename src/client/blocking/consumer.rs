@@ -8,6 +8,7 @@ use super::wait::Ended;
 use crate::client::acks::Pending;
 use crate::client::feed::Step;
 use crate::client::prefetch::Prefetch;
+use crate::client::updates::Updates;
 use crate::client::{self as asynchronous, Delivered, Error, Joined};
 use crate::engine::{Generation, LeaseId, Offset, PartitionId, StoredState, StreamId};
 
@@ -169,7 +170,12 @@ impl Consumer {
     /// # Errors
     /// As [`client::Consumer::flush_acks`](crate::client::Consumer::flush_acks), and `timeout`.
     pub fn flush_acks<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<(), E> {
-        match self.inner.get_mut()?.open_acks() {
+        let consumer = self.inner.get_mut()?;
+        if let Some(updates) = consumer.updates() {
+            updates.update(Updates::hurry);
+            return Ok(wait.on(updates, "acks to be confirmed", StoredState::Unknown, Updates::settled)??);
+        }
+        match consumer.open_acks() {
             Some(acks) => {
                 acks.hurry();
                 Ok(wait.on(acks.pending(), "acks to be confirmed", StoredState::Unknown, Pending::settled)??)

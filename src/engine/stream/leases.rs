@@ -1,15 +1,15 @@
 //! Consumers that share a subscription by leases: signs of life, what they are sent, acks, and who has what next.
 
-use std::time::Duration;
-
 use super::super::leases::{Leases, Lost, Member};
 use super::super::limits::CONSUMERS_MAX;
+use super::super::shares::Sign;
 use super::super::subscription::Subscription;
 use super::super::{
-    ConsumerId, ConsumerName, ConsumerView, Effects, Error, Holding, InFlight, LeaseId, LeasedOffset, Outcome, Part, SubscriptionMode,
-    SubscriptionName, Timestamp,
+    ConsumerId, ConsumerView, Effects, Error, Holding, InFlight, LeaseId, LeasedOffset, Outcome, Part, SubscriptionMode, SubscriptionName,
+    Timestamp,
 };
 use super::Stream;
+use super::shares::sharer_views;
 use crate::zoo::{self, Bug};
 
 /// How far the consumers of a subscription have come, together.
@@ -36,9 +36,12 @@ impl<D: Clone> Stream<D> {
     /// # Errors
     /// [`Error::SubscriptionNotFound`], [`Error::SubscriptionMode`], [`Error::ConsumerLost`], [`Error::ConsumerSuperseded`].
     pub fn standing(&self, subscription: &SubscriptionName, consumer: ConsumerId, reading: u64) -> Result<Standing, Error> {
-        self.check_mode(subscription, SubscriptionMode::Partitioned)?;
         self.check_not_evicted(subscription)?;
-        let Subscription { leases, cursors, .. } = self.subscription(subscription)?;
+        let Subscription { leases, shares, cursors, .. } = self.subscription(subscription)?;
+        if let Some(shares) = shares {
+            return self.standing_of(shares, cursors, (subscription, consumer, reading));
+        }
+        self.check_mode(subscription, SubscriptionMode::Partitioned)?;
         let Some(leases) = leases else { return Ok(Standing { is_sent: false, is_acked: false }) };
         leases.check(consumer, reading).map_err(|lost| lost.into_error(subscription, consumer))?;
         let ends = || self.partitions.iter().map(super::Partition::visible_end);
@@ -69,11 +72,15 @@ impl<D: Clone> Stream<D> {
     pub(super) fn keep_consumer(
         &mut self,
         name: &SubscriptionName,
-        (consumer, consumer_name): (ConsumerId, ConsumerName),
-        (lease, in_flight): (Duration, InFlight),
+        consumer: ConsumerId,
+        sign: Sign,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        if self.is_shared(name) {
+            return self.keep_sharing(name, consumer, sign, now, effects);
+        }
+        let Sign { name: consumer_name, lease, in_flight, .. } = sign;
         let (leases, cursors) = self.leases(name)?;
         if lease.is_zero() {
             effects.changed |= leases.leave(consumer, cursors, now);
@@ -109,6 +116,9 @@ impl<D: Clone> Stream<D> {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        if self.is_shared(name) {
+            return self.read_shared(name, consumer, got, now, effects);
+        }
         let (leases, cursors) = self.leases(name)?;
         // Who waits by the former one is to see that it is of no more use.
         effects.consumers.push(consumer);
@@ -123,8 +133,12 @@ impl<D: Clone> Stream<D> {
         consumer: ConsumerId,
         reading: u64,
         most: InFlight,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        if self.is_shared(name) {
+            return self.take_shares(name, (consumer, reading), most, now, effects);
+        }
         self.check_mode(name, SubscriptionMode::Partitioned)?;
         self.check_not_evicted(name)?;
         let Self { subscriptions, partitions, state, .. } = self;
@@ -194,12 +208,12 @@ impl<D: Clone> Stream<D> {
     fn leases(&mut self, name: &SubscriptionName) -> Result<(&mut Leases, &mut Vec<super::super::subscription::Cursor>), Error> {
         self.check_not_evicted(name)?;
         let not_found = || Error::SubscriptionNotFound { subscription: name.clone() };
-        let Subscription { leases, cursors, .. } = self.subscriptions.get_mut(name).ok_or_else(not_found)?;
+        let Subscription { leases, shares, cursors, .. } = self.subscriptions.get_mut(name).ok_or_else(not_found)?;
         match leases {
             Some(leases) => Ok((leases, cursors)),
             None => Err(Error::SubscriptionMode {
                 subscription: name.clone(),
-                mode: SubscriptionMode::Static,
+                mode: if shares.is_some() { SubscriptionMode::Shared } else { SubscriptionMode::Static },
                 asked: SubscriptionMode::Partitioned,
             }),
         }
@@ -207,7 +221,9 @@ impl<D: Clone> Stream<D> {
 
     /// Who has joined a subscription.
     pub(super) fn consumer_views(&self, subscription: &Subscription, now: Timestamp) -> Vec<ConsumerView> {
-        let Some(leases) = &subscription.leases else { return Vec::new() };
+        let Some(leases) = &subscription.leases else {
+            return subscription.shares.as_ref().map_or_else(Vec::new, |shares| sharer_views(shares, now));
+        };
         let mut consumers: Vec<_> = leases.consumers.iter().collect();
         consumers.sort_by_key(|(consumer, member)| (member.joined_at, **consumer));
         let view = |(consumer, member): (&ConsumerId, &Member)| {
@@ -220,6 +236,7 @@ impl<D: Clone> Stream<D> {
                 lease_left: member.until.since(now),
                 in_flight_batches: under_way.batches,
                 in_flight_bytes: under_way.bytes,
+                is_stalled: false,
                 partitions: held.map(|partition| (partition, leases.partitions[partition.index()].sent)).collect(),
             }
         };
@@ -228,7 +245,7 @@ impl<D: Clone> Stream<D> {
 }
 
 impl Lost {
-    fn into_error(self, subscription: &SubscriptionName, consumer: ConsumerId) -> Error {
+    pub(super) fn into_error(self, subscription: &SubscriptionName, consumer: ConsumerId) -> Error {
         let subscription = subscription.clone();
         match self {
             Self::Reading => Error::ConsumerSuperseded { subscription, consumer },

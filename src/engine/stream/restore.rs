@@ -3,6 +3,7 @@
 use super::super::budget::{Place, Usage};
 use super::super::epoch::Producer;
 use super::super::partition::Partition;
+use super::super::shares::Shares;
 use super::super::snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 use super::super::subscription::{Cursor, Subscription};
 use super::super::{Error, Offset, PartitionId, ProducerId, StreamId, StreamName, SubscriptionName, Timestamp, Visibility};
@@ -68,7 +69,8 @@ impl<D: Clone> Stream<D> {
             ..Cursor::at(partition.start(), now)
         });
         let SubscriptionSnapshot { created_at, generation, mode, on_overflow, .. } = *found;
-        Subscription { on_overflow, eviction, ..Subscription::new(mode, created_at, generation, cursors.collect()) }
+        let shares = found.shares.as_ref().map(|shares| Shares::restore(shares, &self.partitions, now));
+        Subscription { on_overflow, eviction, shares, ..Subscription::new(mode, created_at, generation, cursors.collect()) }
     }
 
     /// What a restart has to know of the stream itself.
@@ -100,7 +102,8 @@ impl<D: Clone> Stream<D> {
         });
         let Subscription { created_at, generation, on_overflow, eviction, .. } = *subscription;
         let (mode, cursors) = (subscription.mode(), cursors.collect());
-        Some(SubscriptionSnapshot { created_at, generation, mode, on_overflow, eviction, cursors })
+        let shares = subscription.shares.as_ref().map(Shares::saved);
+        Some(SubscriptionSnapshot { created_at, generation, mode, on_overflow, eviction, cursors, shares })
     }
 
     /// A producer; none if it is not remembered.

@@ -1,6 +1,7 @@
 //! How a read ends: whether its stream goes on, and what who reads by leases waits for then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::cell::Look;
 use super::super::error::Error;
@@ -57,6 +58,15 @@ impl Reading {
             (Standing { is_sent: true, .. }, Ok(())) => Ending::AllSent,
             (Standing { is_sent: false, .. }, _) => Ending::GoesOn,
         })
+    }
+
+    /// Waits until something may be there: because of others, or by time alone.
+    pub(super) async fn changed(&self) {
+        match self.leases.as_ref().and_then(|leases| leases.next_due(&self.cell)) {
+            // The timer of tokio is one of milliseconds.
+            Some(due) => drop(tokio::time::timeout(due + Duration::from_millis(1), self.watch.changed()).await),
+            None => self.watch.changed().await,
+        }
     }
 
     /// Waits until the end is durable, or anything else is new.
