@@ -37,7 +37,9 @@ class StreamingIterator:
     Batches up to 16 KiB may be slices that share up to 32 KiB of memory with their neighbours; pickle writes all of it.
 
     It ends in four ways: the end of the stream ends the loop, `StreamFailed` after what was there before the failure,
-    `Timeout` after `timeout` seconds without a batch, and `ProducerLost`. After the last two it may be asked again.
+    `Timeout` after `timeout` seconds without a batch, and `ProducerLost`. After the last two it may be asked again. So
+    may one that shares a partitioned subscription and has ended while it held batches that it had not acked: once they
+    are acked, others' partitions may come to it.
 
     Args:
         url: the coordinator's.
@@ -146,7 +148,7 @@ class StreamingIterator:
         #: Epochs are not mixed: set by who reads them.
         self._by_epoch = False
         #: A wait of an `async for` that was cancelled goes on here.
-        self._filling: Future[None] | None = None
+        self._filling: Future[bool] | None = None
 
     @property
     def subscription(self) -> str | None:
@@ -328,7 +330,8 @@ class StreamingIterator:
         while not self._ready and not self._ended:
             filling = self._filling = self._filling or in_thread(self._take)
             try:
-                await asyncio.shield(asyncio.wrap_future(filling))
+                if not await asyncio.shield(asyncio.wrap_future(filling)):
+                    break
             finally:
                 if filling.done():
                     self._filling = None
@@ -366,20 +369,24 @@ class StreamingIterator:
             window.append(self._hand_over())
         return window
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
+        """Waits for batches, or for the end; whether there were any."""
         if self._torn:
             reason = "the iterator was interrupted while it took batches, and some are lost to it; make a new one"
             raise InvalidArgument(reason, "invalid_argument", False)
         try:
-            taken = self._open().take(self._arguments["timeout"])
+            consumer = self._open()
+            taken = consumer.take(self._arguments["timeout"])
+            # Else nothing more comes before what the caller has is acked: it may ask again then.
+            has_ended = taken is None and consumer.has_ended
         except InvalidArgument:
             if not self._ended:
                 raise
             raise self._closed_meanwhile() from None
         if taken is None:
-            self._ended = True
+            self._ended |= has_ended
             self.flush()
-            return
+            return False
         try:
             batches, counts, rows, origins, generation = taken
             if generation != self._generation:
@@ -390,6 +397,7 @@ class StreamingIterator:
         except BaseException:
             self._torn = True
             raise
+        return True
 
     def _closed_meanwhile(self) -> Cancelled:
         return Cancelled("the iterator was closed while it waited for a batch", "cancelled", False)

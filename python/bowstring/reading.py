@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -34,6 +34,8 @@ class Delivered(NamedTuple):
     #: Batches of its partition that were dropped before it and that the iterator was not given.
     skipped: int
 
+
+_T = TypeVar("_T")
 
 #: Where a batch came from: `_native.Facts`.
 Origin: TypeAlias = "_native.Facts"
@@ -113,17 +115,17 @@ def rows_of(origin: Origin) -> tuple[int, int] | None:
     return None if extent is None or extent[3:] == (0, 0) else (extent[3], extent[4])
 
 
-def in_thread(work: Callable[[], None]) -> Future[None]:
+def in_thread(work: Callable[[], _T]) -> Future[_T]:
     """Works in a thread that does not keep the process from ending, as an executor's would."""
-    working: Future[None] = Future()
+    working: Future[_T] = Future()
 
     def run() -> None:
         try:
-            work()
+            result = work()
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             working.set_exception(error)
         else:
-            working.set_result(None)
+            working.set_result(result)
 
     threading.Thread(target=run, name="bowstring-iterator", daemon=True).start()
     return working

@@ -193,8 +193,14 @@ impl Consumer {
         Ok(partitions.iter().map(|partition| partition.0).collect())
     }
 
+    /// Whether nothing more comes, whatever is acked.
+    #[getter]
+    fn has_ended(&self, py: Python<'_>) -> PyResult<bool> {
+        self.0.with(py, |consumer| consumer.has_ended())
+    }
+
     /// Waits for the next batch; gives it and those behind it that are there already, with their facts. None at
-    /// the end of the stream.
+    /// the end of the stream, and while nothing comes before what was given is acked.
     #[pyo3(signature = (timeout=None))]
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Crossing>> {
         let (joined, generation) = self.0.wait_in_turns(py, timeout, |consumer, wait| {

@@ -113,8 +113,7 @@ impl Consumer {
         let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent, generation)));
         let prefetch = Arc::new(Watched::new(Prefetch::new((batches, bytes), offsets, generation, schema)));
         let leased = plan.membership.as_ref().map(|_| HandedOut::default());
-        let in_flight = InFlight::new(subscription.is_some(), plan.command.by_epoch, in_flight, generation, leased);
-        let in_flight = Arc::new(Mutex::new(in_flight));
+        let in_flight = Arc::new(Mutex::new(InFlight::new(subscription.is_some(), plan.command.by_epoch, in_flight, generation, leased)));
         let (of, watched) = ((plan.command.stream.as_str(), plan.stream_id), prefetch.clone());
         let mut consumer = Self {
             feed: Feed::new(target, in_flight.clone()),
@@ -130,8 +129,7 @@ impl Consumer {
             membership: None,
         };
         if let Some(membership) = consumer.plan.membership.clone() {
-            let kept = membership.join(&consumer.client, consumer.prefetch.clone()).await?;
-            consumer.membership = Some(kept);
+            consumer.membership = Some(membership.join(&consumer.client, consumer.prefetch.clone()).await?);
         }
         consumer.ensure_reading();
         Ok(consumer)
@@ -152,7 +150,8 @@ impl Consumer {
         }
     }
 
-    /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever.
+    /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever. None, too, if the stream has ended and
+    /// nothing more comes to who shares by leases before it acks what it holds: unless it [`has_ended`](Self::has_ended), ask again then.
     ///
     /// # Errors
     /// `timeout` when the deadline passed; `stream_failed`, `stream_not_found`, `stream_replaced`, `producer_lost`,
@@ -181,6 +180,12 @@ impl Consumer {
                 Err(_) => return Err(self.timeout(now().saturating_duration_since(started))),
             }
         }
+    }
+
+    /// Whether reading has ended for good, with an error or without, and nothing is left of what was read ahead.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.feed.has_nothing() && self.prefetch.with(|prefetch| prefetch.has_ended())
     }
 
     /// The next batch if one is there already; never waits.
@@ -385,7 +390,7 @@ impl Consumer {
     }
 }
 
-/// 0 for none: the coordinator gives none, or there is no subscription.
+/// 0 for none.
 fn as_number(generation: Option<Generation>) -> u64 {
     generation.map_or(0, |generation| generation.0)
 }

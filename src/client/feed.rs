@@ -22,7 +22,7 @@ pub(super) enum Step {
     Ready,
     /// Something waits for more to come, up to another time than was known.
     Lingers,
-    /// The stream has ended.
+    /// The stream has ended, or nothing more of it comes before the caller acks what it has.
     End,
 }
 

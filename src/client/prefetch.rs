@@ -40,7 +40,7 @@ pub(super) struct Prefetch {
     running: bool,
     /// What is held, of a consumer that shares by leases.
     pub(super) leases: HeldLeases,
-    /// The stream has ended, and all of it was sent to some consumer.
+    /// The stream has ended, and nothing more of it comes before consumers ack.
     all_sent: bool,
 }
 
@@ -141,12 +141,12 @@ impl Prefetch {
         self.take_end().map(|ended| ended.map(|()| None))
     }
 
-    /// Whether the stream has ended, and all of it was sent to some consumer and is not here.
+    /// Whether the stream has ended, nothing more of it comes before consumers ack, and nothing is here.
     pub(super) fn is_all_sent(&self) -> bool {
         self.all_sent && self.ready.is_empty()
     }
 
-    /// All was sent to some consumer, and the stream has ended.
+    /// The stream has ended, and nothing more of it comes before consumers ack.
     pub(super) fn note_all_sent(&mut self) {
         self.all_sent = true;
     }

@@ -61,6 +61,11 @@ impl PartitionLease {
     fn is_idle(&self, cursor: &Cursor) -> bool {
         self.sent <= cursor.acked
     }
+
+    /// Whether it is to go over as soon as the owner's caller has acked what it has.
+    pub(super) fn waits_for_acks(&self, cursor: &Cursor) -> bool {
+        self.next_owner.is_some() && self.is_given_back && !self.is_idle(cursor)
+    }
 }
 
 /// Why a consumer gets or does nothing.

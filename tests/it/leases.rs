@@ -191,6 +191,29 @@ async fn consumers_that_hold_what_they_have_to_the_end_are_told_of_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_holds_what_others_wait_for_at_the_end_is_told_of_it_and_goes_on_after_its_acks() {
+    let server = server().await;
+    let client = stream(&server, 2).await;
+    append(&client, 2, 0..6).await;
+    client.complete_stream("s").await.expect("is open");
+    let mut first = member(&client, "first").await;
+    let mut have = Vec::new();
+    for _ in 0..4 {
+        have.push(next(&mut first).await);
+    }
+    assert_eq!(have.iter().map(|one| one.partition.0).collect::<Vec<_>>(), [0, 0, 0, 1]);
+    // The second partition is wanted: the first consumer gives back two of it, and would wait for what it gets only after its ack.
+    let second = member(&client, "second").await;
+    assert!(soon(first.next(None)).await.expect("is told").is_none());
+    assert!(!first.has_ended(), "others may leave it theirs");
+    have.iter().for_each(|one| ack(&mut first, one));
+    let rest = tokio::spawn(work(second));
+    assert!(soon(first.next(None)).await.expect("the end").is_none());
+    assert!(first.has_ended());
+    assert_eq!(soon(rest).await.expect("no panic").expect("reads to the end"), [3, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_has_acked_all_takes_over_from_who_dies_after_the_end() {
     let server = server().await;
     let client = stream(&server, 2).await;
