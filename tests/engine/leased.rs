@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bowstring::engine::{
-    AppenderId, Command, ConsumerId, ConsumerName, Effects, Holding, InFlight, LeaseId, LeasedOffset, Offset, OnOverflow, Outcome,
-    PartitionId, Standing, Start, Stream, StreamId, StreamName, StreamOptions, SubscriptionMode, SubscriptionName, Taken, Timestamp,
+    AppenderId, BatchFacts, Command, ConsumerId, ConsumerName, CursorSnapshot, Effects, EpochTotals, Generation, Holding, InFlight,
+    LeaseId, LeasedOffset, Offset, OnOverflow, Outcome, PartitionId, PartitionSnapshot, Standing, Start, Stream, StreamId, StreamName,
+    StreamOptions, StreamSnapshot, StreamState, SubscriptionMode, SubscriptionName, SubscriptionSnapshot, Taken, Timestamp,
 };
 
-use crate::story::{anonymous, options};
+use crate::story::{anonymous, drop_oldest, options, producer};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -158,4 +159,92 @@ fn what_comes_back_to_who_has_given_it_back_is_told_as_well() {
     crew.keep(1, Duration::ZERO);
     assert_eq!(crew.take(0, reading, 100).len(), 1, "of the other partition");
     assert!(crew.standing(0, reading).needs_acks, "it waits for itself");
+}
+
+/// What was dropped and not sent, whatever happened between.
+#[test]
+fn what_is_dropped_under_batches_in_flight_is_told() {
+    let dropping = || {
+        let mut crew = Crew::new(drop_oldest(4, 1_000, 0));
+        let reading = crew.join(0);
+        crew.append(4);
+        (crew, reading)
+    };
+    let told = |taken: &[Taken]| taken.iter().map(|taken| (taken.first.0, taken.skipped, taken.batches)).collect::<Vec<_>>();
+
+    // Its connection breaks after the first batch, and the next two are dropped.
+    let (mut crew, reading) = dropping();
+    let lease = crew.take(0, reading, 3)[0].lease;
+    crew.append(3);
+    let reading = crew.read(0, vec![by(PartitionId(0), lease, 1)]);
+    assert_eq!(told(&crew.take(0, reading, 100)), [(3, 2, 4)]);
+    let reading = crew.read(0, vec![by(PartitionId(0), lease, 7)]);
+    assert_eq!(told(&crew.take(0, reading, 100)), [], "what it has got is not told anew");
+    assert_eq!(
+        told(&{
+            let reading = crew.read(0, Vec::new());
+            crew.take(0, reading, 100)
+        }),
+        [(3, 3, 4)],
+        "none of it is acked"
+    );
+
+    // It dies, and another has the partition.
+    let (mut crew, reading) = dropping();
+    crew.take(0, reading, 3);
+    crew.append(2);
+    crew.keep(0, Duration::ZERO);
+    let reading = crew.join(1);
+    assert_eq!(told(&crew.take(1, reading, 100)), [(2, 2, 4)]);
+    let lease = crew.keep(1, LEASE)[0].lease;
+    crew.ask(Command::AckLeased { subscription: self::crew(), acks: vec![by(PartitionId(0), lease, 3)] });
+    let reading = crew.read(1, Vec::new());
+    assert_eq!(told(&crew.take(1, reading, 100)), [(3, 0, 3)], "an ack is beyond it");
+
+    // It gives back what it was sent, and that is dropped meanwhile.
+    let mut crew = Crew::new(StreamOptions { partitions: 2, ..drop_oldest(8, 1_000, 0) });
+    let reading = crew.join(0);
+    crew.append(4);
+    (0..2).for_each(|_| assert_eq!(crew.take(0, reading, 3)[0].batches, 3));
+    let other = crew.join(1);
+    crew.append(2);
+    crew.give_back(0);
+    assert_eq!(told(&crew.take(1, other, 100)), [(2, 2, 4)], "nobody has acked them");
+}
+
+/// A stream of one partition as a restart at 5 finds it: when its subscription was created and put elsewhere, its cursor, when its
+/// batches were appended, and the newest that were dropped.
+fn restored(created_at: u64, generation: u64, (acked, gap): (u64, u64), appended_at: &[u64], dropped_at: u64) -> Crew {
+    let facts = |at| BatchFacts { rows: 1, bytes: 1, producer: producer("p"), epoch: None, appended_at: Timestamp(at) };
+    let subscription = SubscriptionSnapshot {
+        created_at: Timestamp(created_at),
+        generation: Generation(generation),
+        mode: SubscriptionMode::Partitioned,
+        on_overflow: OnOverflow::Hold,
+        eviction: None,
+        cursors: vec![CursorSnapshot { acked: Offset(acked), planned: Offset(0), skipped: gap, gap }],
+    };
+    let batches = appended_at.iter().map(|at| (facts(*at), *at)).collect();
+    let mut partition = PartitionSnapshot { batches, ..PartitionSnapshot::default() };
+    partition.dropped.newest_at = Some(Timestamp(dropped_at));
+    let snapshot = StreamSnapshot {
+        options: partitioned(1),
+        schemas: Vec::new(),
+        state: StreamState::Open,
+        epochs: EpochTotals::default(),
+        partitions: vec![partition],
+        subscriptions: vec![(crew(), subscription)],
+        producers: Vec::new(),
+    };
+    let stream = Stream::restore(stream_name(), StreamId(1), snapshot, Timestamp(5)).expect("one partition");
+    Crew { stream, now: Timestamp(5), ordinal: 0 }
+}
+
+/// What it has skipped may be there again: the log does not drop it at once.
+#[test]
+fn what_was_skipped_before_a_restart_is_told_after_it_and_does_not_come() {
+    let mut crew = restored(1, 1, (3, 2), &[1, 2, 3, 4], 0);
+    let reading = crew.join(0);
+    let taken = crew.take(0, reading, 100);
+    assert_eq!((taken[0].first, taken[0].skipped, taken[0].batches), (Offset(3), 2, 1));
 }
