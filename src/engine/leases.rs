@@ -246,9 +246,10 @@ impl Leases {
         let reading = self.next_lease(now).0;
         let member = self.consumers.get_mut(&consumer).ok_or(Lost::Consumer)?;
         member.reading = reading;
+        let got: BTreeMap<_, _> = got.iter().map(|got| ((got.partition, got.lease), got.offset)).collect();
         for partition in &member.held {
             let (lease, cursor) = (&mut self.partitions[partition.index()], &cursors[partition.index()]);
-            let next = got.iter().find(|got| got.partition == *partition && got.lease == lease.lease).map(|got| got.offset);
+            let next = got.get(&(*partition, lease.lease)).copied();
             if !lease.is_given_back {
                 lease.sent = lease.back_to(next.unwrap_or_default(), cursor);
             }

@@ -248,3 +248,24 @@ fn what_was_skipped_before_a_restart_is_told_after_it_and_does_not_come() {
     let taken = crew.take(0, reading, 100);
     assert_eq!((taken[0].first, taken[0].skipped, taken[0].batches), (Offset(3), 2, 1));
 }
+
+#[test]
+fn who_reads_anew_goes_on_in_each_of_its_partitions_where_it_was() {
+    let mut crew = Crew::new(partitioned(3));
+    let reading = crew.join(0);
+    crew.append(4);
+    let taken = crew.take(0, reading, 100);
+    let lease = |partition| taken.iter().find(|taken| taken.partition == PartitionId(partition)).expect("was taken").lease;
+    // By another lease it has got nothing, nor of a partition that there is none of.
+    let stale = LeaseId(lease(1).0.saturating_sub(1_000));
+    let got = vec![
+        by(PartitionId(2), lease(2), 3),
+        by(PartitionId(1), stale, 4),
+        by(PartitionId(0), lease(0), 2),
+        by(PartitionId(9), lease(0), 2),
+    ];
+    let reading = crew.read(0, got);
+    let mut again: Vec<_> = crew.take(0, reading, 100).iter().map(|taken| (taken.partition.0, taken.first.0, taken.batches)).collect();
+    again.sort_unstable();
+    assert_eq!(again, [(0, 2, 2), (1, 0, 4), (2, 3, 1)]);
+}
