@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bowstring::engine::{
-    AppenderId, BatchFacts, Command, ConsumerId, ConsumerName, CursorSnapshot, Effects, EpochTotals, Generation, Holding, InFlight,
+    AppenderId, BatchFacts, Code, Command, ConsumerId, ConsumerName, CursorSnapshot, Effects, EpochTotals, Generation, Holding, InFlight,
     LeaseId, LeasedOffset, Offset, OnOverflow, Outcome, PartitionId, PartitionSnapshot, Standing, Start, Stream, StreamId, StreamName,
     StreamOptions, StreamSnapshot, StreamState, SubscriptionMode, SubscriptionName, SubscriptionSnapshot, Taken, Timestamp,
 };
@@ -159,6 +159,16 @@ fn what_comes_back_to_who_has_given_it_back_is_told_as_well() {
     crew.keep(1, Duration::ZERO);
     assert_eq!(crew.take(0, reading, 100).len(), 1, "of the other partition");
     assert!(crew.standing(0, reading).needs_acks, "it waits for itself");
+}
+
+#[test]
+fn consumers_of_a_subscription_that_is_deleted_are_woken() {
+    let mut crew = Crew::new(partitioned(1));
+    let reading = crew.join(0);
+    assert!(crew.apply(Command::Unsubscribe { subscription: self::crew() }).changed);
+    let most = InFlight { batches: 1, bytes: 1 };
+    let take = crew.apply(Command::TakeLeased { subscription: self::crew(), consumer: ConsumerId(0), reading, most });
+    assert_eq!(take.outcome.expect_err("is deleted").code(), Code::SubscriptionNotFound);
 }
 
 /// What was dropped and not sent, whatever happened between.

@@ -242,6 +242,26 @@ async fn who_has_acked_all_takes_over_from_who_dies_after_the_end() {
     assert_eq!(numbers.len(), 6);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_deleted_ends_its_consumers_at_once() {
+    let server = server().await;
+    let client = stream(&server, 1).await;
+    let channel = channel(server.listen_addr()).await;
+    client.subscribe_with("s", TEAM, &Start::Earliest, of_mode(SubscriptionMode::Partitioned)).await.expect("a new one");
+    // It reads by a lease that it keeps by hand: nothing but its `DoGet` tells it.
+    assert_eq!(sign(&channel, 7, LONG).await.holdings.len(), 1);
+    append(&client, 1, 0..1).await;
+    let ticket = json!({"stream": "s", "subscription": TEAM, "follow": true, "consumer_id": 7});
+    let reading = tokio::spawn(async move { read(&channel, ticket).await });
+    until(&client, |found| found.consumers[0].in_flight_batches == 1).await;
+    let mut consumer = member(&client, "waits").await;
+    let waiting = tokio::spawn(async move { consumer.next(None).await.map(drop) });
+    until(&client, |found| found.consumers.len() == 2).await;
+    client.unsubscribe("s", TEAM).await.expect("is there");
+    assert_eq!(refused(soon(reading).await.expect("no panic")), "subscription_not_found");
+    assert_eq!(soon(waiting).await.expect("no panic").expect_err("is deleted").code(), Code::SubscriptionNotFound);
+}
+
 fn of_mode(mode: SubscriptionMode) -> SubscribeOptions {
     SubscribeOptions { mode: Some(mode), ..SubscribeOptions::default() }
 }
