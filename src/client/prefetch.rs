@@ -154,8 +154,9 @@ impl Prefetch {
     /// What the coordinator says that is held. What came by other leases is of no more use, and of what others want that is not
     /// handed out is to be given back.
     pub(super) fn hold(&mut self, holdings: &[Holding], newest: LeaseId) -> Vec<LeasedOffset> {
+        let lost = self.leases.keep(holdings, newest);
         let wanted = self.leases.wanted(holdings);
-        for partition in self.leases.keep(holdings, newest).into_iter().chain(wanted.iter().map(|given| given.partition)) {
+        for partition in lost.into_iter().chain(wanted.iter().map(|given| given.partition)) {
             self.forget(partition);
         }
         wanted

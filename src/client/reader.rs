@@ -105,8 +105,7 @@ impl Reader {
             return Ok(());
         }
         if let Some(membership) = &self.plan.membership {
-            let kept = membership.sign(&self.client, Vec::new(), Duration::ZERO).await?;
-            membership.hold(&self.client, &self.prefetch, &kept).await?;
+            membership.begin(&self.client, &self.prefetch, &self.to_ack).await?;
         }
         let connector = self.client.connector();
         let data = connector.connect_data().await?;

@@ -223,7 +223,8 @@ impl Leases {
         self.consumers.entry(to).and_modify(|member| member.held.push(partition));
     }
 
-    /// Time makes it one that was never given, also before a restart.
+    /// Time makes it one that was never given, also before a restart: unless the clock has gone back over that, to before a lease
+    /// that was given later than anything that the log knows of. Consumers forget all leases then (`Membership::begin`).
     fn next_lease(&mut self, now: Timestamp) -> LeaseId {
         self.newest = LeaseId(now.0.max(self.newest.0.saturating_add(1)));
         self.newest

@@ -260,6 +260,18 @@ fn what_was_skipped_before_a_restart_is_told_after_it_and_does_not_come() {
 }
 
 #[test]
+fn leases_after_a_restart_are_newer_than_all_that_is_known_of_before_though_the_clock_goes_back() {
+    let lease = |created_at, generation, appended_at: &[u64], dropped_at| {
+        restored(created_at, generation, (0, 0), appended_at, dropped_at).keep(0, LEASE)[0].lease.0
+    };
+    assert_eq!(lease(1, 1, &[], 1), 5, "time goes on");
+    assert_eq!(lease(90, 1, &[2], 3), 91, "created");
+    assert_eq!(lease(1, 90, &[2], 3), 91, "put elsewhere");
+    assert_eq!(lease(1, 1, &[90, 7], 3), 91, "appended");
+    assert_eq!(lease(1, 1, &[2], 90), 91, "appended and dropped since");
+}
+
+#[test]
 fn who_reads_anew_goes_on_in_each_of_its_partitions_where_it_was() {
     let mut crew = Crew::new(partitioned(3));
     let reading = crew.join(0);
