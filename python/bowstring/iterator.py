@@ -57,7 +57,7 @@ class StreamingIterator:
         local_socket: read by the Unix socket of a coordinator that is on the same host.
         consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
         mode: how a new subscription's consumers divide its batches: "static", or "partitioned" (by leases).
-        lease: then, seconds until others have its partitions if its process dies.
+        lease: then, seconds until others have its partitions if its process dies: from 0.1 to 3600.
         schema: the columns to read and their types, whatever producers send (docs/schemas.md); one that a batch lacks
             is null. By default what the stream has when the iterator opens: what changes later changes nothing here.
         aliases: a dict of a column's name to other names that it has in batches: they become one column.

@@ -42,7 +42,7 @@ pub use id::{
     SchemaVersion, StreamId, StreamName, SubscriptionName, Task, Timestamp,
 };
 pub use lease::{Holding, InFlight, LeasedOffset, ModeError, SubscriptionMode, Taken};
-pub use limits::{FullPolicy, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
+pub use limits::{FullPolicy, LEASE_MIN, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
 pub use overflow::{Eviction, Fill, HeldBy, OnOverflow};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};

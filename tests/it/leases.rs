@@ -6,7 +6,10 @@ use std::time::Duration;
 use bowstring::client::{ConsumerOptions, SubscribeOptions};
 use bowstring::engine::{Code, InFlight, PartitionId, Start, SubscriptionMode};
 use bowstring::server::ServerConfig;
-use bowstring::wire::proto::{AckRequest, AckResponse, ConsumerDescription, PartitionOffset, StreamOptions, SubscriptionDescription};
+use bowstring::wire::proto::{
+    AckRequest, AckResponse, ConsumerDescription, KeepConsumerRequest, KeepConsumerResponse, PartitionOffset, StreamOptions,
+    SubscriptionDescription,
+};
 use serde_json::json;
 
 use super::client_support::{Proxy, connect, create, next, number, rest, server, server_with, soon};
@@ -264,6 +267,46 @@ async fn a_subscription_that_is_deleted_ends_its_consumers_at_once() {
 
 fn of_mode(mode: SubscriptionMode) -> SubscribeOptions {
     SubscribeOptions { mode: Some(mode), ..SubscribeOptions::default() }
+}
+
+/// Both sides of both limits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_lasts_from_a_tenth_of_a_second_to_an_hour() {
+    let server = server().await;
+    let client = stream(&server, 1).await;
+    let channel = channel(server.listen_addr()).await;
+    client.subscribe_with("s", TEAM, &Start::Earliest, of_mode(SubscriptionMode::Partitioned)).await.expect("a new one");
+    let by_hand = |lease_millis| {
+        let request = KeepConsumerRequest {
+            stream: "s".into(),
+            subscription: TEAM.into(),
+            consumer_id: 7,
+            consumer: "by hand".into(),
+            lease_millis,
+            ..KeepConsumerRequest::default()
+        };
+        let channel = channel.clone();
+        async move { call::<_, KeepConsumerResponse>(&channel, "KeepConsumer", request).await }
+    };
+    for refused in [1, 99, 3_600_001] {
+        assert_eq!(super::server_support::refused(by_hand(refused).await), "invalid_argument", "{refused} ms");
+    }
+    let error = by_hand(99).await.expect_err("is too short");
+    assert!(error.message().contains("99ms") && error.message().contains("100ms"), "{error}");
+    for taken in [100, 3_600_000, 0] {
+        assert!(by_hand(taken).await.is_ok(), "{taken} ms");
+    }
+    for mode in [Some(SubscriptionMode::Partitioned), None] {
+        let lasting = |lease| ConsumerOptions { lease, mode, ..options() };
+        let error = client.consumer("s", lasting(Duration::from_micros(99_999))).await.expect_err("is too short");
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.to_string().contains("100ms"), "{error}");
+        client.consumer("s", lasting(Duration::from_millis(100))).await.expect("joins");
+    }
+    // Who reads by itself has no lease.
+    client.subscribe("s", "alone", &Start::Earliest).await.expect("a new one");
+    let alone = ConsumerOptions { subscription: Some("alone".to_owned()), mode: None, lease: Duration::ZERO, ..options() };
+    client.consumer("s", alone).await.expect("reads");
 }
 
 #[tokio::test(flavor = "multi_thread")]
