@@ -214,7 +214,7 @@ class StreamingIterator:
             if consumer is not None and self._arguments["subscription"] is not None:
                 try:
                     for origin in unacked.values():
-                        consumer.ack_through(*end_of(origin), generation)
+                        consumer.ack_through(end_of(origin), generation)
                 except BaseException:
                     self._unacked = unacked | self._unacked
                     raise
@@ -232,7 +232,7 @@ class StreamingIterator:
         """Each batch with its partition, offset, epoch, append time, first offset and rows."""
         for batch in self:
             assert self._last is not None, "set by every step"
-            partition, offset, epoch, appended_at, extent, _, skipped = self._last
+            partition, offset, epoch, appended_at, extent, _, skipped, _ = self._last
             first = offset if extent is None else extent[0]
             yield Delivered(batch, partition, offset, epoch, appended_at, first, rows_of(self._last), skipped)
 
@@ -355,7 +355,7 @@ class StreamingIterator:
         return batch
 
     def _note_gap(self, origin: Origin) -> None:
-        partition, offset, *_, skipped = origin
+        partition, offset, skipped = origin[0], origin[1], origin[6]
         self._skipped += skipped
         text = "%d batches of partition %d of stream %r were dropped before offset %d, where subscription %r goes on"
         _LOGGER.warning(text, skipped, partition, self.stream, offset, self.subscription)

@@ -103,10 +103,10 @@ def consumer_arguments(
     }
 
 
-def end_of(origin: Origin) -> tuple[int, int, int]:
-    """What to ack to be done with a batch: the partition, the offset, and rows of that which are done, too."""
-    extent = origin[4]
-    return (origin[0], origin[1] + 1, 0) if extent is None else (origin[0], extent[1], extent[2])
+def end_of(origin: Origin) -> _native.End:
+    """What to ack to be done with a batch: the partition, the offset, rows of it that are done, too, and the lease."""
+    extent, lease = origin[4], origin[7]
+    return (origin[0], origin[1] + 1, 0, lease) if extent is None else (origin[0], extent[1], extent[2], lease)
 
 
 def rows_of(origin: Origin) -> tuple[int, int] | None:
