@@ -16,7 +16,6 @@ async fn who_holds_what_others_wait_for_at_the_end_is_told_of_it_and_goes_on_aft
     let server = server().await;
     let client = stream(&server, 2).await;
     append(&client, 2, 0..6).await;
-    client.complete_stream("s").await.expect("is open");
     let mut first = member(&client, "first").await;
     let mut have = Vec::new();
     for _ in 0..4 {
@@ -25,6 +24,8 @@ async fn who_holds_what_others_wait_for_at_the_end_is_told_of_it_and_goes_on_aft
     assert_eq!(have.iter().map(|one| one.partition.0).collect::<Vec<_>>(), [0, 0, 0, 1]);
     // The second partition is wanted: the first consumer gives back two of it, and would wait for what it gets only after its ack.
     let second = member(&client, "second").await;
+    until(&client, |found| found.consumers.len() == 2 && found.consumers[0].in_flight_batches == 4).await;
+    client.complete_stream("s").await.expect("is open");
     assert!(soon(first.next(None)).await.expect("is told").is_none());
     assert!(!first.has_ended(), "others may leave it theirs");
     have.iter().for_each(|one| ack(&mut first, one));
