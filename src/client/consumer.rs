@@ -164,7 +164,8 @@ impl Consumer {
         }
     }
 
-    /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever.
+    /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever. None, too, if the stream has ended and
+    /// nothing more comes to who shares by leases before it acks what it holds: unless it [`has_ended`](Self::has_ended), ask again then.
     ///
     /// # Errors
     /// `timeout` when the deadline passed; `stream_failed`, `stream_not_found`, `stream_replaced`, `producer_lost`,
@@ -193,6 +194,12 @@ impl Consumer {
                 Err(_) => return Err(self.timeout(now().saturating_duration_since(started))),
             }
         }
+    }
+
+    /// Whether reading has ended for good, with an error or without, and nothing is left of what was read ahead.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.feed.has_nothing() && self.prefetch.with(|prefetch| prefetch.has_ended())
     }
 
     /// The next batch if one is there already; never waits.
@@ -400,7 +407,7 @@ impl Consumer {
     }
 }
 
-/// 0 for none: the coordinator gives none, or there is no subscription.
+/// 0 for none.
 fn as_number(generation: Option<Generation>) -> u64 {
     generation.map_or(0, |generation| generation.0)
 }

@@ -12,7 +12,6 @@ use super::in_flight::{InFlight, Unacked};
 use super::prefetch::{Prefetch, Taken};
 use super::ready::{Content, Origin, Ready};
 use super::retry::now;
-use super::shares::Shares;
 use super::sizing::{Sizing, Target};
 use crate::engine::Generation;
 
@@ -23,7 +22,7 @@ pub(super) enum Step {
     Ready,
     /// Something waits for more to come, up to another time than was known.
     Lingers,
-    /// The stream has ended.
+    /// The stream has ended, or nothing more of it comes before the caller acks what it has.
     End,
 }
 
@@ -70,7 +69,7 @@ impl Feed {
         }
         self.drop_lost(prefetch);
         let Some(sizing) = &mut self.sizing else {
-            return (!self.taken.batches.is_empty() || prefetch.take_ready(&mut self.taken)) && !self.is_full();
+            return (!self.taken.batches.is_empty() || prefetch.take_ready(&mut self.taken)) && self.has_room(prefetch);
         };
         let mut raw = Taken::default();
         while self.taken.batches.is_empty() && prefetch.take_ready(&mut raw) {
@@ -79,7 +78,27 @@ impl Feed {
         if self.taken.batches.is_empty() && (prefetch.has_ended() || prefetch.is_all_sent()) {
             sizing.give_all(&mut self.taken.batches);
         }
-        !self.taken.batches.is_empty() && !self.is_full()
+        !self.taken.batches.is_empty() && self.has_room(prefetch)
+    }
+
+    /// Whether the next batch may be handed out: what came by leases that are lost takes up no room.
+    fn has_room(&self, prefetch: &Prefetch) -> bool {
+        if self.is_full() {
+            self.release_lost(prefetch);
+        }
+        !self.is_full()
+    }
+
+    fn has_unacked(&self, prefetch: &Prefetch) -> bool {
+        if let Some(shares) = &prefetch.shares {
+            return shares.has_unacked();
+        }
+        self.release_lost(prefetch);
+        self.in_flight.lock().has_unacked()
+    }
+
+    fn release_lost(&self, prefetch: &Prefetch) {
+        self.in_flight.lock().release_lost(|partition, lease| prefetch.leases.holds(partition, lease));
     }
 
     /// Whether the next batch came by a lease.
@@ -93,10 +112,6 @@ impl Feed {
         while self.taken.batches.front().is_some_and(|next| is_lost(&next.origin)) {
             self.taken.batches.pop_front();
         }
-    }
-
-    fn has_unacked(&self, prefetch: &Prefetch) -> bool {
-        prefetch.shares.as_ref().map_or_else(|| self.in_flight.lock().has_unacked(), Shares::has_unacked)
     }
 
     /// When something that waits for more to come is to be handed out as it is.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::acks::Pending;
 use super::options::ConsumerOptions;
 use super::prefetch::Prefetch;
 use super::task::OwnedTask;
@@ -90,7 +91,7 @@ impl Membership {
     }
 
     /// One sign of life. Answers at once if what is held is not what is known.
-    pub(super) async fn sign(
+    async fn sign(
         &self,
         client: &Client,
         (known, is_stalled): (Vec<proto::Holding>, bool),
@@ -126,19 +127,26 @@ impl Membership {
         client.call(request, |mut control, request| async move { control.give_back(request).await }).await.map(drop)
     }
 
-    /// Takes note of what is held, and gives back what is wanted elsewhere.
-    pub(super) async fn hold(
-        &self,
-        client: &Client,
-        prefetch: &Watched<Prefetch>,
-        kept: &proto::KeepConsumerResponse,
-    ) -> Result<(), Error> {
+    /// Before a new connection: nothing comes by any lease, so that all that are not held now are lost. Their numbers do not say: a
+    /// coordinator whose clock has gone back over a restart gives lower ones than before.
+    pub(super) async fn begin(&self, client: &Client, prefetch: &Watched<Prefetch>, to_ack: &Watched<Pending>) -> Result<(), Error> {
+        let kept = self.sign(client, Known::default(), Duration::ZERO).await?;
         if self.sharing.is_some() {
-            prefetch.update(|prefetch| prefetch.note_stalled(kept.is_stalled));
+            // What of it was lost meanwhile is found out by that.
+            prefetch.update(|prefetch| {
+                prefetch.note_stalled(kept.is_stalled);
+                prefetch.renew(true);
+            });
             return Ok(());
         }
         let holdings: Vec<_> = kept.holdings.iter().map(holding).collect();
-        let wanted = prefetch.update(|prefetch| prefetch.hold(&holdings, LeaseId(kept.newest_lease)));
+        to_ack.update(|pending| pending.keep_leases(&holdings));
+        self.hold(client, prefetch, &holdings, LeaseId(u64::MAX)).await
+    }
+
+    /// Takes note of what is held, and gives back what is wanted elsewhere.
+    async fn hold(&self, client: &Client, prefetch: &Watched<Prefetch>, holdings: &[Holding], newest: LeaseId) -> Result<(), Error> {
+        let wanted = prefetch.update(|prefetch| prefetch.hold(holdings, newest));
         if wanted.is_empty() { Ok(()) } else { self.give_back(client, &wanted).await }
     }
 
@@ -171,7 +179,9 @@ impl Membership {
         loop {
             let signed = match self.sign(client, known, wait).await {
                 Ok(kept) => {
-                    let held = self.hold(client, prefetch, &kept).await;
+                    let holdings: Vec<_> = kept.holdings.iter().map(holding).collect();
+                    prefetch.update(|prefetch| prefetch.note_stalled(kept.is_stalled));
+                    let held = self.hold(client, prefetch, &holdings, LeaseId(kept.newest_lease)).await;
                     known = (kept.holdings, kept.is_stalled);
                     held
                 }

@@ -242,7 +242,7 @@ pub struct ConsumerOptions {
     /// Of a shared subscription: most rows at once; larger batches are divided among consumers. None: whole batches.
     pub max_rows: Option<u64>,
     /// How long the consumer's leases last after its last sign of life, which a background task gives three times as often: after a
-    /// crash others have its partitions by then. Up to an hour. Default 10 s.
+    /// crash others have its partitions by then. From 100 ms to an hour. Default 10 s.
     pub lease: Duration,
     /// What a consumer that shares by leases is sent and has not acked, at most; one batch always. Default: no limit but the prefetch
     /// and what the connection holds; of a shared subscription, what may be read ahead.

@@ -12,7 +12,7 @@ use super::options::{Offsets, ReadStart, SubscribeOptions};
 use super::project::Projection;
 use super::retry::now;
 use super::{Client, ConsumerOptions, Dialect, Error};
-use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId, SubscriptionMode};
+use crate::engine::{Code, ConsumerName, Generation, LEASE_MIN, Offset, PartitionId, Start, StreamId, SubscriptionMode};
 use crate::wire::command::GetCommand;
 use crate::wire::proto::{self, SchemaPolicy, StreamDescription, SubscriptionDescription, Visibility};
 use crate::wire::schema::StreamSchema;
@@ -213,7 +213,11 @@ fn check_shared(options: &ConsumerOptions) -> Result<(), Error> {
         ConsumerOptions { by_epoch: true, .. } => {
             "the consumers of a partitioned or shared subscription have a share of each epoch, so none can read it whole; leave by_epoch out"
         }
-        ConsumerOptions { lease, .. } if lease.as_millis() == 0 => "a lease of less than a millisecond is lost at once; use some seconds",
+        ConsumerOptions { lease, .. } if *lease < LEASE_MIN => {
+            return Err(Error::invalid(format!(
+                "the lease is {lease:?}, and any delay would lose it; use {LEASE_MIN:?} at least, or better some seconds"
+            )));
+        }
         ConsumerOptions { mode: Some(SubscriptionMode::Shared), target_rows, target_bytes, .. }
             if target_rows.is_some() || target_bytes.is_some() =>
         {

@@ -44,7 +44,7 @@ pub(super) struct Prefetch {
     pub(super) leases: HeldLeases,
     /// What is here of a shared subscription.
     pub(super) shares: Option<Shares>,
-    /// The stream has ended, and all of it was sent to some consumer.
+    /// The stream has ended, and nothing more of it comes before consumers ack.
     all_sent: bool,
 }
 
@@ -157,12 +157,12 @@ impl Prefetch {
         self.take_end().map(|ended| ended.map(|()| None))
     }
 
-    /// Whether the stream has ended, and all of it was sent to some consumer and is not here.
+    /// Whether the stream has ended, nothing more of it comes before consumers ack, and nothing is here.
     pub(super) fn is_all_sent(&self) -> bool {
         self.all_sent && self.ready.is_empty()
     }
 
-    /// All was sent to some consumer, and the stream has ended.
+    /// The stream has ended, and nothing more of it comes before consumers ack.
     pub(super) fn note_all_sent(&mut self) {
         self.all_sent = true;
     }
@@ -170,8 +170,9 @@ impl Prefetch {
     /// What the coordinator says that is held. What came by other leases is of no more use, and of what others want that is not
     /// handed out is to be given back.
     pub(super) fn hold(&mut self, holdings: &[Holding], newest: LeaseId) -> Vec<LeasedOffset> {
+        let lost = self.leases.keep(holdings, newest);
         let wanted = self.leases.wanted(holdings);
-        for partition in self.leases.keep(holdings, newest).into_iter().chain(wanted.iter().map(|given| given.partition)) {
+        for partition in lost.into_iter().chain(wanted.iter().map(|given| given.partition)) {
             self.forget(partition);
         }
         wanted

@@ -106,10 +106,7 @@ impl Reader {
             return Ok(());
         }
         if let Some(membership) = &self.plan.membership {
-            let kept = membership.sign(&self.client, (Vec::new(), false), Duration::ZERO).await?;
-            membership.hold(&self.client, &self.prefetch, &kept).await?;
-            // What of it was lost meanwhile is found out by that.
-            self.prefetch.with(|prefetch| prefetch.renew(true));
+            membership.begin(&self.client, &self.prefetch, &self.to_ack).await?;
         }
         let connector = self.client.connector();
         let data = connector.connect_data().await?;

@@ -84,7 +84,7 @@ impl Shares {
     }
 
     /// As a restart finds it: what was with consumers waits for anybody.
-    pub(super) fn restore<D>(found: &SharesSnapshot, partitions: &[Partition<D>], now: Timestamp) -> Self {
+    pub(super) fn restore<D>(found: &SharesSnapshot, partitions: &[Partition<D>], newest: LeaseId, now: Timestamp) -> Self {
         let is_keyed = !found.rules.keys.is_empty();
         let given = partitions.iter().zip(&found.given).map(|(partition, places)| {
             let mut given = Given::restore(places, is_keyed);
@@ -95,7 +95,7 @@ impl Shares {
             given.drop_before(partition.start());
             given
         });
-        let mut shares = Self { given: given.collect(), next_number: found.next_number, ..Self::new(found.rules.clone(), &[]) };
+        let mut shares = Self { given: given.collect(), next_number: found.next_number, newest, ..Self::new(found.rules.clone(), &[]) };
         for open in found.open.iter().filter(|_| !zoo::has(Bug::SharedAcksForgotten)) {
             let ShareSnapshot { partition, offset, share, failed, ref reason, dying } = *open;
             let Some(batch) = partitions.get(partition.index()).and_then(|partition| partition.find(offset)) else { continue };

@@ -45,6 +45,11 @@ impl Cursor {
         (self.acked, self.planned, self.gap) = (offset, offset, 0);
     }
 
+    /// Where it was before what was dropped moved it: who goes on there is told of the gap.
+    pub(super) fn before_gap(&self) -> Offset {
+        Offset(self.acked.0.saturating_sub(self.gap))
+    }
+
     /// Batches before this no longer hold back producers on this subscription's behalf.
     pub(super) fn unblocked(&self) -> Offset {
         self.acked.max(self.planned)

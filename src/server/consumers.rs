@@ -8,7 +8,8 @@ use super::control::{ControlService, LEASE_MAX};
 use super::error::Error;
 use super::sharing::terms;
 use crate::engine::{
-    Command, ConsumerId, ConsumerName, Holding, InFlight, LeaseId, LeasedOffset, Offset, Outcome, PartitionId, StreamId, SubscriptionName,
+    Command, ConsumerId, ConsumerName, Holding, InFlight, LEASE_MIN, LeaseId, LeasedOffset, Offset, Outcome, PartitionId, StreamId,
+    SubscriptionName,
 };
 use crate::wire::proto;
 
@@ -64,6 +65,10 @@ fn sign_of_life(request: &proto::KeepConsumerRequest) -> Result<SignOfLife, Erro
     let lease = Duration::from_millis(request.lease_millis);
     if lease > LEASE_MAX {
         let reason = format!("{} ms is longer than an hour; use a shorter lease and renew it", request.lease_millis);
+        return Err(Error::InvalidArgument { field: "lease_millis", reason });
+    }
+    if !lease.is_zero() && lease < LEASE_MIN {
+        let reason = format!("{lease:?} is shorter than {LEASE_MIN:?}, and any delay would lose it; use a longer one, or 0 to say goodbye");
         return Err(Error::InvalidArgument { field: "lease_millis", reason });
     }
     let InFlight { batches, bytes } = InFlight::default();

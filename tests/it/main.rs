@@ -28,6 +28,7 @@ mod http;
 mod kill;
 mod leases;
 mod leases_support;
+mod leases_waits;
 mod memory;
 mod object_store;
 mod overflow;

@@ -55,7 +55,8 @@ impl Consumer {
         Ok(self.inner.get_mut()?.partitions())
     }
 
-    /// The next batch; none at the end of the stream. One that is there already costs no wait and no system call.
+    /// The next batch; none at the end of the stream, or for now as [`client::Consumer::next`](crate::client::Consumer::next) says. One
+    /// that is there already costs no wait and no system call.
     ///
     /// # Errors
     /// As [`client::Consumer::next`](crate::client::Consumer::next).
@@ -91,6 +92,14 @@ impl Consumer {
                 Err(Ended::Interrupted(error)) => return Err(error),
             }
         }
+    }
+
+    /// See [`client::Consumer::has_ended`](crate::client::Consumer::has_ended).
+    ///
+    /// # Errors
+    /// `invalid_argument` in a forked child.
+    pub fn has_ended(&mut self) -> Result<bool, Error> {
+        Ok(self.inner.get_mut()?.has_ended())
     }
 
     /// The next batch if one is there already; never waits.

@@ -36,7 +36,8 @@ impl<D: Clone> Stream<D> {
 
     /// Drops the subscription. If it was the last one, what it had not acked stays for the next.
     pub(super) fn unsubscribe(&mut self, name: &SubscriptionName, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
-        self.subscription(name)?;
+        // Its consumers wait for what never comes.
+        effects.changed |= self.subscription(name)?.leases.is_some();
         self.subscriptions.remove(name);
         self.touch(Part::Subscription(name.clone()), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);

@@ -13,12 +13,15 @@ use super::shares::sharer_views;
 use crate::zoo::{self, Bug};
 
 /// How far the consumers of a subscription have come, together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
     /// All that is visible was sent to consumers that are there.
     pub is_sent: bool,
     /// And all of it is acked.
     pub is_acked: bool,
+    /// What was not sent waits for acks alone, this consumer's among them: partitions are to go over, and their owners have given
+    /// back all that their callers do not have.
+    pub needs_acks: bool,
 }
 
 impl<D: Clone> Stream<D> {
@@ -42,14 +45,15 @@ impl<D: Clone> Stream<D> {
             return self.standing_of(shares, cursors, (subscription, consumer, reading));
         }
         self.check_mode(subscription, SubscriptionMode::Partitioned)?;
-        let Some(leases) = leases else { return Ok(Standing { is_sent: false, is_acked: false }) };
+        let Some(leases) = leases else { return Ok(Standing::default()) };
         leases.check(consumer, reading).map_err(|lost| lost.into_error(subscription, consumer))?;
-        let ends = || self.partitions.iter().map(super::Partition::visible_end);
-        let is_acked = ends().zip(cursors).all(|(end, cursor)| cursor.acked >= end);
+        let places = || self.partitions.iter().map(super::Partition::visible_end).zip(leases.partitions.iter().zip(cursors));
+        let is_acked = places().all(|(end, (_, cursor))| cursor.acked >= end);
         // What was dropped before it was sent is not sent any more.
-        let places = leases.partitions.iter().zip(cursors).map(|(lease, cursor)| lease.sent.max(cursor.acked));
-        let is_sent = ends().zip(places).all(|(end, sent)| sent >= end);
-        Ok(Standing { is_sent: is_sent || is_acked, is_acked })
+        let unsent = || places().filter(|(end, (lease, cursor))| lease.sent.max(cursor.acked) < *end).map(|(_, place)| place);
+        let needs_acks =
+            unsent().all(|(lease, cursor)| lease.waits_for_acks(cursor)) && unsent().any(|(lease, _)| lease.owner == Some(consumer));
+        Ok(Standing { is_sent: unsent().next().is_none() || is_acked, is_acked, needs_acks })
     }
 
     /// What a consumer holds, and the newest lease of the subscription.
@@ -191,14 +195,15 @@ impl<D: Clone> Stream<D> {
         for given in from {
             self.partition(given.partition)?;
         }
+        let has_ended = self.state != super::StreamState::Open;
         let (leases, cursors) = self.leases(name)?;
         for LeasedOffset { partition, lease, offset } in from {
             let cursor = &cursors[partition.index()];
             // Who has lost the lease has given it back.
             if let Ok(owner) = leases.give_back(*partition, *lease, *offset, cursor) {
-                // It has less under way, and may be sent more of others.
+                // It has less under way, and may be sent more of others. What is left of an ended stream may wait for acks alone now.
                 effects.consumers.push(owner);
-                effects.changed |= leases.hand_over(partition.index(), cursor, now);
+                effects.changed |= leases.hand_over(partition.index(), cursor, now) || has_ended;
             }
         }
         Ok(Outcome::Done)

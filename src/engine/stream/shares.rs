@@ -97,7 +97,7 @@ impl<D: Clone> Stream<D> {
         let ends = || self.partitions.iter().map(super::Partition::visible_end).enumerate();
         let is_acked = ends().zip(cursors).all(|((_, end), cursor)| cursor.acked >= end);
         let is_given = shares.pieces.waiting_len() == 0 && ends().all(|(index, end)| shares.next(index) >= end);
-        Ok(Standing { is_sent: is_given || is_acked, is_acked })
+        Ok(Standing { is_sent: is_given || is_acked, is_acked, needs_acks: false })
     }
 
     pub(super) fn keep_sharing(

@@ -14,7 +14,7 @@ pub(super) enum Ending {
     GoesOn,
     /// It has ended, but a crash would take that back, and perhaps what came before it.
     Unsettled,
-    /// It has ended, and all of it is with consumers; what they do not ack comes again.
+    /// It has ended, and all of it is with consumers, or to go over once they have acked; what they do not ack comes again.
     AllSent,
     Ended(Result<(), Error>),
 }
@@ -55,7 +55,7 @@ impl Reading {
         Ok(match (standing, end) {
             (Standing { is_acked: true, .. }, end) | (Standing { is_sent: true, .. }, end @ Err(_)) => Ending::Ended(end),
             _ if is_shutting_down => Ending::Ended(Err(Error::ShuttingDown)),
-            (Standing { is_sent: true, .. }, Ok(())) => Ending::AllSent,
+            (Standing { is_sent: true, .. }, Ok(())) | (Standing { needs_acks: true, .. }, _) => Ending::AllSent,
             (Standing { is_sent: false, .. }, _) => Ending::GoesOn,
         })
     }
