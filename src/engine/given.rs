@@ -1,6 +1,7 @@
 //! How far a partition's batches were given to consumers of a shared subscription: by rows, or by the lanes of keys.
 
-use super::share::LANES;
+use super::partition::Partition;
+use super::share::{LANES, part_of};
 use super::{Offset, Share};
 
 /// How far it is. What lies before it and is no piece, is acked.
@@ -38,9 +39,17 @@ impl Given {
         self.places.iter().map(|(offset, _)| *offset).min().unwrap_or_default()
     }
 
-    /// Rows of the next offset that are given, where they are given in order.
-    pub(super) fn row(&self) -> u64 {
-        if let [(_, row)] = self.places.as_slice() { *row } else { 0 }
+    /// About how many rows and bytes are to be given yet.
+    pub(super) fn left<D>(&self, partition: &Partition<D>) -> (u64, u64) {
+        let (end_rows, end_bytes) = partition.totals_before(partition.visible_end());
+        let of_place = |(offset, row): &(Offset, u64)| {
+            let (rows, bytes) = partition.totals_before(*offset);
+            let begun = partition.get(*offset).map_or(0, |batch| part_of(batch.facts.bytes, *row, batch.facts.rows));
+            (u128::from((end_rows - rows).saturating_sub(*row)), u128::from((end_bytes - bytes).saturating_sub(begun)))
+        };
+        let (rows, bytes) = self.places.iter().map(of_place).fold((0, 0), |sum, left| (sum.0 + left.0, sum.1 + left.1));
+        let of_one = |sum: u128| u64::try_from(sum / self.places.len().max(1) as u128).unwrap_or(u64::MAX);
+        (of_one(rows), of_one(bytes))
     }
 
     /// The next offset for these lanes (all where rows are given in order), and which of them are there.
@@ -75,6 +84,13 @@ impl Given {
         }
     }
 
+    /// What lies from `end` on was never there, or is not there any more.
+    pub(super) fn clamp_to(&mut self, end: Offset) {
+        for place in self.places.iter_mut().filter(|(offset, _)| *offset >= end) {
+            *place = (end, 0);
+        }
+    }
+
     /// What lies before `start` is gone.
     pub(super) fn drop_before(&mut self, start: Offset) {
         for (offset, row) in self.places.iter_mut().filter(|(offset, _)| *offset < start) {
@@ -93,12 +109,16 @@ mod tests {
         let mut next = |rows| {
             let share = given.share(0, rows, 4);
             given.give(share, rows);
-            (share, given.next(), given.row())
+            (share, given.saved()[0])
         };
-        assert_eq!(next(10), (Share::Rows { start: 0, end: 4 }, Offset(3), 4));
-        assert_eq!(next(10), (Share::Rows { start: 4, end: 8 }, Offset(3), 8));
-        assert_eq!(next(10), (Share::Rows { start: 8, end: 10 }, Offset(4), 0));
-        assert_eq!(next(0), (Share::Rows { start: 0, end: 0 }, Offset(5), 0));
+        assert_eq!(next(10), (Share::Rows { start: 0, end: 4 }, (Offset(3), 4)));
+        assert_eq!(next(10), (Share::Rows { start: 4, end: 8 }, (Offset(3), 8)));
+        assert_eq!(next(10), (Share::Rows { start: 8, end: 10 }, (Offset(4), 0)));
+        assert_eq!(next(0), (Share::Rows { start: 0, end: 0 }, (Offset(5), 0)));
+        given.clamp_to(Offset(6));
+        assert_eq!(given.next(), Offset(5));
+        given.clamp_to(Offset(2));
+        assert_eq!(given.next(), Offset(2));
         given.drop_before(Offset(7));
         assert_eq!((given.next(), Given::restore(&given.saved(), false)), (Offset(7), given));
     }

@@ -377,6 +377,11 @@ impl Room {
         self.is_full
     }
 
+    /// Whether nothing was taken, and nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.batches == 0
+    }
+
     /// Takes a batch, if it may be.
     pub(super) fn admit(&mut self, bytes: u64) -> bool {
         let fits = |limit: InFlight, held: InFlight| {

@@ -33,22 +33,34 @@ impl Share {
         }
     }
 
+    /// How many rows or lanes it names.
+    pub(super) fn count(self) -> u64 {
+        match self {
+            Self::Rows { start, end } => end.saturating_sub(start),
+            Self::Lanes(mask) => u64::from(mask.count_ones()),
+        }
+    }
+
     /// About how many rows it has of a batch of so many.
     pub(super) fn rows_of(self, rows: u64) -> u64 {
         match self {
-            Self::Rows { start, end } => end.saturating_sub(start),
-            Self::Lanes(mask) => part_of(rows, u64::from(mask.count_ones()), u64::from(LANES)),
+            Self::Rows { .. } => self.count(),
+            Self::Lanes(_) => part_of(rows, self.count(), u64::from(LANES)),
         }
     }
 
     /// About how many bytes it has of a batch with so many rows and bytes.
     pub(super) fn bytes_of(self, rows: u64, bytes: u64) -> u64 {
-        if rows == 0 { bytes } else { part_of(bytes, self.rows_of(rows), rows) }
+        match self {
+            Self::Rows { .. } if rows == 0 => bytes,
+            Self::Rows { .. } => part_of(bytes, self.count(), rows),
+            Self::Lanes(_) => part_of(bytes, self.count(), u64::from(LANES)),
+        }
     }
 }
 
 /// `amount` times `part / of`.
-fn part_of(amount: u64, part: u64, of: u64) -> u64 {
+pub(super) fn part_of(amount: u64, part: u64, of: u64) -> u64 {
     u64::try_from(u128::from(amount) * u128::from(part) / u128::from(of.max(1))).unwrap_or(u64::MAX)
 }
 
@@ -106,7 +118,7 @@ pub struct TakenShare {
     pub share: Share,
     /// Which delivery of these rows it is: 1 for the first.
     pub delivery: u32,
-    /// Batches that were dropped before it and that nobody was given.
+    /// Batches that were dropped before it, and of which something was neither acked nor with a consumer.
     pub skipped: u64,
 }
 

@@ -42,7 +42,7 @@ impl<D: Clone> Stream<D> {
         Ok(self.subscription(name)?.shares.as_ref().and_then(|shares| shares.pieces.next_due()))
     }
 
-    /// What is to go to the dead letters, by subscription and in the order of the numbers.
+    /// What is to go to the dead letters, by subscription and in the order of the numbers. Nothing of one that is evicted.
     #[must_use]
     pub fn dying(&self) -> Vec<Dying> {
         let of_one = |(name, subscription): (&SubscriptionName, &Subscription)| {
@@ -63,13 +63,13 @@ impl<D: Clone> Stream<D> {
             });
             dying.collect::<Vec<_>>()
         };
-        self.subscriptions.iter().flat_map(of_one).collect()
+        self.subscriptions.iter().filter(|(_, subscription)| subscription.holds()).flat_map(of_one).collect()
     }
 
     /// Whether anything is to go to the dead letters.
     #[must_use]
     pub fn has_dying(&self) -> bool {
-        self.subscriptions.values().filter_map(|subscription| subscription.shares.as_ref()).any(|shares| shares.pieces.dying_len() > 0)
+        self.holders().filter_map(|subscription| subscription.shares.as_ref()).any(|shares| shares.pieces.dying_len() > 0)
     }
 
     pub(super) fn new_shares(
@@ -111,7 +111,7 @@ impl<D: Clone> Stream<D> {
         let shares = self.shares(name)?;
         if sign.lease.is_zero() {
             if shares.consumers.contains_key(&consumer) {
-                let has_failed = shares.forget(consumer, "left and had not acked it", now);
+                let has_failed = shares.leave(consumer, now);
                 effects.changed = true;
                 if has_failed {
                     self.touch(Part::Subscription(name.clone()), effects);
@@ -187,8 +187,9 @@ impl<D: Clone> Stream<D> {
     }
 
     pub(super) fn bury(&mut self, name: &SubscriptionName, number: u64, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
-        let acked: Vec<_> = self.shares(name)?.bury(number).into_iter().collect();
-        self.settle_shares(name, Settled { acked, ..Settled::default() }, now, effects);
+        if let Some(settled) = self.shares(name)?.bury(number) {
+            self.settle_shares(name, settled, now, effects);
+        }
         Ok(Outcome::Done)
     }
 
@@ -235,16 +236,11 @@ impl<D: Clone> Stream<D> {
     /// What is with consumers of a partition, or waits for them.
     pub(super) fn share_view(&self, shares: &Shares, index: usize, now: Timestamp) -> ShareView {
         let partition = &self.partitions[index];
-        let (next, row) = (shares.next(index).max(partition.start()), shares.row(index));
-        let (end_rows, end_bytes) = partition.totals_before(partition.visible_end());
-        let (next_rows, next_bytes) = partition.totals_before(next);
-        let mut view = ShareView {
-            given: next,
-            lag_batches: partition.visible_end().since(next),
-            lag_rows: (end_rows - next_rows).saturating_sub(row),
-            lag_bytes: end_bytes - next_bytes,
-            ..ShareView::default()
-        };
+        // An evicted one may stand before the start.
+        let next = shares.next(index).max(partition.start());
+        let (lag_rows, lag_bytes) = shares.left(index, partition);
+        let mut view =
+            ShareView { given: next, lag_batches: partition.visible_end().since(next), lag_rows, lag_bytes, ..ShareView::default() };
         let mut last = None;
         for (key, piece) in shares.pieces.of(PartitionId::of(index)) {
             match piece.state {

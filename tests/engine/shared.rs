@@ -1,0 +1,1 @@
+//! What a shared subscription promises, as stories.
