@@ -111,7 +111,7 @@ impl Pool {
         self.apply(Command::Tick)
     }
 
-    fn sign(&mut self, consumer: u64, lease: Duration, wants: Wants) -> Effects {
+    pub(crate) fn sign(&mut self, consumer: u64, lease: Duration, wants: Wants) -> Effects {
         self.apply(Command::KeepConsumer {
             subscription: pool(),
             consumer: ConsumerId(consumer),

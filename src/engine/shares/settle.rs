@@ -136,7 +136,7 @@ impl Shares {
             }
             return woken;
         }
-        let may_halve = self.rules.bisect && self.pieces.len() < HALVES_MAX;
+        let may_halve = self.rules.bisect && self.pieces.len() + 2 <= HALVES_MAX;
         match halves(piece.share).filter(|_| may_halve) {
             Some([first, rest]) => {
                 // Each is delivered once more.

@@ -52,10 +52,10 @@ impl Shares {
     /// How many pieces a consumer may have that takes so many rows at once, so that the first does not take what there would be for
     /// all; no matter how many if that is `enough`. Where rows are shared by keys their lanes are what is shared.
     fn fair_share<D>(&self, max_rows: u64, enough: u64, partitions: &[Partition<D>]) -> u64 {
-        if self.lanes.is_some() {
+        let going = self.consumers.len().saturating_sub(self.stalled) as u64;
+        if self.lanes.is_some() || going <= 1 {
             return u64::MAX;
         }
-        let going = (self.consumers.len().saturating_sub(self.stalled) as u64).max(1);
         let mut there = self.pieces.at_work_len() as u64;
         for (partition, given) in partitions.iter().zip(&self.given) {
             if there >= enough.saturating_mul(going) {

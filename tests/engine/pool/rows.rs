@@ -147,8 +147,8 @@ impl Rows {
         let rows = self.partitions[held.partition].batches[held.offset].rows;
         match held.share {
             Share::Rows { start, end } if rows > 0 => 64 * (end - start),
-            Share::Lanes(mask) if rows > 0 => rows * u64::from(mask.count_ones()),
-            Share::Rows { .. } | Share::Lanes(_) => 64,
+            Share::Rows { .. } => 64,
+            Share::Lanes(mask) => rows.max(1) * u64::from(mask.count_ones()),
         }
     }
 
