@@ -25,15 +25,18 @@ class Kind:
     name: str
     #: Each has a consumer; if not, only the first one has.
     each_is_read: bool
+    #: What the coordinator's memory with one subscription is of that with a hundred, at least.
+    memory_floor: float
     #: What the others do that hold room which is needed.
     on_overflow: str = "hold"
     #: Everything is appended before anything is read, and the others hold it until they are acked at the end.
     all_is_held: bool = False
 
 
-READ = Kind("each read by a consumer", each_is_read=True)
-SKIP = Kind("one read, the others skip", each_is_read=False, on_overflow="skip")
-HELD = Kind("all held, then one read and the others acked", each_is_read=False, all_is_held=True)
+#: Each connection of a consumer takes memory for itself; subscriptions that nobody reads take none worth speaking of.
+READ = Kind("each read by a consumer", each_is_read=True, memory_floor=0.4)
+SKIP = Kind("one read, the others skip", each_is_read=False, memory_floor=0.8, on_overflow="skip")
+HELD = Kind("all held, then one read and the others acked", each_is_read=False, memory_floor=0.8, all_is_held=True)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,6 @@ SMOKE = Amount(counts=(1, 10, 100), batches={KIB: 400, MIB: 8})
 #: With 100 subscriptions, of what it is with one.
 COUNT_OF_FLOORS = 100
 
-#: What 100 subscriptions more may take for themselves is a few MB, of those that a coordinator takes with one.
-MEMORY_FLOOR = 0.5
 #: A hundredth of the batch's way in is in each delivery then.
 CPU_FLOOR = 1.0
 
@@ -100,21 +101,25 @@ class Measured:
         against = [self.names[amount.counts[0]], *([SENDS_ALONE] if load.kind is READ else [])]
         self.delivered = Series(case.name, "MB/s delivered", {}, against)
         self.cpu = Series(f"{case.name}: coordinator's CPU", "s/GB delivered", {}, against, more_is_better=False)
-        self.memory = Series(f"{case.name}: coordinator's most memory", "MB", {}, against, more_is_better=False)
+        self.memory = Series(f"{case.name}: coordinator's most memory", "MB", {}, against[:1], more_is_better=False)
 
     def add(self, name: str, shown: Shown) -> None:
         """A round of one contestant."""
         self.delivered.values.setdefault(name, []).append(shown.figures.mb_per_s)
         self.delivered.figures.setdefault(name, []).append(shown.figures)
-        self.memory.values.setdefault(name, []).append(shown.peak_bytes / 1e6)
         self.cpu.values.setdefault(name, []).append(shown.figures.cpu_s_per_gb("coordinator"))
+        if name != SENDS_ALONE:
+            # There it is what was stored before.
+            self.memory.values.setdefault(name, []).append(shown.peak_bytes / 1e6)
 
     def floors(self) -> list[Floor]:
         """One subscription, of a hundred: neither CPU per GB delivered nor memory may grow with their number."""
         if COUNT_OF_FLOORS not in self.names:
             return []
         one, many = self.delivered.against[0], self.names[COUNT_OF_FLOORS]
-        floors = [Floor(f"memory with 1, of 100: {self.case.name}", self.memory.ratio(one, many), MEMORY_FLOOR)]
+        floors = [
+            Floor(f"memory with 1, of 100: {self.case.name}", self.memory.ratio(one, many), self.load.kind.memory_floor)
+        ]
         if self.load.kind is READ:
             floors.append(Floor(f"CPU/GB with 1, of 100: {self.case.name}", self.cpu.ratio(one, many), CPU_FLOOR))
         return floors

@@ -59,7 +59,8 @@ def test_subscriptions_are_measured_beside_a_single_one_and_reading_alone():
     series, floors = subscriptions.measure_subscriptions(1, amount)
     both = ["1 subscription", "3 subscriptions"]
     assert floors == []
-    assert contestants(series) == 9 * [[*both, subscriptions.SENDS_ALONE]] + 9 * [both]
+    beside = [*both, subscriptions.SENDS_ALONE]
+    assert contestants(series) == 3 * [beside, beside, both] + 9 * [both]
     delivered = {one.name: {name: shown[0].batches for name, shown in one.figures.items()} for one in series[::3]}
     assert list(delivered.values()) == [
         {both[0]: batches, both[1]: batches * (3 if "each read" in name else 1)}
