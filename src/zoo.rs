@@ -48,6 +48,16 @@ pub enum Bug {
     EvictionForgotten,
     /// A reader is not told of batches that were dropped under it.
     GapNotTold,
+    /// Who gives no sign of life keeps what it was given of a shared subscription.
+    DeadKeepShares,
+    /// How often a delivery has failed does not survive a restart.
+    TriesForgotten,
+    /// What a consumer could not do is taken for done.
+    NackedIsLost,
+    /// Acks of rows before which others are not acked do not survive a restart.
+    SharedAcksForgotten,
+    /// A dead letter that was written before a crash is written again.
+    DeadLetterTwice,
 }
 
 impl Bug {
@@ -75,6 +85,11 @@ impl Bug {
         Self::EvictsWhoKeepsUp,
         Self::EvictionForgotten,
         Self::GapNotTold,
+        Self::DeadKeepShares,
+        Self::TriesForgotten,
+        Self::NackedIsLost,
+        Self::SharedAcksForgotten,
+        Self::DeadLetterTwice,
     ];
 }
 

@@ -37,6 +37,9 @@ class StreamCoordinator:
             variables (`AWS_...`, `GOOGLE_...`, `AZURE_...`). Needs a `data_dir`, which is empty or of this store.
         max_buffered_batches, max_buffered_bytes, max_spool_bytes, max_disk_bytes: defaults of streams that are created
             without.
+        max_wait_seconds, resume_percent: likewise: how long an append waits for room before it is refused (0, the
+            default: as long as its producer does), and how far a stream that was full has to fall, in percent of its
+            limits (100: until there is room), before appends go on.
         spool_dir: folder for what does not fit in memory; the system's folder for temporary files by default.
         default_partitions: of streams that are created without saying.
         append_timeout: seconds that an append waits for room unless its producer says otherwise.
@@ -57,6 +60,8 @@ class StreamCoordinator:
         max_buffered_bytes: int = 2 * 1024**3,
         max_spool_bytes: int | None = None,
         max_disk_bytes: int | None = None,
+        max_wait_seconds: float | None = None,
+        resume_percent: int | None = None,
         data_dir: str | None = None,
         object_store: str | None = None,
         spool_dir: str | None = None,
@@ -74,6 +79,8 @@ class StreamCoordinator:
                 "max_buffered_bytes": max_buffered_bytes,
                 "max_spool_bytes": max_spool_bytes,
                 "max_disk_bytes": max_disk_bytes,
+                "max_wait_seconds": max_wait_seconds,
+                "resume_percent": resume_percent,
                 "data_dir": data_dir,
                 "object_store": object_store,
                 "spool_dir": spool_dir,

@@ -14,6 +14,7 @@ from bowstring.reading import end_of
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from bowstring import _native
     from bowstring.iterator import StreamingIterator
     from bowstring.reading import Origin
 
@@ -38,7 +39,7 @@ class CommittedEpoch:
         self._generation = iterator._generation
         self._key = _key(origin)
         #: What to ack, by partition.
-        self._ends: dict[int, tuple[int, int, int]] = {}
+        self._ends: dict[int, _native.End] = {}
         self._is_read = False
         self._is_settled = False
         self._broken: OffsetError | None = None

@@ -24,7 +24,8 @@ class BatchHandle:
 
     Without an ack it comes again, to the next iterator of the subscription. A subscription's cursor is one offset per
     partition: an ack of a batch behind one that is not acked is kept in this process until that is acked, too, and is
-    lost with it. Acking twice does nothing, nor does acking what came before a seek. Any thread may ack.
+    lost with it. Acking twice does nothing, nor does acking what came before a seek
+    or by a lease on its partition that was lost since. Any thread may ack.
     """
 
     __slots__ = ("_consumer", "_generation", "_iterator", "_origin", "batch")
@@ -80,11 +81,11 @@ class BatchHandle:
 
         Raises `InvalidArgument` once the iterator is closed, or if it reads without a subscription.
         """
-        self._open().ack_one(*end_of(self._origin), self._generation)
+        self._open().ack_one(end_of(self._origin), self._generation)
 
     def ack_through(self) -> None:
         """The subscription is done with this batch and all of its partition before it, whoever has those. As `ack`."""
-        self._open().ack_through(*end_of(self._origin), self._generation)
+        self._open().ack_through(end_of(self._origin), self._generation)
 
     def __enter__(self) -> Self:
         return self

@@ -37,7 +37,9 @@ class StreamingIterator:
     Batches up to 16 KiB may be slices that share up to 32 KiB of memory with their neighbours; pickle writes all of it.
 
     It ends in four ways: the end of the stream ends the loop, `StreamFailed` after what was there before the failure,
-    `Timeout` after `timeout` seconds without a batch, and `ProducerLost`. After the last two it may be asked again.
+    `Timeout` after `timeout` seconds without a batch, and `ProducerLost`. After the last two it may be asked again. So
+    may one that shares a partitioned subscription and has ended while it held batches that it had not acked: once they
+    are acked, others' partitions may come to it.
 
     Args:
         url: the coordinator's.
@@ -55,7 +57,7 @@ class StreamingIterator:
         local_socket: read by the Unix socket of a coordinator that is on the same host.
         consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
         mode: how a new subscription's consumers divide its batches: "static", or "partitioned" (by leases).
-        lease: then, seconds until others have its partitions if its process dies.
+        lease: then, seconds until others have its partitions if its process dies: from 0.1 to 3600.
         schema: the columns to read and their types, whatever producers send (docs/schemas.md); one that a batch lacks
             is null. By default what the stream has when the iterator opens: what changes later changes nothing here.
         aliases: a dict of a column's name to other names that it has in batches: they become one column.
@@ -146,7 +148,7 @@ class StreamingIterator:
         #: Epochs are not mixed: set by who reads them.
         self._by_epoch = False
         #: A wait of an `async for` that was cancelled goes on here.
-        self._filling: Future[None] | None = None
+        self._filling: Future[bool] | None = None
 
     @property
     def subscription(self) -> str | None:
@@ -212,7 +214,7 @@ class StreamingIterator:
             if consumer is not None and self._arguments["subscription"] is not None:
                 try:
                     for origin in unacked.values():
-                        consumer.ack_through(*end_of(origin), generation)
+                        consumer.ack_through(end_of(origin), generation)
                 except BaseException:
                     self._unacked = unacked | self._unacked
                     raise
@@ -230,7 +232,7 @@ class StreamingIterator:
         """Each batch with its partition, offset, epoch, append time, first offset and rows."""
         for batch in self:
             assert self._last is not None, "set by every step"
-            partition, offset, epoch, appended_at, extent, _, skipped = self._last
+            partition, offset, epoch, appended_at, extent, _, skipped, _ = self._last
             first = offset if extent is None else extent[0]
             yield Delivered(batch, partition, offset, epoch, appended_at, first, rows_of(self._last), skipped)
 
@@ -328,7 +330,8 @@ class StreamingIterator:
         while not self._ready and not self._ended:
             filling = self._filling = self._filling or in_thread(self._take)
             try:
-                await asyncio.shield(asyncio.wrap_future(filling))
+                if not await asyncio.shield(asyncio.wrap_future(filling)):
+                    break
             finally:
                 if filling.done():
                     self._filling = None
@@ -352,7 +355,7 @@ class StreamingIterator:
         return batch
 
     def _note_gap(self, origin: Origin) -> None:
-        partition, offset, *_, skipped = origin
+        partition, offset, skipped = origin[0], origin[1], origin[6]
         self._skipped += skipped
         text = "%d batches of partition %d of stream %r were dropped before offset %d, where subscription %r goes on"
         _LOGGER.warning(text, skipped, partition, self.stream, offset, self.subscription)
@@ -366,20 +369,24 @@ class StreamingIterator:
             window.append(self._hand_over())
         return window
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
+        """Waits for batches, or for the end; whether there were any."""
         if self._torn:
             reason = "the iterator was interrupted while it took batches, and some are lost to it; make a new one"
             raise InvalidArgument(reason, "invalid_argument", False)
         try:
-            taken = self._open().take(self._arguments["timeout"])
+            consumer = self._open()
+            taken = consumer.take(self._arguments["timeout"])
+            # Else nothing more comes before what the caller has is acked: it may ask again then.
+            has_ended = taken is None and consumer.has_ended
         except InvalidArgument:
             if not self._ended:
                 raise
             raise self._closed_meanwhile() from None
         if taken is None:
-            self._ended = True
+            self._ended |= has_ended
             self.flush()
-            return
+            return False
         try:
             batches, counts, rows, origins, generation = taken
             if generation != self._generation:
@@ -390,6 +397,7 @@ class StreamingIterator:
         except BaseException:
             self._torn = True
             raise
+        return True
 
     def _closed_meanwhile(self) -> Cancelled:
         return Cancelled("the iterator was closed while it waited for a batch", "cancelled", False)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -34,6 +34,8 @@ class Delivered(NamedTuple):
     #: Batches of its partition that were dropped before it and that the iterator was not given.
     skipped: int
 
+
+_T = TypeVar("_T")
 
 #: Where a batch came from: `_native.Facts`.
 Origin: TypeAlias = "_native.Facts"
@@ -101,10 +103,10 @@ def consumer_arguments(
     }
 
 
-def end_of(origin: Origin) -> tuple[int, int, int]:
-    """What to ack to be done with a batch: the partition, the offset, and rows of that which are done, too."""
-    extent = origin[4]
-    return (origin[0], origin[1] + 1, 0) if extent is None else (origin[0], extent[1], extent[2])
+def end_of(origin: Origin) -> _native.End:
+    """What to ack to be done with a batch: the partition, the offset, rows of it that are done, too, and the lease."""
+    extent, lease = origin[4], origin[7]
+    return (origin[0], origin[1] + 1, 0, lease) if extent is None else (origin[0], extent[1], extent[2], lease)
 
 
 def rows_of(origin: Origin) -> tuple[int, int] | None:
@@ -113,17 +115,17 @@ def rows_of(origin: Origin) -> tuple[int, int] | None:
     return None if extent is None or extent[3:] == (0, 0) else (extent[3], extent[4])
 
 
-def in_thread(work: Callable[[], None]) -> Future[None]:
+def in_thread(work: Callable[[], _T]) -> Future[_T]:
     """Works in a thread that does not keep the process from ending, as an executor's would."""
-    working: Future[None] = Future()
+    working: Future[_T] = Future()
 
     def run() -> None:
         try:
-            work()
+            result = work()
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             working.set_exception(error)
         else:
-            working.set_result(None)
+            working.set_result(result)
 
     threading.Thread(target=run, name="bowstring-iterator", daemon=True).start()
     return working

@@ -205,7 +205,7 @@ impl Client {
         let known = OnOverflow::ALL.map(OnOverflow::as_str).join(", ");
         let unknown = || invalid(&format!("on_overflow is {on_overflow:?}; use one of {known}"));
         let on_overflow = OnOverflow::from_name(on_overflow).ok_or_else(unknown)?;
-        let options = SubscribeOptions { on_overflow, mode: mode.map(crate::consumer::mode).transpose()? };
+        let options = SubscribeOptions { on_overflow, mode: mode.map(crate::consumer::mode).transpose()?, sharing: None };
         describe::subscription(py, &wait(py, None, |wait| self.0.subscribe_with(stream, subscription, &start, options, wait))?)
     }
 

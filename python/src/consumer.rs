@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::TimeUnit;
 use bowstring::client::blocking;
 use bowstring::client::{Acker, ConsumerOptions, Dialect, Error, Joined, Origin, ReadStart, Unacked};
-use bowstring::engine::{Generation, ModeError, Offset, PartitionId, Start, StartError, StreamId, SubscriptionMode};
+use bowstring::engine::{Generation, LeaseId, ModeError, Offset, PartitionId, Start, StartError, StreamId, SubscriptionMode};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{self, Batches, SchemaCapsule};
@@ -122,9 +122,12 @@ pub(crate) fn start(text: &str) -> PyResult<Start> {
 type Extent = (u64, u64, u64, u64, u64);
 
 /// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), what is unusual, and of a
-/// read by epoch whose epoch it is (empty if it came without one) and whether that is complete with it; and how many batches were
-/// dropped before.
-type Facts = (u32, u64, Option<u64>, u64, Option<Extent>, Option<(String, bool)>, u64);
+/// read by epoch whose epoch it is (empty if it came without one) and whether that is complete with it; how many batches were
+/// dropped before; and the lease by which it came, if by one.
+type Facts = (u32, u64, Option<u64>, u64, Option<Extent>, Option<(String, bool)>, u64, Option<u64>);
+
+/// What to ack to be done with a batch: its partition, an offset, rows of that, and the lease by which it came.
+type End = (u32, u64, u64, Option<u64>);
 
 /// What crosses: batches, small ones joined; of how many each is made; of each of those the rows and where it comes from; and which
 /// of the subscription's cursors all of them were read for, another one after a seek.
@@ -160,8 +163,9 @@ fn crossing(joined: Vec<Joined>, generation: Option<Generation>, by_epoch: bool)
         for (size, origin) in parts {
             rows.push(size);
             let of_epoch = by_epoch.then(|| (origin.producer.as_deref().unwrap_or_default().to_owned(), origin.epoch_end));
-            let Origin { partition, offset, epoch, appended_at, skipped, .. } = origin;
-            facts.push((partition.0, offset.0, epoch.map(|epoch| epoch.0), appended_at.0, extent(&origin), of_epoch, skipped));
+            let Origin { partition, offset, epoch, appended_at, skipped, lease, .. } = origin;
+            let (epoch, lease) = (epoch.map(|epoch| epoch.0), lease.map(|lease| lease.0));
+            facts.push((partition.0, offset.0, epoch, appended_at.0, extent(&origin), of_epoch, skipped, lease));
         }
     }
     Some((Batches::new(schema, batches), counts, rows, facts, generation.map(|generation| generation.0)))
@@ -193,8 +197,14 @@ impl Consumer {
         Ok(partitions.iter().map(|partition| partition.0).collect())
     }
 
+    /// Whether nothing more comes, whatever is acked.
+    #[getter]
+    fn has_ended(&self, py: Python<'_>) -> PyResult<bool> {
+        self.0.with(py, |consumer| consumer.has_ended())
+    }
+
     /// Waits for the next batch; gives it and those behind it that are there already, with their facts. None at
-    /// the end of the stream.
+    /// the end of the stream, and while nothing comes before what was given is acked.
     #[pyo3(signature = (timeout=None))]
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Crossing>> {
         let (joined, generation) = self.0.wait_in_turns(py, timeout, |consumer, wait| {
@@ -210,20 +220,20 @@ impl Consumer {
         self.0.wait_in_turns(py, timeout, |consumer, wait| consumer.schema(wait)).map(|schema| schema.map(SchemaCapsule))
     }
 
-    /// Done with the batch of the partition that ends there (before `offset`, or within it after `rows`) and all before it, if it
-    /// was read for `generation`. Returns at once, whoever waits for the next batch meanwhile.
-    fn ack_through(&self, partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> PyResult<()> {
-        self.acker()?.ack_through(&unacked(partition, offset, rows, generation)).map_err(raised)
+    /// Done with the batch that ends there and all of its partition before it, if it was read for `generation`. Returns at once, whoever
+    /// waits for the next batch meanwhile.
+    fn ack_through(&self, end: End, generation: Option<u64>) -> PyResult<()> {
+        self.acker()?.ack_through(&unacked(end, generation)).map_err(raised)
     }
 
     /// The same for that batch alone.
-    fn ack_one(&self, partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> PyResult<()> {
-        self.acker()?.ack_one(&unacked(partition, offset, rows, generation)).map_err(raised)
+    fn ack_one(&self, end: End, generation: Option<u64>) -> PyResult<()> {
+        self.acker()?.ack_one(&unacked(end, generation)).map_err(raised)
     }
 
-    /// The same for several batches together: of each the partition, an offset, and rows of that.
-    fn ack_each(&self, ends: Vec<(u32, u64, u64)>, generation: Option<u64>) -> PyResult<()> {
-        let each: Vec<_> = ends.into_iter().map(|(partition, offset, rows)| unacked(partition, offset, rows, generation)).collect();
+    /// The same for several batches together.
+    fn ack_each(&self, ends: Vec<End>, generation: Option<u64>) -> PyResult<()> {
+        let each: Vec<_> = ends.into_iter().map(|end| unacked(end, generation)).collect();
         self.acker()?.ack_each(&each).map_err(raised)
     }
 
@@ -240,6 +250,6 @@ impl Consumer {
     }
 }
 
-fn unacked(partition: u32, offset: u64, rows: u64, generation: Option<u64>) -> Unacked {
-    Unacked::new(PartitionId(partition), Offset(offset), rows, generation.map(Generation), None)
+fn unacked((partition, offset, rows, lease): End, generation: Option<u64>) -> Unacked {
+    Unacked::new(PartitionId(partition), Offset(offset), rows, generation.map(Generation), lease.map(LeaseId))
 }

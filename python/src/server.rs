@@ -56,6 +56,8 @@ struct Arguments {
     max_buffered_bytes: u64,
     max_spool_bytes: Option<u64>,
     max_disk_bytes: Option<u64>,
+    max_wait_seconds: Option<f64>,
+    resume_percent: Option<u32>,
     data_dir: Option<PathBuf>,
     object_store: Option<String>,
     spool_dir: Option<PathBuf>,
@@ -68,7 +70,10 @@ impl Arguments {
         let address =
             |what: &str, text: &str| text.parse().map_err(|error| invalid(&format!("{what} is {text:?}: {error}; write 127.0.0.1:0")));
         let defaults = ServerConfig::default();
-        let append_timeout = self.append_timeout.map(|seconds| duration("append_timeout", seconds)).transpose()?;
+        let millis = |what, seconds: Option<f64>| {
+            let duration = seconds.map(|seconds| duration(what, seconds)).transpose();
+            duration.map(|duration| duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        };
         Ok(ServerConfig {
             listen: address("listen", &self.listen)?,
             http: self.http.as_deref().map(|http| address("http", http)).transpose()?,
@@ -79,11 +84,13 @@ impl Arguments {
             max_buffered_bytes: self.max_buffered_bytes,
             max_spool_bytes: self.max_spool_bytes.unwrap_or(defaults.max_spool_bytes),
             max_disk_bytes: self.max_disk_bytes.unwrap_or(defaults.max_disk_bytes),
+            max_wait_ms: millis("max_wait_seconds", self.max_wait_seconds)?,
+            resume_percent: self.resume_percent.unwrap_or(defaults.resume_percent),
             data_dir: self.data_dir,
             object_store: self.object_store,
             spool_dir: self.spool_dir,
             default_partitions: self.default_partitions,
-            append_timeout_ms: append_timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            append_timeout_ms: millis("append_timeout", self.append_timeout)?,
             ..defaults
         })
     }

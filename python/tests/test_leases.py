@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import pytest
 
@@ -77,6 +79,81 @@ def test_an_ack_by_a_lost_lease_says_so(client: bowstring.Client) -> None:
         iterator.flush()
     assert raised.value.code == "lease_lost"
     iterator.flush()
+
+
+def test_a_handle_acks_by_the_lease_by_which_its_batch_came(client: bowstring.Client) -> None:
+    client.create_stream("numbers")
+    iterator = client.iterator("numbers", subscription="team", mode="partitioned", timeout=60)
+    fill(client, 3, 1)
+    handles = iterator.handles()
+    first = next(handles)
+    assert first.offset == 0
+    client.seek("numbers", "team", "earliest")
+    # What was at hand already comes before.
+    again = next(handle for handle in handles if handle.offset == 0)
+    for ack in (first.ack, first.ack_through):
+        ack()
+        iterator.flush()
+        assert acked(client) == 0, "it comes again, and has"
+    again.ack()
+    iterator.flush()
+    assert acked(client) == 1
+    iterator.close()
+
+
+def acked(client: bowstring.Client) -> int:
+    partitions = client.describe_stream("numbers")["subscriptions"][0]["partitions"]
+    return sum(int(partition["acked"]) for partition in partitions)
+
+
+def test_who_holds_what_another_waits_for_at_the_end_is_told_and_goes_on_after_its_acks(
+    client: bowstring.Client,
+) -> None:
+    client.create_stream("numbers", partitions=2, max_buffered_batches=1000)
+    client.subscribe("numbers", "team", mode="partitioned")
+    fill(client, 200, 2)
+    first = client.iterator("numbers", subscription="team", auto_ack=False, timeout=60)
+    found = ids(islice(first, 101))
+    with ThreadPoolExecutor(1) as pool, client.iterator("numbers", subscription="team", timeout=60) as other:
+        working = pool.submit(ids, other)
+        # One partition is to go over, and what of it was read ahead is given back.
+        wait_until(lambda: len(held(client)) == 2 and in_flight(client) < 200)
+        client.complete_stream("numbers")
+        found += ids(first)
+        assert 1010 <= len(found) < 2000
+        first.ack()
+        assert ids(first) == [], "now it waits for the other"
+        found += working.result(timeout=60)
+    assert sorted(found) == list(range(2000))
+
+
+def in_flight(client: bowstring.Client) -> int:
+    consumers = client.describe_stream("numbers")["subscriptions"][0]["consumers"]
+    return sum(int(consumer["in_flight_batches"]) for consumer in consumers)
+
+
+def test_an_asynchronous_loop_ends_while_nothing_more_comes_before_its_acks(client: bowstring.Client) -> None:
+    client.create_stream("numbers")
+    iterator = client.iterator("numbers", subscription="team", mode="partitioned", auto_ack=False, timeout=60)
+    fill(client, 3, 1)
+    client.complete_stream("numbers")
+
+    async def rest() -> list[int]:
+        return ids([batch async for batch in iterator])
+
+    assert asyncio.run(rest()) == list(range(30))
+    assert asyncio.run(rest()) == [], "nothing is acked"
+    iterator.ack()
+    assert asyncio.run(rest()) == [], "the end"
+    iterator.close()
+
+
+@pytest.mark.parametrize("lease", [0.0999, 3601.0])
+def test_a_lease_that_is_too_short_or_too_long_is_refused(client: bowstring.Client, lease: float) -> None:
+    client.create_stream("numbers")
+    iterator = client.iterator("numbers", subscription="team", mode="partitioned", lease=lease)
+    with pytest.raises(bowstring.InvalidArgument, match="lease"):
+        next(iterator)
 
 
 def held_after_opening(client: bowstring.Client, iterator: bowstring.StreamingIterator) -> list[int]:

@@ -80,3 +80,14 @@ def test_what_cannot_be_used_is_refused(client: bowstring.Client) -> None:
     client.create_stream("s")
     with pytest.raises(bowstring.InvalidArgument, match="hold, skip, evict"):
         client.subscribe("s", "job", on_overflow="drop")
+
+
+def test_a_coordinator_says_how_streams_wait_that_do_not_say_it() -> None:
+    with bowstring.StreamCoordinator(http=None, max_wait_seconds=1.5, resume_percent=40) as coordinator:
+        client = coordinator.client()
+        options = client.create_stream("s")["options"]
+        assert (options["max_wait_ms"], options["resume_percent"]) == (1500, 40)
+        options = client.create_stream("t", max_wait_seconds=0, resume_percent=100)["options"]
+        assert (options["max_wait_ms"], options["resume_percent"]) == (0, 100)
+    with pytest.raises(bowstring.InvalidArgument, match="resume_percent is 101"):
+        bowstring.StreamCoordinator(http=None, resume_percent=101)

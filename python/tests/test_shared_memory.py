@@ -58,7 +58,8 @@ def test_a_batch_is_looked_at_where_it_is_and_let_go_with_its_last_reference(
         producer.complete()
     with client.iterator("s") as batches:
         held = list(batches)
-    assert metric(coordinator, LOOKED_AT) == 19 * BYTES
+    # The producer may hear after batch 1 that its arena can be used.
+    assert metric(coordinator, LOOKED_AT) in (18 * BYTES, 19 * BYTES)
     column = held[5].column("n")
     values = column.to_numpy(zero_copy_only=True)
     assert column.buffers()[1].address % 64 == 0

@@ -98,6 +98,14 @@ pub(super) struct ServeSettings {
     #[arg(long, value_name = "SIZE", env = "BOWSTRING_MAX_DISK_BYTES", help_heading = "Limits of new streams")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_disk_bytes: Option<Size>,
+    /// How long an append waits for a stream's room before it is refused with buffer_full; 0: as long as its client does [default: 0]
+    #[arg(long, value_name = "DURATION", env = "BOWSTRING_MAX_WAIT", help_heading = "Limits of new streams")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_wait: Option<Span>,
+    /// Once a stream was full, let those that wait in when it has fallen to so many percent of its limits [default: 100]
+    #[arg(long, value_name = "PERCENT", env = "BOWSTRING_RESUME_PERCENT", help_heading = "Limits of new streams")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) resume_percent: Option<u32>,
     /// Partitions of a stream that does not say how many [default: 1]
     #[arg(long, value_name = "COUNT", env = "BOWSTRING_DEFAULT_PARTITIONS", help_heading = "Limits of new streams")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -172,6 +172,7 @@ pub(super) fn subscription_json(subscription: &SubscriptionDescription) -> Value
     json!({
         "subscription": subscription.subscription,
         "mode": mode(subscription).as_str(),
+        "sharing": subscription.sharing.as_ref().map(|sharing| sharing_json(sharing, &subscription.dead_letters_wait_for)),
         "on_overflow": overflow::name(subscription),
         "eviction": subscription.eviction.as_ref().map(overflow::eviction_json),
         "partitions": partitions.collect::<Vec<_>>(),
@@ -183,8 +184,19 @@ pub(super) fn subscription_json(subscription: &SubscriptionDescription) -> Value
 pub(super) fn mode(subscription: &SubscriptionDescription) -> SubscriptionMode {
     match subscription.mode() {
         proto::SubscriptionMode::Partitioned => SubscriptionMode::Partitioned,
+        proto::SubscriptionMode::Shared => SubscriptionMode::Shared,
         proto::SubscriptionMode::Unspecified | proto::SubscriptionMode::Static => SubscriptionMode::Static,
     }
+}
+
+fn sharing_json(sharing: &proto::Sharing, waits_for: &str) -> Value {
+    json!({
+        "max_deliveries": sharing.max_deliveries,
+        "bisect": sharing.bisect,
+        "dead_letters": sharing.dead_letters,
+        "dead_letters_wait_for": (!waits_for.is_empty()).then_some(waits_for),
+        "keys": sharing.keys,
+    })
 }
 
 fn consumer_json(consumer: &ConsumerDescription) -> Value {
@@ -194,6 +206,7 @@ fn consumer_json(consumer: &ConsumerDescription) -> Value {
         "lease_left_seconds": is_joined.then(|| seconds(consumer.lease_left_micros)),
         "in_flight_batches": is_joined.then_some(consumer.in_flight_batches),
         "in_flight_bytes": is_joined.then_some(consumer.in_flight_bytes),
+        "is_stalled": is_joined.then_some(consumer.is_stalled),
         "consumer": consumer.consumer,
         "peer": consumer.peer,
         "reading_seconds": seconds(consumer.reading_micros),

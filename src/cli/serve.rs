@@ -88,6 +88,8 @@ async fn config(settings: ServeSettings) -> Result<ServerConfig, CliError> {
         max_buffered_bytes: settings.max_buffered_bytes.map_or(defaults.max_buffered_bytes, |size| size.0),
         max_spool_bytes: settings.max_spool_bytes.map_or(defaults.max_spool_bytes, |size| size.0),
         max_disk_bytes: settings.max_disk_bytes.map_or(defaults.max_disk_bytes, |size| size.0),
+        max_wait_ms: settings.max_wait.map(|time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX)),
+        resume_percent: settings.resume_percent.unwrap_or(defaults.resume_percent),
         data_dir: settings.data_dir,
         object_store: settings.object_store,
         object_store_snapshot_commits: defaults.object_store_snapshot_commits,

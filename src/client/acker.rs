@@ -1,13 +1,16 @@
 //! Acks of a consumer's batches, from any task or thread.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::acks::{Acked, Acks, Pending};
-use super::in_flight::{InFlight, Unacked};
+use super::in_flight::{End, InFlight, Unacked};
 use super::options::Offsets;
 use super::prefetch::Prefetch;
+use super::shares::{Here, Shares};
+use super::updates::{Updates, Verb};
 use super::watched::Watched;
 use super::{Client, Error};
 use crate::engine::{LeaseId, Offset, PartitionId, StreamId};
@@ -29,6 +32,8 @@ struct Inner {
     prefetch: Arc<Watched<Prefetch>>,
     /// What is to be acked. With the reader, which knows when the coordinator may have forgotten some.
     to_ack: Arc<Watched<Pending>>,
+    /// What is said of a shared subscription's leases, in place of acks.
+    updates: Option<Arc<Watched<Updates>>>,
     /// From the first ack on.
     acks: OnceLock<Acks>,
 }
@@ -40,11 +45,11 @@ impl Acker {
         subscription: Option<String>,
         in_flight: Arc<Mutex<InFlight>>,
         prefetch: Arc<Watched<Prefetch>>,
-        to_ack: Arc<Watched<Pending>>,
+        (to_ack, updates): (Arc<Watched<Pending>>, Option<Arc<Watched<Updates>>>),
     ) -> Self {
         let acks = OnceLock::new();
         let stream = stream.to_owned();
-        Self { inner: Arc::new(Inner { client, stream, stream_id, subscription, in_flight, prefetch, to_ack, acks }) }
+        Self { inner: Arc::new(Inner { client, stream, stream_id, subscription, in_flight, prefetch, to_ack, updates, acks }) }
     }
 
     /// See [`Consumer::ack`](super::Consumer::ack).
@@ -52,6 +57,10 @@ impl Acker {
     /// # Errors
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack(&self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
+        if self.is_shared() {
+            let is_before = |here: &Here| here.partition == partition && here.end <= End { offset, rows: 0 };
+            return self.with_shares(|shares| shares.ack_where(is_before));
+        }
         self.ack_with(|in_flight| in_flight.ack(partition, offset).into_iter().collect())
     }
 
@@ -60,6 +69,9 @@ impl Acker {
     /// # Errors
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_by(&self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
+        if self.is_shared() {
+            return self.ack(partition, offset);
+        }
         self.ack_with(|in_flight| in_flight.ack_by(partition, offset, lease).into_iter().collect())
     }
 
@@ -69,6 +81,9 @@ impl Acker {
     /// # Errors
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_through(&self, unacked: &Unacked) -> Result<(), Error> {
+        if self.is_shared() {
+            return self.with_shares(|shares| shares.ack_through(unacked));
+        }
         self.ack_with(|in_flight| in_flight.ack_through(unacked).into_iter().collect())
     }
 
@@ -77,6 +92,9 @@ impl Acker {
     /// # Errors
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_all(&self, offsets: &Offsets) -> Result<(), Error> {
+        if self.is_shared() {
+            return offsets.iter().try_for_each(|(partition, offset)| self.ack(*partition, *offset));
+        }
         self.ack_with(|in_flight| offsets.iter().filter_map(|(partition, offset)| in_flight.ack(*partition, *offset)).collect())
     }
 
@@ -87,6 +105,9 @@ impl Acker {
     /// # Errors
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_one(&self, unacked: &Unacked) -> Result<(), Error> {
+        if self.is_shared() {
+            return self.say(unacked, Verb::Ack);
+        }
         self.ack_with(|in_flight| in_flight.ack_one(unacked).into_iter().collect())
     }
 
@@ -95,7 +116,64 @@ impl Acker {
     /// # Errors
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_each(&self, unacked: &[Unacked]) -> Result<(), Error> {
+        if self.is_shared() {
+            return unacked.iter().try_for_each(|one| self.ack_one(one));
+        }
         self.ack_with(|in_flight| unacked.iter().filter_map(|one| in_flight.ack_one(one)).collect())
+    }
+
+    /// The caller could not do what it was given: it goes to anybody, not before `delay`, and to the dead letters if that was too
+    /// often. The reason goes with it. For a shared subscription. What is said of rows that are acked, or whose lease was lost, does
+    /// nothing.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a subscription that is not shared; what an earlier word was refused with.
+    pub fn nack(&self, unacked: &Unacked, delay: Duration, reason: &str) -> Result<(), Error> {
+        self.say(unacked, Verb::Nack { delay, reason: reason.to_owned() })
+    }
+
+    /// The caller needs longer: it has what it was given for so long from now on. As [`nack`](Self::nack).
+    ///
+    /// # Errors
+    /// As [`nack`](Self::nack).
+    pub fn renew(&self, unacked: &Unacked, lasts: Duration) -> Result<(), Error> {
+        self.say(unacked, Verb::Renew { lasts })
+    }
+
+    /// The caller has not begun with what it was given: it goes to anybody, and that is no failure. As [`nack`](Self::nack).
+    ///
+    /// # Errors
+    /// As [`nack`](Self::nack).
+    pub fn release(&self, unacked: &Unacked) -> Result<(), Error> {
+        self.say(unacked, Verb::Release)
+    }
+
+    /// Whether the subscription is shared.
+    pub(super) fn is_shared(&self) -> bool {
+        self.inner.updates.is_some()
+    }
+
+    fn say(&self, unacked: &Unacked, verb: Verb) -> Result<(), Error> {
+        if !self.is_shared() {
+            return Err(Error::invalid(
+                "only what comes of a shared subscription can be given back or renewed by itself; ack it, or leave it: it comes again when this consumer ends",
+            ));
+        }
+        self.with_shares(|shares| shares.finish(unacked, &verb))
+    }
+
+    fn with_shares(&self, say: impl FnOnce(&mut Shares) -> Result<(), Error>) -> Result<(), Error> {
+        // Who waits for the end of the stream may have waited for this.
+        self.inner.prefetch.update(|prefetch| prefetch.shares.as_mut().map_or(Ok(()), say))
+    }
+
+    /// Waits until all is confirmed.
+    pub(super) async fn flush(&self) -> Result<(), Error> {
+        match (&self.inner.updates, self.inner.acks.get()) {
+            (Some(updates), _) => updates.flush().await,
+            (None, Some(acks)) => acks.flush().await,
+            (None, None) => Ok(()),
+        }
     }
 
     fn ack_with(&self, release: impl FnOnce(&mut InFlight) -> Vec<Acked>) -> Result<(), Error> {
@@ -112,6 +190,10 @@ impl Acker {
             self.inner.prefetch.update(|_| ());
         }
         result
+    }
+
+    pub(super) fn updates(&self) -> Option<&Arc<Watched<Updates>>> {
+        self.inner.updates.as_ref()
     }
 
     pub(super) fn open_acks(&self) -> Option<&Acks> {

@@ -1,7 +1,7 @@
 //! Acks on their way: at most one call at a time, the newest offsets win, and those that come close together travel
 //! together. A call costs both ends more than a small batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::retry::now;
 use super::task::OwnedTask;
 use super::watched::Watched;
 use super::{Client, Error};
-use crate::engine::{Code, Generation, LeaseId, LeasedOffset, Offset, PartitionId, Retry, StreamId};
+use crate::engine::{Code, Generation, Holding, LeaseId, LeasedOffset, Offset, PartitionId, Retry, StreamId};
 
 /// How long after a call's answer acks wait for others to go with them; the timer makes up to two milliseconds of it.
 /// The first one after a pause goes at once.
@@ -148,6 +148,8 @@ pub(super) struct Pending {
     in_flight: bool,
     /// By which lease each partition is acked, if by one.
     leases: BTreeMap<PartitionId, LeaseId>,
+    /// Those that are lost for sure: any other is newer, also with a lower number.
+    outdated: BTreeSet<PartitionId>,
     /// What was acked by leases that were lost: reported once, to who waits for the confirmation.
     lost: Vec<LeasedOffset>,
     /// Reported once if `retry()` allows another try, else for ever. Until then nothing is sent.
@@ -185,14 +187,22 @@ impl Pending {
     fn ack_by(&mut self, partition: PartitionId, lease: Option<LeaseId>) -> bool {
         let Some(lease) = lease else { return true };
         match self.leases.get(&partition) {
-            Some(newest) if *newest > lease => return false,
             Some(newest) if *newest == lease => return true,
+            Some(newest) if *newest > lease && !self.outdated.contains(&partition) => return false,
             _ => {}
         }
+        self.outdated.remove(&partition);
         self.leases.insert(partition, lease);
         self.newest.remove(&partition);
         self.offsets.remove(&partition);
         true
+    }
+
+    /// These are held, and all others are lost.
+    pub(super) fn keep_leases(&mut self, holdings: &[Holding]) {
+        let held: BTreeSet<_> = holdings.iter().map(|holding| (holding.partition, holding.lease)).collect();
+        let lost = self.leases.iter().filter(|(partition, lease)| !held.contains(&(**partition, **lease)));
+        self.outdated = lost.map(|(partition, _)| *partition).collect();
     }
 
     /// What is acked by leases.
@@ -361,6 +371,28 @@ mod tests {
         pending.again();
         assert!(pending.settled().is_none());
         assert_eq!(pending.take(), Some(Offsets::from([(P, Offset(5)), (PartitionId(1), Offset(2))])));
+    }
+
+    #[test]
+    fn leases_with_lower_numbers_ack_once_the_former_are_known_to_be_lost() {
+        let mut pending = Pending::default();
+        let by = |lease, offset| [Acked { partition: P, offset: Offset(offset), lease: Some(LeaseId(lease)) }];
+        let ack = |pending: &mut Pending, lease, offset| {
+            pending.add_all(&by(lease, offset), 1).1.expect("nothing has failed");
+            let offsets = pending.take()?;
+            let sent = pending.leased(&offsets);
+            pending.answered_leased(offsets, &sent, Ok(Vec::new()));
+            sent.first().map(|sent| (sent.lease.0, sent.offset.0))
+        };
+        assert_eq!(ack(&mut pending, 90, 4), Some((90, 4)));
+        assert_eq!(ack(&mut pending, 7, 5), None, "it may be an older one");
+        let holding = |lease| Holding { partition: P, lease: LeaseId(lease), is_wanted: false };
+        pending.keep_leases(&[holding(90)]);
+        assert_eq!(ack(&mut pending, 7, 5), None);
+        // The coordinator has been started again, by a clock that has gone back.
+        pending.keep_leases(&[holding(7)]);
+        assert_eq!(ack(&mut pending, 7, 5), Some((7, 5)));
+        assert_eq!(ack(&mut pending, 6, 6), None);
     }
 
     #[test]

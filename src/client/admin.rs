@@ -153,7 +153,7 @@ impl Client {
         stream: &str,
         subscription: &str,
         start: &Start,
-        SubscribeOptions { mode, on_overflow }: SubscribeOptions,
+        SubscribeOptions { mode, on_overflow, sharing }: SubscribeOptions,
     ) -> Result<proto::SubscriptionDescription, Error> {
         // What a server takes that knows no other starts.
         let named = if *start == Start::Latest { proto::Start::Latest } else { proto::Start::Earliest };
@@ -166,8 +166,15 @@ impl Client {
                 None => proto::SubscriptionMode::Unspecified,
                 Some(SubscriptionMode::Static) => proto::SubscriptionMode::Static,
                 Some(SubscriptionMode::Partitioned) => proto::SubscriptionMode::Partitioned,
+                Some(SubscriptionMode::Shared) => proto::SubscriptionMode::Shared,
             }
             .into(),
+            sharing: sharing.map(|sharing| proto::Sharing {
+                max_deliveries: sharing.max_deliveries,
+                bisect: sharing.bisect,
+                dead_letters: sharing.dead_letters.unwrap_or_default(),
+                keys: sharing.keys,
+            }),
             on_overflow: wire::overflow::message(on_overflow).into(),
         };
         self.call(request, |mut control, request| async move { control.subscribe(request).await }).await

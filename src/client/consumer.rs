@@ -20,8 +20,10 @@ use super::prefetch::Prefetch;
 use super::reader::Reader;
 use super::ready::{Joined, Slice, joined};
 use super::retry::now;
+use super::shares::Shares;
 use super::sizing::Target;
 use super::task::OwnedTask;
+use super::updates::Updates;
 use super::watched::Watched;
 use super::{Client, ConsumerOptions, Error};
 use crate::engine::{Epoch, Generation, LeaseId, Offset, PartitionId, StoredState, StreamId, Timestamp};
@@ -60,6 +62,8 @@ pub struct Delivered {
     pub producer: Option<Arc<str>>,
     /// Of a read by epoch: whether the epoch is complete with it.
     pub epoch_end: bool,
+    /// Which delivery of these rows it is, as far as is known: 1 for the first. More only of a shared subscription.
+    pub delivery: u32,
     pub(super) unacked: Unacked,
 }
 
@@ -112,15 +116,21 @@ impl Consumer {
         let (plan, Starts { offsets, generation, .. }, schema) = plan::plan(&client, stream, options).await?;
         let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent, generation)));
         let prefetch = Arc::new(Watched::new(Prefetch::new((batches, bytes), offsets, generation, schema)));
-        let leased = plan.membership.as_ref().map(|_| HandedOut::default());
-        let in_flight = InFlight::new(subscription.is_some(), plan.command.by_epoch, in_flight, generation, leased);
+        let sharing = plan.membership.as_ref().and_then(|membership| Some((membership.sharing.as_ref()?.ack_within, membership.most())));
+        let updates = sharing.map(|(_, most)| Arc::new(Watched::new(Updates::new(most))));
+        if let (Some((ack_within, _)), Some(updates)) = (sharing, &updates) {
+            prefetch.update(|prefetch| prefetch.shares = Some(Shares::new(ack_within, updates.clone())));
+        }
+        let leased = plan.membership.as_ref().filter(|_| updates.is_none()).map(|_| HandedOut::default());
+        let (is_counted, in_flight) = if updates.is_some() { (false, (None, None)) } else { (subscription.is_some(), in_flight) };
+        let in_flight = InFlight::new(is_counted, plan.command.by_epoch, in_flight, generation, leased);
         let in_flight = Arc::new(Mutex::new(in_flight));
         let (of, watched) = ((plan.command.stream.as_str(), plan.stream_id), prefetch.clone());
         let mut consumer = Self {
             feed: Feed::new(target, in_flight.clone()),
             failed: None,
             reader: None,
-            acker: Acker::new(client.clone(), of, subscription, in_flight.clone(), watched, to_ack.clone()),
+            acker: Acker::new(client.clone(), of, subscription, in_flight.clone(), watched, (to_ack.clone(), updates.clone())),
             client,
             plan: Arc::new(plan),
             prefetch,
@@ -130,7 +140,7 @@ impl Consumer {
             membership: None,
         };
         if let Some(membership) = consumer.plan.membership.clone() {
-            let kept = membership.join(&consumer.client, consumer.prefetch.clone()).await?;
+            let kept = membership.join(&consumer.client, consumer.prefetch.clone(), updates).await?;
             consumer.membership = Some(kept);
         }
         consumer.ensure_reading();
@@ -147,12 +157,15 @@ impl Consumer {
     #[must_use]
     pub fn partitions(&self) -> Vec<PartitionId> {
         match self.plan.membership {
-            Some(_) => self.prefetch.with(|prefetch| prefetch.leases.partitions()),
+            Some(_) => {
+                self.prefetch.with(|prefetch| prefetch.shares.as_ref().map_or_else(|| prefetch.leases.partitions(), Shares::partitions))
+            }
             None => self.plan.partitions.clone(),
         }
     }
 
-    /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever.
+    /// The next batch; none at the end of the stream. Waits up to `deadline`, or for ever. None, too, if the stream has ended and
+    /// nothing more comes to who shares by leases before it acks what it holds: unless it [`has_ended`](Self::has_ended), ask again then.
     ///
     /// # Errors
     /// `timeout` when the deadline passed; `stream_failed`, `stream_not_found`, `stream_replaced`, `producer_lost`,
@@ -181,6 +194,12 @@ impl Consumer {
                 Err(_) => return Err(self.timeout(now().saturating_duration_since(started))),
             }
         }
+    }
+
+    /// Whether reading has ended for good, with an error or without, and nothing is left of what was read ahead.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.feed.has_nothing() && self.prefetch.with(|prefetch| prefetch.has_ended())
     }
 
     /// The next batch if one is there already; never waits.
@@ -258,6 +277,8 @@ impl Consumer {
             return Err(error.clone());
         }
         let (mut batches, mut bytes, mut of) = (Vec::new(), 0, None);
+        // What is not with the caller can go to others.
+        let batches_max = if self.acker.is_shared() { 1 } else { batches_max };
         while batches.len() < batches_max && bytes < bytes_max {
             let feed = &mut self.feed;
             if !feed.has_next() && !self.prefetch.with(|prefetch| feed.fill(prefetch)) {
@@ -333,10 +354,7 @@ impl Consumer {
     /// # Cancel safety
     /// Can be dropped and called again.
     pub async fn flush_acks(&mut self) -> Result<(), Error> {
-        match self.acker.open_acks() {
-            Some(acks) => acks.flush().await,
-            None => Ok(()),
-        }
+        self.acker.flush().await
     }
 
     /// Flushes the acks and ends reading.
@@ -371,6 +389,10 @@ impl Consumer {
         &self.prefetch
     }
 
+    pub(super) fn updates(&self) -> Option<&Arc<Watched<Updates>>> {
+        self.acker.updates()
+    }
+
     pub(super) fn open_acks(&self) -> Option<&Acks> {
         self.acker.open_acks()
     }
@@ -385,7 +407,7 @@ impl Consumer {
     }
 }
 
-/// 0 for none: the coordinator gives none, or there is no subscription.
+/// 0 for none.
 fn as_number(generation: Option<Generation>) -> u64 {
     generation.map_or(0, |generation| generation.0)
 }

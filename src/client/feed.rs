@@ -22,7 +22,7 @@ pub(super) enum Step {
     Ready,
     /// Something waits for more to come, up to another time than was known.
     Lingers,
-    /// The stream has ended.
+    /// The stream has ended, or nothing more of it comes before the caller acks what it has.
     End,
 }
 
@@ -49,7 +49,7 @@ impl Feed {
             return Some(Ok(Step::Ready));
         }
         // Who shares by leases and holds what is not acked would wait for itself.
-        if self.has_nothing() && prefetch.is_all_sent() && self.in_flight.lock().has_unacked() {
+        if self.has_nothing() && prefetch.is_all_sent() && self.has_unacked(prefetch) {
             return Some(Ok(Step::End));
         }
         if self.has_nothing()
@@ -69,7 +69,7 @@ impl Feed {
         }
         self.drop_lost(prefetch);
         let Some(sizing) = &mut self.sizing else {
-            return (!self.taken.batches.is_empty() || prefetch.take_ready(&mut self.taken)) && !self.is_full();
+            return (!self.taken.batches.is_empty() || prefetch.take_ready(&mut self.taken)) && self.has_room(prefetch);
         };
         let mut raw = Taken::default();
         while self.taken.batches.is_empty() && prefetch.take_ready(&mut raw) {
@@ -78,7 +78,27 @@ impl Feed {
         if self.taken.batches.is_empty() && (prefetch.has_ended() || prefetch.is_all_sent()) {
             sizing.give_all(&mut self.taken.batches);
         }
-        !self.taken.batches.is_empty() && !self.is_full()
+        !self.taken.batches.is_empty() && self.has_room(prefetch)
+    }
+
+    /// Whether the next batch may be handed out: what came by leases that are lost takes up no room.
+    fn has_room(&self, prefetch: &Prefetch) -> bool {
+        if self.is_full() {
+            self.release_lost(prefetch);
+        }
+        !self.is_full()
+    }
+
+    fn has_unacked(&self, prefetch: &Prefetch) -> bool {
+        if let Some(shares) = &prefetch.shares {
+            return shares.has_unacked();
+        }
+        self.release_lost(prefetch);
+        self.in_flight.lock().has_unacked()
+    }
+
+    fn release_lost(&self, prefetch: &Prefetch) {
+        self.in_flight.lock().release_lost(|partition, lease| prefetch.leases.holds(partition, lease));
     }
 
     /// Whether the next batch came by a lease.
@@ -88,7 +108,7 @@ impl Feed {
 
     /// Drops what would be next but came by a lease that is lost.
     pub(super) fn drop_lost(&mut self, prefetch: &Prefetch) {
-        let is_lost = |Origin { partition, lease, .. }: &Origin| lease.is_some_and(|lease| !prefetch.leases.holds(*partition, lease));
+        let is_lost = |Origin { partition, lease, .. }: &Origin| lease.is_some_and(|lease| !prefetch.holds(*partition, lease));
         while self.taken.batches.front().is_some_and(|next| is_lost(&next.origin)) {
             self.taken.batches.pop_front();
         }

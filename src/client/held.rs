@@ -130,6 +130,7 @@ mod tests {
             slice: None,
             producer: None,
             epoch_end: false,
+            delivery: 1,
         }
     }
 
@@ -154,6 +155,19 @@ mod tests {
         assert_eq!(held.keep(&[holding(P, 3, false), holding(Q, 2, false)], LeaseId(4)), [P], "leased anew, and nothing came by it yet");
         assert_eq!(held.partitions(), [Q, PartitionId(2)]);
         assert_eq!(held.keep(&[], LeaseId(5)), [Q, PartitionId(2)]);
+    }
+
+    #[test]
+    fn leases_with_lower_numbers_count_once_the_former_are_known_to_be_lost() {
+        let mut held = HeldLeases::default();
+        assert_eq!(held.receive(P, LeaseId(90)), Receipt::First);
+        assert_eq!(held.keep(&[holding(P, 7, false)], LeaseId(7)), [], "it may be newer than the answer");
+        assert_eq!(held.receive(P, LeaseId(7)), Receipt::Stale);
+        // The coordinator has been started again, by a clock that has gone back; nothing is on its way.
+        assert_eq!(held.keep(&[holding(P, 7, true)], LeaseId(u64::MAX)), [P]);
+        let wanted = held.wanted(&[holding(P, 7, true)]);
+        assert_eq!(wanted, [LeasedOffset { partition: P, lease: LeaseId(7), offset: Offset(0) }]);
+        assert_eq!(held.receive(P, LeaseId(8)), Receipt::First);
     }
 
     #[test]

@@ -182,9 +182,24 @@ impl InFlight {
         }
     }
 
-    /// Whether something that was handed out is not acked.
+    /// What was handed out by leases that are lost leaves its room to others. It is the caller's to ack all the same, and hears that
+    /// its lease is lost then.
+    pub(super) fn release_lost(&mut self, holds: impl Fn(PartitionId, LeaseId) -> bool) {
+        let Some(leased) = &self.leased else { return };
+        for (partition, entries) in &mut self.partitions {
+            if leased.lease(*partition).is_none_or(|lease| holds(*partition, lease)) {
+                continue;
+            }
+            for entry in entries {
+                self.batches -= std::mem::take(&mut entry.batches);
+                self.bytes = self.bytes.saturating_sub(std::mem::take(&mut entry.bytes));
+            }
+        }
+    }
+
+    /// Whether something that was handed out is not acked, and comes again unless it is.
     pub(super) fn has_unacked(&self) -> bool {
-        self.partitions.values().any(|entries| !entries.is_empty())
+        self.batches > 0
     }
 
     /// The caller is done with all before `offset`: up to where that is to be acked, which may be further, and none where it is
@@ -289,6 +304,7 @@ mod tests {
             slice: None,
             producer: None,
             epoch_end: false,
+            delivery: 1,
         }
     }
 
@@ -379,6 +395,27 @@ mod tests {
         let acked = |offset| Some(Acked { partition: P, offset: Offset(offset), lease: Some(LeaseId(2)) });
         assert_eq!(in_flight.ack_one(&new[0]), acked(4));
         assert_eq!(in_flight.ack_through(&Unacked::new(P, Offset(5), 0, None, None)), acked(5), "by the newest lease");
+        assert!(!in_flight.has_unacked());
+    }
+
+    #[test]
+    fn what_came_by_a_lost_lease_takes_up_no_room_and_may_still_be_acked_in_vain() {
+        let mut in_flight = InFlight::new(true, false, (Some(2), None), None, Some(HandedOut::default()));
+        let by = |partition, lease, offset| Origin { partition: PartitionId(partition), lease: Some(LeaseId(lease)), ..origin(offset, 10) };
+        let lost = [3, 4].map(|offset| in_flight.hand_out(&by(0, 1, offset), None));
+        assert!(in_flight.is_full_for(1, None) && in_flight.has_unacked());
+        in_flight.release_lost(|partition, lease| (partition, lease) == (P, LeaseId(1)));
+        assert!(in_flight.is_full_for(1, None), "it is held");
+        in_flight.release_lost(|_, _| false);
+        in_flight.release_lost(|_, _| false);
+        assert_eq!((in_flight.held().batches, in_flight.held().bytes), (0, 0));
+        assert!(!in_flight.is_full_for(1, None) && !in_flight.has_unacked());
+        let held = in_flight.hand_out(&by(1, 2, 0), None);
+        assert_eq!(in_flight.ack_one(&lost[1]), None);
+        let acked = in_flight.ack_one(&lost[0]);
+        assert_eq!(acked, Some(Acked { partition: P, offset: Offset(5), lease: Some(LeaseId(1)) }), "so that it hears of the loss");
+        assert_eq!((in_flight.held().batches, in_flight.held().bytes), (1, 10));
+        assert!(in_flight.ack_one(&held).is_some());
         assert!(!in_flight.has_unacked());
     }
 

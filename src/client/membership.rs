@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::acks::Pending;
 use super::options::ConsumerOptions;
 use super::prefetch::Prefetch;
 use super::task::OwnedTask;
+use super::updates::{self, Of, Updates};
 use super::watched::Watched;
 use super::{Client, Error};
 use crate::engine::{Code, ConsumerId, Holding, InFlight, LeaseId, LeasedOffset, Offset, PartitionId, Retry, StreamId};
@@ -15,6 +17,8 @@ use crate::wire::proto::{self, KeepConsumerRequest, StreamDescription};
 
 /// Signs of life are given this many times as often as they have to be.
 const SIGNS_PER_LEASE: u32 = 3;
+/// What waits for the caller is renewed this many times as often as it has to be.
+const RENEWALS_PER_LEASE: u32 = 4;
 /// Longest time between two signs: what is wanted elsewhere is heard of at once, whatever this is.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// After a sign that was refused or got lost.
@@ -34,26 +38,63 @@ pub(super) struct Membership {
     name: String,
     lease: Duration,
     in_flight: InFlight,
+    /// Of a shared subscription.
+    pub(super) sharing: Option<SharingTerms>,
+}
+
+/// On which terms a consumer shares.
+#[derive(Debug, Clone)]
+pub(super) struct SharingTerms {
+    pub(super) ack_within: Duration,
+    max_rows: Option<u64>,
+    /// Columns whose values say which rows belong together.
+    pub(super) keys: Arc<[Arc<str>]>,
 }
 
 impl Membership {
-    pub(super) fn new(description: &StreamDescription, subscription: &str, name: &str, options: &ConsumerOptions) -> Self {
+    /// `keys`: those of a shared subscription, which may be none; nothing for another one.
+    pub(super) fn new(
+        description: &StreamDescription,
+        subscription: &str,
+        name: &str,
+        options: &ConsumerOptions,
+        keys: Option<Vec<Arc<str>>>,
+    ) -> Self {
+        let mut in_flight = options.in_flight;
+        if keys.is_some() {
+            let (batches, bytes) = (options.prefetch_batches as u64, options.prefetch_bytes);
+            let batches = options.max_in_flight_batches.unwrap_or(if in_flight.batches == u64::MAX { batches } else { u64::MAX });
+            let bytes = options.max_in_flight_bytes.unwrap_or(if in_flight.bytes == u64::MAX { bytes } else { u64::MAX });
+            in_flight = InFlight { batches: in_flight.batches.min(batches).max(1), bytes: in_flight.bytes.min(bytes) };
+        }
+        let (ack_within, max_rows) = (options.ack_within, options.max_rows);
         Self {
+            sharing: keys.map(|keys| SharingTerms { ack_within, max_rows, keys: keys.into() }),
             stream: description.stream.clone(),
             stream_id: StreamId(description.stream_id),
             subscription: subscription.to_owned(),
             consumer: ConsumerId(random::number()),
             name: name.to_owned(),
             lease: options.lease,
-            in_flight: options.in_flight,
+            in_flight,
         }
     }
 
+    /// How many leases it has of a shared subscription, at most.
+    pub(super) fn most(&self) -> u64 {
+        self.in_flight.batches
+    }
+
+    /// Whose leases they are.
+    pub(super) fn of(&self) -> Of {
+        Of { stream: self.stream.clone(), stream_id: self.stream_id, subscription: self.subscription.clone(), consumer: self.consumer }
+    }
+
     /// One sign of life. Answers at once if what is held is not what is known.
-    pub(super) async fn sign(
+    async fn sign(
         &self,
         client: &Client,
-        known: Vec<proto::Holding>,
+        (known, is_stalled): (Vec<proto::Holding>, bool),
         wait: Duration,
     ) -> Result<proto::KeepConsumerResponse, Error> {
         let limit = |limit: u64| (limit != u64::MAX).then_some(limit);
@@ -68,6 +109,9 @@ impl Membership {
             stream_id: self.stream_id.0,
             holdings: known,
             wait_millis: millis(wait),
+            ack_within_millis: self.sharing.as_ref().map_or(0, |sharing| millis(sharing.ack_within)),
+            max_rows: self.sharing.as_ref().and_then(|sharing| sharing.max_rows),
+            is_stalled,
         };
         client.call(request, |mut control, request| async move { control.keep_consumer(request).await }).await
     }
@@ -83,15 +127,26 @@ impl Membership {
         client.call(request, |mut control, request| async move { control.give_back(request).await }).await.map(drop)
     }
 
-    /// Takes note of what is held, and gives back what is wanted elsewhere.
-    pub(super) async fn hold(
-        &self,
-        client: &Client,
-        prefetch: &Watched<Prefetch>,
-        kept: &proto::KeepConsumerResponse,
-    ) -> Result<(), Error> {
+    /// Before a new connection: nothing comes by any lease, so that all that are not held now are lost. Their numbers do not say: a
+    /// coordinator whose clock has gone back over a restart gives lower ones than before.
+    pub(super) async fn begin(&self, client: &Client, prefetch: &Watched<Prefetch>, to_ack: &Watched<Pending>) -> Result<(), Error> {
+        let kept = self.sign(client, Known::default(), Duration::ZERO).await?;
+        if self.sharing.is_some() {
+            // What of it was lost meanwhile is found out by that.
+            prefetch.update(|prefetch| {
+                prefetch.note_stalled(kept.is_stalled);
+                prefetch.renew(true);
+            });
+            return Ok(());
+        }
         let holdings: Vec<_> = kept.holdings.iter().map(holding).collect();
-        let wanted = prefetch.update(|prefetch| prefetch.hold(&holdings, LeaseId(kept.newest_lease)));
+        to_ack.update(|pending| pending.keep_leases(&holdings));
+        self.hold(client, prefetch, &holdings, LeaseId(u64::MAX)).await
+    }
+
+    /// Takes note of what is held, and gives back what is wanted elsewhere.
+    async fn hold(&self, client: &Client, prefetch: &Watched<Prefetch>, holdings: &[Holding], newest: LeaseId) -> Result<(), Error> {
+        let wanted = prefetch.update(|prefetch| prefetch.hold(holdings, newest));
         if wanted.is_empty() { Ok(()) } else { self.give_back(client, &wanted).await }
     }
 
@@ -99,28 +154,39 @@ impl Membership {
     ///
     /// # Errors
     /// What the first sign is refused with.
-    pub(super) async fn join(self, client: &Client, prefetch: Arc<Watched<Prefetch>>) -> Result<Kept, Error> {
-        self.sign(client, Vec::new(), Duration::ZERO).await?;
+    pub(super) async fn join(
+        self,
+        client: &Client,
+        prefetch: Arc<Watched<Prefetch>>,
+        updates: Option<Arc<Watched<Updates>>>,
+    ) -> Result<Kept, Error> {
+        self.sign(client, Known::default(), Duration::ZERO).await?;
         let own = Arc::new(self);
         let failing = prefetch.clone();
         let on_panic = move |error| failing.update(|prefetch| prefetch.end(Err(error)));
         let (membership, keeper) = (own.clone(), client.clone());
-        let task = OwnedTask::spawn(client.runtime(), async move { membership.run(&keeper, &prefetch).await }, on_panic);
-        Ok(Kept { membership: own, client: client.clone(), says_goodbye: true, _task: task })
+        let watched = prefetch.clone();
+        let task = OwnedTask::spawn(client.runtime(), async move { membership.run(&keeper, &watched).await }, on_panic);
+        let renewing = own.sharing.as_ref().map(|sharing| renew(client, sharing.ack_within, prefetch.clone()));
+        let updating = own.sharing.as_ref().zip(updates).map(|(_, updates)| updates::send(client, own.of(), updates, prefetch.clone()));
+        let _tasks = [Some(task), renewing, updating].into_iter().flatten().collect();
+        Ok(Kept { membership: own, client: client.clone(), prefetch, says_goodbye: true, _tasks })
     }
 
     async fn run(&self, client: &Client, prefetch: &Watched<Prefetch>) {
         let wait = (self.lease / SIGNS_PER_LEASE).min(WAIT_MAX);
-        let mut known = Vec::new();
+        let mut known = Known::default();
         loop {
             let signed = match self.sign(client, known, wait).await {
                 Ok(kept) => {
-                    let held = self.hold(client, prefetch, &kept).await;
-                    known = kept.holdings;
+                    let holdings: Vec<_> = kept.holdings.iter().map(holding).collect();
+                    prefetch.update(|prefetch| prefetch.note_stalled(kept.is_stalled));
+                    let held = self.hold(client, prefetch, &holdings, LeaseId(kept.newest_lease)).await;
+                    known = (kept.holdings, kept.is_stalled);
                     held
                 }
                 Err(error) => {
-                    known = Vec::new();
+                    known = Known::default();
                     Err(error)
                 }
             };
@@ -142,8 +208,9 @@ impl Membership {
 pub(super) struct Kept {
     membership: Arc<Membership>,
     client: Client,
+    prefetch: Arc<Watched<Prefetch>>,
     says_goodbye: bool,
-    _task: OwnedTask,
+    _tasks: Vec<OwnedTask>,
 }
 
 impl Kept {
@@ -160,17 +227,36 @@ impl Drop for Kept {
         }
         let goodbye = Membership { lease: Duration::ZERO, ..(*self.membership).clone() };
         let client = self.client.clone();
+        // What the caller never had is no failure of anybody.
+        let unused = self.prefetch.with(Prefetch::take_unused);
         // Without it the others wait for the lease to run out. It ends by itself, well within a lease.
         drop(self.client.runtime().spawn(async move {
             let say = async {
-                drop(goodbye.sign(&client, Vec::new(), Duration::ZERO).await);
+                if !unused.is_empty() {
+                    drop(client.update_leases(&goodbye.of(), &unused, false).await);
+                }
+                drop(goodbye.sign(&client, Known::default(), Duration::ZERO).await);
                 tokio::time::sleep(GOODBYE_AGAIN).await;
-                drop(goodbye.sign(&client, Vec::new(), Duration::ZERO).await);
+                drop(goodbye.sign(&client, Known::default(), Duration::ZERO).await);
             };
             drop(tokio::time::timeout(GOODBYE, say).await);
         }));
     }
 }
+
+/// Renews what the caller does not have yet, and what it has just got, until what this gives is dropped.
+fn renew(client: &Client, ack_within: Duration, prefetch: Arc<Watched<Prefetch>>) -> OwnedTask {
+    let renew = async move {
+        loop {
+            tokio::time::sleep(ack_within / RENEWALS_PER_LEASE).await;
+            prefetch.with(|prefetch| prefetch.renew(false));
+        }
+    };
+    OwnedTask::spawn(client.runtime(), renew, |_| ())
+}
+
+/// What is known that is held, and whether it is that the consumer has stalled.
+type Known = (Vec<proto::Holding>, bool);
 
 impl Client {
     /// Acks by leases; gives those that changed nothing, since their leases are lost.

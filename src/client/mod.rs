@@ -84,10 +84,13 @@ mod reader;
 mod ready;
 mod retry;
 mod sender;
+mod share;
 mod shared;
+mod shares;
 mod sizing;
 mod task;
 mod transport;
+mod updates;
 mod watched;
 mod why;
 mod window;
@@ -104,8 +107,8 @@ pub use handle::Client;
 pub use in_flight::Unacked;
 pub use lag::{Lag, PartitionLag, SubscriptionLag};
 pub use options::{
-    ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, SubscribeOptions, WriterId,
-    WriterOptions,
+    ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, Sharing, SubscribeOptions,
+    WriterId, WriterOptions,
 };
 pub use plain::{ColumnSlices, PlainLayout};
 pub use producer::Producer;

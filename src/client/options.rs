@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_schema::SchemaRef;
 
 use super::{Dialect, Error};
-use crate::engine::{Attempt, Epoch, InFlight, Offset, OnOverflow, PartitionId, Start, StreamId, SubscriptionMode, Task};
+use crate::engine::{Attempt, Epoch, InFlight, Offset, OnOverflow, PartitionId, ShareTerms, Start, StreamId, SubscriptionMode, Task};
 
 /// How a [`Client`](super::Client) connects and how long it keeps trying.
 #[derive(Debug, Clone)]
@@ -182,13 +182,29 @@ impl Default for ReadStart {
     }
 }
 
+/// How a new shared subscription is shared.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sharing {
+    /// After so many deliveries that failed, rows go to the dead letters; 0: never. None: 5.
+    pub max_deliveries: Option<u32>,
+    /// Rows that failed are halved before, and each half is delivered once more, until single rows are left. Default false.
+    pub bisect: bool,
+    /// The stream of the dead letters, which is made with the first. None: the stream's name and ".dead-letters".
+    pub dead_letters: Option<String>,
+    /// Columns whose values say which rows belong together: those are never with two consumers at once, and a consumer gets of each
+    /// batch the rows whose keys it has. None: any rows may be with anybody. Default none.
+    pub keys: Vec<String>,
+}
+
 /// What a new subscription is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SubscribeOptions {
     /// How its consumers divide its batches; one that exists must do the same. None: as one that exists does, or by themselves.
     pub mode: Option<SubscriptionMode>,
     /// What it does that holds room which is needed.
     pub on_overflow: OnOverflow,
+    /// How it is shared, if its mode is [`SubscriptionMode::Shared`]. None: as [`Sharing::default`].
+    pub sharing: Option<Sharing>,
 }
 
 /// What a consumer reads and how far ahead.
@@ -215,14 +231,21 @@ pub struct ConsumerOptions {
     /// How long to wait for a stream that does not exist yet. Default: not at all.
     pub stream_wait: Duration,
     /// How the subscription's consumers divide its batches, if it is to be new; `invalid_argument` if it exists and does otherwise. None:
-    /// as it does, or by themselves. Consumers of a partitioned one share it by leases: then `partitions`, `end` and a start at
+    /// as it does, or by themselves. Consumers of a partitioned or shared one have leases: then `partitions`, `end` and a start at
     /// offsets are refused, and `follow` is set.
     pub mode: Option<SubscriptionMode>,
+    /// How a new shared subscription is shared. None: as [`Sharing::default`].
+    pub sharing: Option<Sharing>,
+    /// Of a shared subscription: how long the caller may have a batch before it is acked, given back or renewed; then it goes to
+    /// others, and this consumer gets nothing more until its caller asks for it. 100 ms to a day. Default 30 s.
+    pub ack_within: Duration,
+    /// Of a shared subscription: most rows at once; larger batches are divided among consumers. None: whole batches.
+    pub max_rows: Option<u64>,
     /// How long the consumer's leases last after its last sign of life, which a background task gives three times as often: after a
-    /// crash others have its partitions by then. Up to an hour. Default 10 s.
+    /// crash others have its partitions by then. From 100 ms to an hour. Default 10 s.
     pub lease: Duration,
     /// What a consumer that shares by leases is sent and has not acked, at most; one batch always. Default: no limit but the prefetch
-    /// and what the connection holds.
+    /// and what the connection holds; of a shared subscription, what may be read ahead.
     pub in_flight: InFlight,
     /// What the consumer calls itself to whoever asks who reads: 1 to 256 bytes, no control characters; it need not be
     /// unique. None: this process, as "host/pid".
@@ -288,6 +311,9 @@ impl Default for ConsumerOptions {
             prefetch_bytes: 64 << 20,
             stream_wait: Duration::ZERO,
             mode: None,
+            sharing: None,
+            ack_within: ShareTerms::default().ack_within,
+            max_rows: None,
             lease: Duration::from_secs(10),
             in_flight: InFlight::default(),
             consumer: None,

@@ -12,7 +12,7 @@ use super::options::{Offsets, ReadStart, SubscribeOptions};
 use super::project::Projection;
 use super::retry::now;
 use super::{Client, ConsumerOptions, Dialect, Error};
-use crate::engine::{Code, ConsumerName, Generation, Offset, PartitionId, Start, StreamId, SubscriptionMode};
+use crate::engine::{Code, ConsumerName, Generation, LEASE_MIN, Offset, PartitionId, Start, StreamId, SubscriptionMode};
 use crate::wire::command::GetCommand;
 use crate::wire::proto::{self, SchemaPolicy, StreamDescription, SubscriptionDescription, Visibility};
 use crate::wire::schema::StreamSchema;
@@ -42,6 +42,8 @@ pub(super) struct Starts {
     /// Which of the subscription's cursors are read for.
     pub(super) generation: Option<Generation>,
     mode: SubscriptionMode,
+    /// How it is shared, if it is.
+    keys: Option<Vec<std::sync::Arc<str>>>,
 }
 
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
@@ -70,9 +72,9 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
     check_shared(&options)?;
     let starts = starts(client, &description, &options, &partitions).await?;
     let membership = match (&options.subscription, starts.mode) {
-        (Some(subscription), SubscriptionMode::Partitioned) => {
+        (Some(subscription), SubscriptionMode::Partitioned | SubscriptionMode::Shared) => {
             check_shared(&ConsumerOptions { mode: Some(starts.mode), ..options.clone() })?;
-            Some(Membership::new(&description, subscription, &consumer, &options))
+            Some(Membership::new(&description, subscription, &consumer, &options, starts.keys.clone()))
         }
         _ => None,
     };
@@ -152,7 +154,7 @@ async fn starts(
         ReadStart::Cursor(start) => (start, None),
         ReadStart::Offsets(offsets) => (&Start::Earliest, Some(offsets)),
     };
-    let (mut generation, mut mode) = (None, SubscriptionMode::Static);
+    let (mut generation, mut mode, mut keys) = (None, SubscriptionMode::Static, None);
     let mut starts = match (options.subscription.as_deref(), new) {
         (Some(subscription), _) => {
             let found = client
@@ -160,10 +162,11 @@ async fn starts(
                     &description.stream,
                     subscription,
                     new,
-                    SubscribeOptions { mode: options.mode, ..SubscribeOptions::default() },
+                    SubscribeOptions { mode: options.mode, sharing: options.sharing.clone(), ..SubscribeOptions::default() },
                 )
                 .await?;
             mode = mode_of(&found)?;
+            keys = found.sharing.map(|sharing| sharing.keys.iter().map(|key| key.as_str().into()).collect());
             // An older coordinator has none.
             generation = (found.generation != 0).then_some(Generation(found.generation));
             Offsets::new()
@@ -177,36 +180,50 @@ async fn starts(
     starts.retain(|partition, _| partitions.contains(partition));
     // The leases tell one seek from the next.
     let generation = generation.filter(|_| mode == SubscriptionMode::Static);
-    Ok(Starts { offsets: starts, generation, mode })
+    Ok(Starts { offsets: starts, generation, mode, keys })
 }
 
 fn mode_of(found: &SubscriptionDescription) -> Result<SubscriptionMode, Error> {
     match found.mode() {
         proto::SubscriptionMode::Unspecified | proto::SubscriptionMode::Static => Ok(SubscriptionMode::Static),
         proto::SubscriptionMode::Partitioned => Ok(SubscriptionMode::Partitioned),
+        proto::SubscriptionMode::Shared => Ok(SubscriptionMode::Shared),
     }
 }
 
 /// What leases say is not for the consumer to say.
 fn check_shared(options: &ConsumerOptions) -> Result<(), Error> {
-    if options.mode != Some(SubscriptionMode::Partitioned) {
+    if options.sharing.is_some() && options.mode != Some(SubscriptionMode::Shared) {
+        return Err(Error::invalid("only a shared subscription has rules of sharing; ask for mode shared, or leave them out"));
+    }
+    if matches!(options.mode, None | Some(SubscriptionMode::Static)) {
         return Ok(());
     }
     let refused = match options {
         ConsumerOptions { subscription: None, .. } => "a mode is a subscription's, and none is named; name one",
         ConsumerOptions { partitions: Some(_), .. } => {
-            "the partitions of a partitioned subscription are leased to its consumers; name none"
+            "what the consumers of a partitioned or shared subscription read is leased to them; name no partitions"
         }
         ConsumerOptions { start: ReadStart::Offsets(_), .. } => {
-            "the consumers of a partitioned subscription read on where it stands; seek it to start elsewhere"
+            "the consumers of a partitioned or shared subscription read on where it stands; seek it to start elsewhere"
         }
         ConsumerOptions { end: Some(_), .. } | ConsumerOptions { follow: false, .. } => {
-            "the consumers of a partitioned subscription read until the stream ends; leave follow on and the end out"
+            "the consumers of a partitioned or shared subscription read until the stream ends; leave follow on and the end out"
         }
         ConsumerOptions { by_epoch: true, .. } => {
-            "the consumers of a partitioned subscription have a share of each epoch, so none can read it whole; leave by_epoch out"
+            "the consumers of a partitioned or shared subscription have a share of each epoch, so none can read it whole; leave by_epoch out"
         }
-        ConsumerOptions { lease, .. } if lease.as_millis() == 0 => "a lease of less than a millisecond is lost at once; use some seconds",
+        ConsumerOptions { lease, .. } if *lease < LEASE_MIN => {
+            return Err(Error::invalid(format!(
+                "the lease is {lease:?}, and any delay would lose it; use {LEASE_MIN:?} at least, or better some seconds"
+            )));
+        }
+        ConsumerOptions { mode: Some(SubscriptionMode::Shared), target_rows, target_bytes, .. }
+            if target_rows.is_some() || target_bytes.is_some() =>
+        {
+            "the batches of a shared subscription are acked one by one, and are not put together or cut; use max_rows to divide large ones"
+        }
+        ConsumerOptions { max_rows: Some(0), .. } => "max_rows is 0; use a number from 1, or none for whole batches",
         _ => return Ok(()),
     };
     Err(Error::invalid(refused))

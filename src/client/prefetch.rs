@@ -8,6 +8,8 @@ use super::Error;
 use super::held::{HeldLeases, Receipt};
 use super::options::Offsets;
 use super::ready::{Origin, Ready};
+use super::shares::Shares;
+use super::updates::Update;
 use crate::engine::{Generation, Holding, LeaseId, LeasedOffset, Offset, PartitionId, Retry};
 
 /// Batches below this sum do not count against `prefetch_batches`: with small ones, a wait per batch is the cost.
@@ -40,7 +42,9 @@ pub(super) struct Prefetch {
     running: bool,
     /// What is held, of a consumer that shares by leases.
     pub(super) leases: HeldLeases,
-    /// The stream has ended, and all of it was sent to some consumer.
+    /// What is here of a shared subscription.
+    pub(super) shares: Option<Shares>,
+    /// The stream has ended, and nothing more of it comes before consumers ack.
     all_sent: bool,
 }
 
@@ -62,6 +66,7 @@ impl Prefetch {
             ended: None,
             running: false,
             leases: HeldLeases::default(),
+            shares: None,
             all_sent: false,
         }
     }
@@ -78,13 +83,22 @@ impl Prefetch {
     pub(super) fn has_room(&self, pending_batches: usize, pending_bytes: u64, bytes: u64) -> bool {
         let batches = self.ready.len() + pending_batches;
         let sum = self.bytes.saturating_add(pending_bytes).saturating_add(bytes);
-        batches == 0 || (sum <= self.bytes_max && (batches < self.batches_max || sum <= SMALL_BYTES))
+        // Of a shared subscription the coordinator bounds what is under way: what waited in the connection could not be renewed.
+        batches == 0 || self.shares.is_some() || (sum <= self.bytes_max && (batches < self.batches_max || sum <= SMALL_BYTES))
     }
 
     /// Puts batches in, in order. One that came before (a resend after a reconnect) is dropped.
     pub(super) fn put(&mut self, batches: impl IntoIterator<Item = Ready>) {
         for batch in batches {
             let Origin { partition, offset, lease, .. } = batch.origin;
+            if let Some(shares) = &mut self.shares {
+                self.all_sent = false;
+                if shares.receive(&batch.origin) {
+                    self.bytes += batch.origin.bytes;
+                    self.ready.push_back(batch);
+                }
+                continue;
+            }
             if let Some(lease) = lease {
                 match self.leases.receive(partition, lease) {
                     Receipt::Stale => continue,
@@ -105,11 +119,13 @@ impl Prefetch {
     /// Hands out what is ready, if anything is.
     pub(super) fn take_ready(&mut self, taken: &mut Taken) -> bool {
         let mut bytes = 0;
+        self.shares.iter_mut().for_each(Shares::caller_is_here);
         while let Some(batch) = self.ready.pop_front() {
             self.bytes -= batch.origin.bytes;
             bytes += batch.origin.bytes;
             taken.generation = self.generation;
             self.leases.hand_out(&batch.origin);
+            self.shares.iter_mut().for_each(|shares| shares.hand_out(&batch.origin));
             // What is taken cannot be given back.
             let is_leased = batch.origin.lease.is_some();
             taken.batches.push_back(batch);
@@ -141,12 +157,12 @@ impl Prefetch {
         self.take_end().map(|ended| ended.map(|()| None))
     }
 
-    /// Whether the stream has ended, and all of it was sent to some consumer and is not here.
+    /// Whether the stream has ended, nothing more of it comes before consumers ack, and nothing is here.
     pub(super) fn is_all_sent(&self) -> bool {
         self.all_sent && self.ready.is_empty()
     }
 
-    /// All was sent to some consumer, and the stream has ended.
+    /// The stream has ended, and nothing more of it comes before consumers ack.
     pub(super) fn note_all_sent(&mut self) {
         self.all_sent = true;
     }
@@ -154,11 +170,46 @@ impl Prefetch {
     /// What the coordinator says that is held. What came by other leases is of no more use, and of what others want that is not
     /// handed out is to be given back.
     pub(super) fn hold(&mut self, holdings: &[Holding], newest: LeaseId) -> Vec<LeasedOffset> {
+        let lost = self.leases.keep(holdings, newest);
         let wanted = self.leases.wanted(holdings);
-        for partition in self.leases.keep(holdings, newest).into_iter().chain(wanted.iter().map(|given| given.partition)) {
+        for partition in lost.into_iter().chain(wanted.iter().map(|given| given.partition)) {
             self.forget(partition);
         }
         wanted
+    }
+
+    /// Whether what came by this lease may still be handed out.
+    pub(super) fn holds(&self, partition: PartitionId, lease: LeaseId) -> bool {
+        self.shares.as_ref().map_or_else(|| self.leases.holds(partition, lease), |shares| shares.has(lease))
+    }
+
+    /// Leases of a shared subscription that were lost: what came by them and is ready is of no more use.
+    pub(super) fn lose(&mut self, lost: &[LeaseId]) {
+        self.shares.iter_mut().for_each(|shares| shares.lose(lost));
+        self.drop_ready(lost);
+    }
+
+    /// The coordinator says whether a lease has run out with the caller, so that nothing more comes; then others get what is ready.
+    pub(super) fn note_stalled(&mut self, is_stalled: bool) {
+        let released = self.shares.as_mut().map(|shares| shares.note_stalled(is_stalled)).unwrap_or_default();
+        self.drop_ready(&released);
+    }
+
+    /// Renews what is here of a shared subscription: see [`Shares::renew`].
+    pub(super) fn renew(&mut self, all: bool) {
+        self.shares.iter_mut().for_each(|shares| shares.renew(all));
+    }
+
+    /// What the caller does not have of a shared subscription, to be given back by the last call.
+    pub(super) fn take_unused(&mut self) -> Vec<Update> {
+        self.shares.as_mut().map(Shares::take_unused).unwrap_or_default()
+    }
+
+    fn drop_ready(&mut self, leases: &[LeaseId]) {
+        if !leases.is_empty() {
+            self.ready.retain(|batch| batch.origin.lease.is_none_or(|lease| !leases.contains(&lease)));
+            self.bytes = self.ready.iter().map(|batch| batch.origin.bytes).sum();
+        }
     }
 
     /// Forgets what is ready of a partition.
@@ -172,6 +223,9 @@ impl Prefetch {
     pub(super) fn got(&mut self) -> Vec<LeasedOffset> {
         // It is said anew.
         self.all_sent = false;
+        if let Some(shares) = &self.shares {
+            return shares.got();
+        }
         let got = |(partition, lease, given_back): (PartitionId, LeaseId, Option<Offset>)| {
             let offset = given_back.or_else(|| self.next.get(&partition).copied())?;
             Some(LeasedOffset { partition, lease, offset })

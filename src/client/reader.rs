@@ -18,6 +18,7 @@ use super::prefetch::Prefetch;
 use super::project::Shape;
 use super::ready::{Content, Origin, Ready};
 use super::retry::{Backoff, STEADY, now};
+use super::share::shared;
 use super::shared::Borrower;
 use super::watched::Watched;
 use super::{Client, Error};
@@ -26,7 +27,7 @@ use crate::wire::body::Body;
 use crate::wire::command::{GetCommand, GotCommand};
 use crate::wire::frame::{FlightHead, FrameReader, Small, frame_proto};
 use crate::wire::metadata::BatchMetadata;
-use crate::wire::proto::SharedBody;
+use crate::wire::proto::{LeasedShare, SharedBody};
 
 /// Before a consumer whose leases were lost joins again.
 const REJOIN_PAUSE: Duration = Duration::from_millis(50);
@@ -105,8 +106,7 @@ impl Reader {
             return Ok(());
         }
         if let Some(membership) = &self.plan.membership {
-            let kept = membership.sign(&self.client, Vec::new(), Duration::ZERO).await?;
-            membership.hold(&self.client, &self.prefetch, &kept).await?;
+            membership.begin(&self.client, &self.prefetch, &self.to_ack).await?;
         }
         let connector = self.client.connector();
         let data = connector.connect_data().await?;
@@ -282,7 +282,11 @@ impl Connection<'_> {
             slice: None,
             producer: (!metadata.producer.is_empty()).then(|| metadata.producer.into()),
             epoch_end: metadata.epoch_left == Some(0),
+            delivery: 1,
         };
+        if !metadata.shares.is_empty() {
+            return self.take_shares(head, body, origin, &metadata.shares);
+        }
         let content = match self.decoder.small(&head.header, body) {
             Some(small) => Content::Small(small),
             None => match self.decoder.decode(&head.header, body) {
@@ -296,6 +300,22 @@ impl Connection<'_> {
         };
         self.pending_bytes += origin.bytes;
         self.pending.push(Ready { origin, content });
+        Ok(())
+    }
+
+    /// A batch of which this consumer is given some rows, each share by a lease of its own.
+    fn take_shares(&mut self, head: &FlightHead, body: &Body, origin: Origin, shares: &[LeasedShare]) -> Result<(), Error> {
+        let batch = match self.decoder.decode(&head.header, body) {
+            Ok(Decoded::Batch(batch)) => batch,
+            Ok(Decoded::Schema(_) | Decoded::Dictionary) => return Ok(()),
+            Err(reason) => return Err(origin.malformed(reason)),
+        };
+        let keys = self.plan.membership.as_ref().and_then(|membership| membership.sharing.as_ref()).map(|sharing| &sharing.keys);
+        let is_plain = self.decoder.is_plain();
+        for ready in shared(&batch, &origin, shares, (keys.map_or(&[], |keys| keys), &self.decoder.shape, is_plain))? {
+            self.pending_bytes += ready.origin.bytes;
+            self.pending.push(ready);
+        }
         Ok(())
     }
 

@@ -47,6 +47,8 @@ pub struct Origin {
     pub producer: Option<Arc<str>>,
     /// Of a read by epoch: whether the epoch is complete with it.
     pub epoch_end: bool,
+    /// Which delivery of these rows it is, 1 for the first; more only of a shared subscription.
+    pub delivery: u32,
 }
 
 /// Some rows of a batch that was cut, since it was larger than the consumer asks for.
@@ -197,8 +199,21 @@ impl Ready {
             Content::Slice { batch, is_plain } => (sliced(&batch, &self.origin)?, is_plain),
             content => content.decoded(&self.origin)?,
         };
-        let Origin { partition, offset, epoch, appended_at, user, bytes, lease, skipped, first_offset, slice, producer, epoch_end } =
-            self.origin;
+        let Origin {
+            partition,
+            offset,
+            epoch,
+            appended_at,
+            user,
+            bytes,
+            lease,
+            skipped,
+            first_offset,
+            slice,
+            producer,
+            epoch_end,
+            delivery,
+        } = self.origin;
         Ok(Delivered {
             batch,
             partition,
@@ -214,6 +229,7 @@ impl Ready {
             slice,
             producer,
             epoch_end,
+            delivery,
             unacked,
         })
     }

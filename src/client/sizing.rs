@@ -211,6 +211,7 @@ mod tests {
             slice: None,
             producer: None,
             epoch_end: false,
+            delivery: 1,
         };
         Ready { origin, content: Content::Decoded { batch, is_plain: true } }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppenderId, AppenderKind, Attempt, Connection, ConsumerId, ConsumerName, Epoch, EpochState, Error, Generation, InFlight, LeasedOffset,
-    Offset, OnOverflow, PartitionId, PartitionMove, Place, ProducerId, Receipt, RunId, Start, SubscriptionMode, SubscriptionName, Taken,
-    Task,
+    AppenderId, AppenderKind, Attempt, Connection, ConsumerId, ConsumerName, Epoch, EpochState, Error, Generation, InFlight, LeaseId,
+    LeaseUpdate, LeasedOffset, Offset, OnOverflow, PartitionId, PartitionMove, Place, ProducerId, Receipt, RunId, ShareTerms, SharingRules,
+    Start, SubscriptionMode, SubscriptionName, Taken, TakenShare, Task,
 };
 
 /// One change to a stream.
@@ -112,6 +112,8 @@ pub enum Command<D> {
         mode: Option<SubscriptionMode>,
         /// What a new one does that holds room which is needed.
         on_overflow: OnOverflow,
+        /// How a new one is shared, if it is; none: as [`SharingRules::new`] says.
+        sharing: Option<SharingRules>,
     },
     /// Removes a subscription; what only it held back is dropped.
     Unsubscribe {
@@ -135,8 +137,8 @@ pub enum Command<D> {
         /// Per partition, one past the last planned batch.
         offsets: Vec<(PartitionId, Offset)>,
     },
-    /// A sign of life of a consumer of a partitioned subscription; the first one makes it one, and partitions are spread anew. Unless
-    /// the next comes within `lease`, others get what it holds.
+    /// A sign of life of a consumer of a partitioned or shared subscription; the first one makes it one, and partitions are spread
+    /// anew. Unless the next comes within `lease`, others get what it holds.
     KeepConsumer {
         /// The subscription.
         subscription: SubscriptionName,
@@ -148,6 +150,8 @@ pub enum Command<D> {
         lease: Duration,
         /// What it may be sent and not have acked.
         in_flight: InFlight,
+        /// On which terms it shares.
+        terms: ShareTerms,
     },
     /// A consumer begins to read, and what it read by before gets nothing any more. Answer: [`Outcome::Reads`].
     ReadLeased {
@@ -155,10 +159,11 @@ pub enum Command<D> {
         subscription: SubscriptionName,
         /// The consumer.
         consumer: ConsumerId,
-        /// One past what it has got of its partitions: what it does not name comes from the cursor on.
+        /// One past what it has got of its partitions: what it does not name comes from the cursor on. Of a shared subscription the
+        /// leases alone count: what came by others goes to anybody.
         got: Vec<LeasedOffset>,
     },
-    /// Asks for what a consumer is to be sent next. Answer: [`Outcome::Taken`].
+    /// Asks for what a consumer is to be sent next. Answer: [`Outcome::Taken`], or of a shared subscription [`Outcome::TakenShares`].
     TakeLeased {
         /// The subscription.
         subscription: SubscriptionName,
@@ -184,6 +189,28 @@ pub enum Command<D> {
         subscription: SubscriptionName,
         /// Per partition, one past the last batch that its caller has.
         from: Vec<LeasedOffset>,
+    },
+    /// Consumers of a shared subscription say what becomes of their leases. What is said of lost ones changes nothing; the rest counts.
+    /// Answer: [`Outcome::Updated`].
+    UpdateLeases {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// One by one.
+        updates: Vec<LeaseUpdate>,
+        /// A consumer that had let a lease run out, and goes on.
+        resumes: Option<ConsumerId>,
+    },
+    /// What is known of a shared subscription is to be durable now: before a dead letter is written, whose number says that it was.
+    SaveShares {
+        /// The subscription.
+        subscription: SubscriptionName,
+    },
+    /// A dead letter is where it is to be: the rows are done with. One that is not there any more changes nothing.
+    Bury {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// The dead letter's number.
+        number: u64,
     },
     /// Puts the subscription's cursors where it says, forwards or backwards. Answer: [`Outcome::Moved`].
     Seek {
@@ -252,6 +279,13 @@ pub enum Outcome {
     Acked {
         /// As they came.
         lost: Vec<LeasedOffset>,
+    },
+    /// What a consumer of a shared subscription is to be sent.
+    TakenShares(Vec<TakenShare>),
+    /// What was said of leases counts; these were lost before.
+    Updated {
+        /// In the order in which they came.
+        lost: Vec<LeaseId>,
     },
     /// How a seek has moved the subscription, or would: each partition.
     Moved(Vec<PartitionMove>),

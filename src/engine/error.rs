@@ -288,6 +288,14 @@ pub enum Error {
         /// What the call is for.
         asked: SubscriptionMode,
     },
+    /// The dead letters of a shared subscription were not named, and there is no room for the name that they get then.
+    #[error(
+        "the dead letters of subscription {subscription} would go to a stream whose name is this one's and \".dead-letters\", which is longer than 256 bytes; name another one"
+    )]
+    DeadLettersUnnamed {
+        /// The subscription.
+        subscription: SubscriptionName,
+    },
     /// [`Code::LeaseLost`] of all that a consumer has.
     #[error(
         "consumer {consumer} is none of subscription {subscription}, or not any more: it gave no sign of life for as long as its leases last, or the coordinator was started again; join it again"
@@ -347,6 +355,7 @@ impl Error {
         match self {
             Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::WriterFinished { .. } => Code::InvalidArgument,
             Error::ProducerUnknown { .. } | Error::EpochOfWhom { .. } | Error::SubscriptionMode { .. } => Code::InvalidArgument,
+            Error::DeadLettersUnnamed { .. } => Code::InvalidArgument,
             Error::ConsumerLost { .. } | Error::ConsumerSuperseded { .. } => Code::LeaseLost,
             Error::PartitionOutOfRange { .. } => Code::PartitionOutOfRange,
             Error::StreamCompleted => Code::StreamCompleted,

@@ -12,6 +12,8 @@ pub enum SubscriptionMode {
     Static,
     /// Each partition is leased to one consumer at a time.
     Partitioned,
+    /// Any consumer is given the next rows, leased by themselves.
+    Shared,
 }
 
 impl SubscriptionMode {
@@ -21,13 +23,14 @@ impl SubscriptionMode {
         match self {
             Self::Static => "static",
             Self::Partitioned => "partitioned",
+            Self::Shared => "shared",
         }
     }
 }
 
 /// A mode that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no mode of a subscription; use \"static\" or \"partitioned\"")]
+#[error("{0:?} is no mode of a subscription; use \"static\", \"partitioned\" or \"shared\"")]
 pub struct ModeError(String);
 
 impl FromStr for SubscriptionMode {
@@ -37,6 +40,7 @@ impl FromStr for SubscriptionMode {
         match name {
             "static" => Ok(Self::Static),
             "partitioned" => Ok(Self::Partitioned),
+            "shared" => Ok(Self::Shared),
             other => Err(ModeError(other.to_owned())),
         }
     }

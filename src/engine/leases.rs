@@ -61,6 +61,16 @@ impl PartitionLease {
     fn is_idle(&self, cursor: &Cursor) -> bool {
         self.sent <= cursor.acked
     }
+
+    /// What is to be sent next if the owner has got all before `next`, and has not got what was dropped under it.
+    fn back_to(&self, next: Offset, cursor: &Cursor) -> Offset {
+        next.clamp(cursor.before_gap(), self.sent.max(cursor.acked))
+    }
+
+    /// Whether it is to go over as soon as the owner's caller has acked what it has.
+    pub(super) fn waits_for_acks(&self, cursor: &Cursor) -> bool {
+        self.next_owner.is_some() && self.is_given_back && !self.is_idle(cursor)
+    }
 }
 
 /// Why a consumer gets or does nothing.
@@ -208,11 +218,13 @@ impl Leases {
         let former = self.partitions[index].owner.and_then(|owner| self.consumers.get_mut(&owner));
         former.into_iter().for_each(|member| member.held.retain(|held| *held != partition));
         let lease = self.next_lease(now);
-        self.partitions[index] = PartitionLease { owner: Some(to), lease, sent: cursor.acked, next_owner: None, is_given_back: false };
+        self.partitions[index] =
+            PartitionLease { owner: Some(to), lease, sent: cursor.before_gap(), next_owner: None, is_given_back: false };
         self.consumers.entry(to).and_modify(|member| member.held.push(partition));
     }
 
-    /// Time makes it one that was never given, also before a restart.
+    /// Time makes it one that was never given, also before a restart: unless the clock has gone back over that, to before a lease
+    /// that was given later than anything that the log knows of. Consumers forget all leases then (`Membership::begin`).
     fn next_lease(&mut self, now: Timestamp) -> LeaseId {
         self.newest = LeaseId(now.0.max(self.newest.0.saturating_add(1)));
         self.newest
@@ -235,11 +247,12 @@ impl Leases {
         let reading = self.next_lease(now).0;
         let member = self.consumers.get_mut(&consumer).ok_or(Lost::Consumer)?;
         member.reading = reading;
+        let got: BTreeMap<_, _> = got.iter().map(|got| ((got.partition, got.lease), got.offset)).collect();
         for partition in &member.held {
             let (lease, cursor) = (&mut self.partitions[partition.index()], &cursors[partition.index()]);
-            let next = got.iter().find(|got| got.partition == *partition && got.lease == lease.lease).map(|got| got.offset);
+            let next = got.get(&(*partition, lease.lease)).copied();
             if !lease.is_given_back {
-                lease.sent = next.unwrap_or(cursor.acked).clamp(cursor.acked, lease.sent.max(cursor.acked));
+                lease.sent = lease.back_to(next.unwrap_or_default(), cursor);
             }
         }
         Ok(reading)
@@ -262,7 +275,7 @@ impl Leases {
     ) -> Result<Vec<Taken>, Lost> {
         let allowed = self.check(consumer, reading)?.in_flight;
         let under_way = self.under_way(consumer, partitions, cursors);
-        let mut room = Room { most, allowed, taken: InFlight { batches: 0, bytes: 0 }, under_way, is_full: false };
+        let mut room = Room::new(most, allowed, under_way);
         let Some(member) = self.consumers.get_mut(&consumer) else { return Err(Lost::Consumer) };
         let mut taken = Vec::new();
         for turn in 0..member.held.len() {
@@ -271,7 +284,7 @@ impl Leases {
             if lease.next_owner.is_some() {
                 continue;
             }
-            let first = lease.sent.max(partition.start());
+            let first = lease.sent.max(partition.start()).max(cursors[id.index()].acked);
             let mut next = first;
             while partition.get(next).is_some_and(|batch| room.admit(batch.facts.bytes)) {
                 next = next.plus(1);
@@ -320,7 +333,7 @@ impl Leases {
     pub(super) fn give_back(&mut self, partition: PartitionId, lease: LeaseId, next: Offset, cursor: &Cursor) -> Result<ConsumerId, Lost> {
         let owner = self.owner_by(partition, lease)?;
         let held = &mut self.partitions[partition.index()];
-        held.sent = next.clamp(cursor.acked, held.sent.max(cursor.acked));
+        held.sent = held.back_to(next, cursor);
         if held.next_owner.is_none() {
             held.next_owner = held.owner;
         }
@@ -343,7 +356,7 @@ impl Leases {
 
 /// What may still be taken.
 #[derive(Debug)]
-struct Room {
+pub(super) struct Room {
     /// At a time.
     most: InFlight,
     /// Until acked.
@@ -355,8 +368,17 @@ struct Room {
 }
 
 impl Room {
+    pub(super) fn new(most: InFlight, allowed: InFlight, under_way: InFlight) -> Self {
+        Self { most, allowed, taken: InFlight { batches: 0, bytes: 0 }, under_way, is_full: false }
+    }
+
+    /// Whether what is allowed until acked was the limit.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// Takes a batch, if it may be.
-    fn admit(&mut self, bytes: u64) -> bool {
+    pub(super) fn admit(&mut self, bytes: u64) -> bool {
         let fits = |limit: InFlight, held: InFlight| {
             held.batches == 0 || (held.batches < limit.batches && held.bytes.saturating_add(bytes) <= limit.bytes)
         };

@@ -51,6 +51,11 @@ pub(super) const EPOCHS_MAX: usize = 1024;
 pub(super) const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Most consumers that share a subscription: each is looked at when the partitions are spread anew.
 pub(super) const CONSUMERS_MAX: usize = 16_384;
+/// Most parts of batches of a shared subscription that are given and not acked: a restart has to know of each, and with the next ack
+/// after a change all of them are written down. Beyond that nobody is given more until some are acked.
+pub(super) const PIECES_MAX: usize = 16_384;
+/// Shortest lease of a consumer: signs of life come three times as often, and a shorter one would be lost to any delay.
+pub const LEASE_MIN: Duration = Duration::from_millis(100);
 /// Most producers a stream remembers; each keeps its last committed epoch, which makes replays harmless.
 pub(super) const PRODUCERS_MAX: usize = 16_384;
 /// How many superseded runs a producer remembers, to refuse their zombies. An older zombie than that is

@@ -15,14 +15,20 @@ mod command;
 mod dropped;
 mod epoch;
 mod error;
+mod given;
 mod id;
+mod lanes;
 mod lease;
 mod leases;
 mod limits;
 mod meter;
 mod overflow;
 mod partition;
+mod pieces;
+mod share;
+mod shares;
 mod snapshot;
+mod spread;
 mod start;
 mod stream;
 mod subscription;
@@ -42,9 +48,12 @@ pub use id::{
     SchemaVersion, StreamId, StreamName, SubscriptionName, Task, Timestamp,
 };
 pub use lease::{Holding, InFlight, LeasedOffset, ModeError, SubscriptionMode, Taken};
-pub use limits::{FullPolicy, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
+pub use limits::{FullPolicy, LEASE_MIN, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
 pub use overflow::{Eviction, Fill, HeldBy, OnOverflow};
+pub use share::{Dying, LANES, LeaseUpdate, MAX_DELIVERIES, Share, ShareSnapshot, ShareTerms, SharesSnapshot, SharingRules, TakenShare};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
 pub use stream::{EpochSpan, Standing, Stream, StreamState, Wanted};
-pub use view::{ConsumerView, EpochView, PartitionView, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView};
+pub use view::{
+    ConsumerView, EpochView, PartitionView, ProducerView, ShareView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView,
+};

@@ -76,6 +76,11 @@ impl<D> Partition<D> {
         &self.dropped
     }
 
+    /// Its number.
+    pub(super) fn id(&self) -> PartitionId {
+        self.id
+    }
+
     /// The earliest offset that is kept.
     pub(super) fn start(&self) -> Offset {
         self.start

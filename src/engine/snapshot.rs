@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BatchFacts, Dropped, Epoch, Eviction, Generation, Offset, OnOverflow, ProducerId, RunId, StreamOptions, StreamState, SubscriptionMode,
-    SubscriptionName, Timestamp,
+    BatchFacts, Dropped, Epoch, Eviction, Generation, Offset, OnOverflow, ProducerId, RunId, SharesSnapshot, StreamOptions, StreamState,
+    SubscriptionMode, SubscriptionName, Timestamp,
 };
 
 /// A stream as a restart finds it. Open epochs are no part of it: they are run again from their start.
@@ -69,6 +69,8 @@ pub struct SubscriptionSnapshot {
     pub eviction: Option<Eviction>,
     /// One per partition.
     pub cursors: Vec<CursorSnapshot>,
+    /// Of a shared one.
+    pub shares: Option<SharesSnapshot>,
 }
 
 /// A subscription's place in one partition.

@@ -12,6 +12,7 @@ mod overflow;
 mod restore;
 mod room;
 mod settle;
+mod shares;
 mod spans;
 mod starts;
 
@@ -26,6 +27,7 @@ use super::budget::Budget;
 use super::epoch::Producer;
 use super::limits::PARTITIONS_MAX;
 use super::partition::Partition;
+use super::shares::Sign;
 use super::subscription::Subscription;
 use super::{
     AppenderId, Batch, Command, Effects, Error, Generation, Offset, Outcome, Part, PartitionId, ProducerId, StreamId, StreamName,
@@ -159,27 +161,31 @@ impl<D: Clone> Stream<D> {
             Command::CommitEpoch { producer, run, epoch, receipts } => self.commit_epoch(&producer, &run, epoch, &receipts, now, effects),
             Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
             Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
-            Command::Subscribe { subscription, start, mode, on_overflow } => {
-                self.subscribe(subscription, &start, (mode, on_overflow), now, effects)
+            Command::Subscribe { subscription, start, mode, on_overflow, sharing } => {
+                self.subscribe(subscription, &start, (mode, on_overflow, sharing), now, effects)
             }
             Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, now, effects),
             Command::Ack { subscription, generation, offsets } => self.ack(&subscription, generation, &offsets, now, effects),
             Command::Plan { subscription, offsets } => self.plan(&subscription, &offsets, effects),
             Command::Seek { subscription, to, dry_run } => self.seek(&subscription, &to, dry_run, now, effects),
-            Command::KeepConsumer { subscription, consumer, name, lease, in_flight } => {
-                self.keep_consumer(&subscription, (consumer, name), (lease, in_flight), now, effects)
+            Command::KeepConsumer { subscription, consumer, name, lease, in_flight, terms } => {
+                self.keep_consumer(&subscription, consumer, Sign { name, lease, in_flight, terms }, now, effects)
             }
             Command::ReadLeased { subscription, consumer, got } => self.read_leased(&subscription, consumer, &got, now, effects),
             Command::TakeLeased { subscription, consumer, reading, most } => {
-                self.take_leased(&subscription, consumer, reading, most, effects)
+                self.take_leased(&subscription, consumer, reading, most, now, effects)
             }
             Command::AckLeased { subscription, acks } => self.ack_leased(&subscription, &acks, now, effects),
+            Command::UpdateLeases { subscription, updates, resumes } => self.update_leases(&subscription, &updates, resumes, now, effects),
+            Command::SaveShares { subscription } => self.save_shares(subscription, effects),
+            Command::Bury { subscription, number } => self.bury(&subscription, number, now, effects),
             Command::GiveBack { subscription, from } => self.give_back(&subscription, &from, now, effects),
             Command::Complete => self.end(StreamState::Completed, effects),
             Command::Fail { reason } => self.end(StreamState::Failed { reason }, effects),
             Command::Tick => {
                 self.drop_retained(now, effects);
                 self.expire_consumers(now, effects);
+                self.expire_shares(now, effects);
                 self.end_stalled_drain(now);
                 self.serve_waiting(now, effects);
                 self.expire_waits(now, effects);

@@ -3,6 +3,7 @@
 use super::lease::SubscriptionMode;
 use super::leases::Leases;
 use super::meter::Meter;
+use super::shares::Shares;
 use super::{Eviction, Generation, Offset, OnOverflow, Timestamp};
 
 /// A subscription's place in one partition.
@@ -44,6 +45,11 @@ impl Cursor {
         (self.acked, self.planned, self.gap) = (offset, offset, 0);
     }
 
+    /// Where it was before what was dropped moved it: who goes on there is told of the gap.
+    pub(super) fn before_gap(&self) -> Offset {
+        Offset(self.acked.0.saturating_sub(self.gap))
+    }
+
     /// Batches before this no longer hold back producers on this subscription's behalf.
     pub(super) fn unblocked(&self) -> Offset {
         self.acked.max(self.planned)
@@ -69,16 +75,22 @@ pub(super) struct Subscription {
     pub(super) cursors: Vec<Cursor>,
     /// Of a partitioned one.
     pub(super) leases: Option<Leases>,
+    /// Of a shared one.
+    pub(super) shares: Option<Shares>,
 }
 
 impl Subscription {
     pub(super) fn new(mode: SubscriptionMode, created_at: Timestamp, generation: Generation, cursors: Vec<Cursor>) -> Self {
         let leases = (mode == SubscriptionMode::Partitioned).then(|| Leases::new(cursors.len()));
-        Self { created_at, generation, on_overflow: OnOverflow::default(), eviction: None, cursors, leases }
+        Self { created_at, generation, on_overflow: OnOverflow::default(), eviction: None, cursors, leases, shares: None }
     }
 
     pub(super) fn mode(&self) -> SubscriptionMode {
-        if self.leases.is_some() { SubscriptionMode::Partitioned } else { SubscriptionMode::Static }
+        match (&self.leases, &self.shares) {
+            (_, Some(_)) => SubscriptionMode::Shared,
+            (Some(_), None) => SubscriptionMode::Partitioned,
+            (None, None) => SubscriptionMode::Static,
+        }
     }
 
     /// Whether anything stays because of it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     AppenderId, ConsumerId, ConsumerName, Epoch, Eviction, Generation, Limits, Offset, OnOverflow, PartitionId, ProducerId, RunId,
-    StreamId, StreamName, StreamState, SubscriptionMode, SubscriptionName, Timestamp,
+    SharingRules, StreamId, StreamName, StreamState, SubscriptionMode, SubscriptionName, Timestamp,
 };
 
 /// A stream at one moment.
@@ -80,6 +80,8 @@ pub struct SubscriptionView {
     pub generation: Generation,
     /// How its consumers divide its batches.
     pub mode: SubscriptionMode,
+    /// How they are shared, of a shared one.
+    pub sharing: Option<SharingRules>,
     /// Those that have joined it, in the order in which they came. None of one that is static: who reads that need not say so.
     pub consumers: Vec<ConsumerView>,
     /// What it does that holds room which is needed.
@@ -105,8 +107,33 @@ pub struct ConsumerView {
     pub in_flight_batches: u64,
     /// Their bytes.
     pub in_flight_bytes: u64,
+    /// Of a shared subscription: it has let a lease run out, and is given nothing before it goes on.
+    pub is_stalled: bool,
     /// What it holds, each with the next offset that it is sent.
     pub partitions: Vec<(PartitionId, Offset)>,
+}
+
+/// What of a partition is with the consumers of a shared subscription, or waits for them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShareView {
+    /// The next offset that is given to anybody for the first time.
+    pub given: Offset,
+    /// Batches of which something is not acked.
+    pub lag_batches: u64,
+    /// Rows that are not acked.
+    pub lag_rows: u64,
+    /// About their bytes.
+    pub lag_bytes: u64,
+    /// Leases.
+    pub leased: u64,
+    /// The oldest of them: who has it, for how long.
+    pub oldest: Option<(ConsumerId, Duration)>,
+    /// What came back, and waits for anybody.
+    pub waiting: u64,
+    /// What is to go to the dead letters.
+    pub dying: u64,
+    /// For how long, at most.
+    pub dying_for: Duration,
 }
 
 /// A subscription's place in one partition.
@@ -131,6 +158,8 @@ pub struct SubscriptionPartitionView {
     /// How long the oldest batch not acked could have been: since it became visible or the cursor was last moved by an ack or
     /// seek, whichever was later. Zero if there is none. A restart counts anew.
     pub held_for: Duration,
+    /// Of a shared subscription.
+    pub shares: Option<ShareView>,
     /// When all of it will be acked, if acks and appends go on as in the last 10 to 20 seconds, in batches. None: never, since acks
     /// are not faster than appends.
     pub drains_in: Option<Duration>,

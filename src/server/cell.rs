@@ -5,9 +5,10 @@ mod commit;
 mod leases;
 mod readers;
 mod schemas;
+mod shares;
 mod starts;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -50,6 +51,8 @@ pub struct StreamCell {
     inner: Mutex<Inner>,
     /// Who reads now, in the order in which they came.
     readers: Mutex<Vec<Arc<Reader>>>,
+    /// Why dead letters cannot be written, of the subscriptions whose cannot.
+    burials: Mutex<BTreeMap<SubscriptionName, String>>,
     /// Of a durable stream.
     log: Option<Arc<LogState>>,
 }
@@ -131,6 +134,7 @@ impl StreamCell {
             round_robin: AtomicU32::new(0),
             inner: Mutex::new(inner),
             readers: Mutex::default(),
+            burials: Mutex::default(),
             log,
         }
     }

@@ -38,6 +38,12 @@ pub struct ServerConfig {
     pub max_spool_bytes: u64,
     /// Default of durable streams' `max_disk_bytes`: 64 GiB.
     pub max_disk_bytes: u64,
+    /// Default of streams' `max_wait`, in milliseconds: how long an append waits for room before it is refused; none, or 0: as long as
+    /// its client does. Default none.
+    pub max_wait_ms: Option<u64>,
+    /// Default of streams' `resume_percent`: how far a stream that was full has to fall, in percent of its limits, before appends go on.
+    /// 0 to 100. Default 100: as soon as there is room.
+    pub resume_percent: u32,
     /// Folder of durable streams; none: all are in memory, and nothing survives the coordinator.
     pub data_dir: Option<PathBuf>,
     /// URL of the object store that durable streams are in as well, with a `data_dir`: `s3://bucket/prefix`, `gs://bucket/prefix`,
@@ -78,6 +84,8 @@ impl Default for ServerConfig {
             max_buffered_bytes: limits.max_buffered_bytes,
             max_spool_bytes: limits.max_spool_bytes,
             max_disk_bytes: limits.max_disk_bytes,
+            max_wait_ms: None,
+            resume_percent: StreamOptions::default().resume_percent,
             data_dir: None,
             object_store: None,
             object_store_snapshot_commits: KeepAfter::default().commits,
@@ -148,6 +156,7 @@ impl ServerConfig {
         check(self.max_buffered_batches > 0, "max_buffered_batches", self.max_buffered_batches, "at least 1")?;
         check(self.max_buffered_bytes > 0, "max_buffered_bytes", self.max_buffered_bytes, "at least 1")?;
         check((1..=4096).contains(&self.default_partitions), "default_partitions", self.default_partitions.into(), "1 to 4096")?;
+        check(self.resume_percent <= 100, "resume_percent", self.resume_percent.into(), "0 to 100")?;
         let message_bytes = self.message_bytes_max;
         check((1 << 10..=MESSAGE_BYTES_LIMIT).contains(&message_bytes), "message_bytes_max", message_bytes, "1 KiB to 1 GiB")?;
         check(self.connections_max > 0, "connections_max", self.connections_max as u64, "at least 1")
@@ -164,6 +173,8 @@ impl ServerConfig {
                 max_spool_bytes: self.max_spool_bytes,
                 max_disk_bytes: self.max_disk_bytes,
             },
+            max_wait: self.max_wait_ms.filter(|ms| *ms > 0).map(Duration::from_millis),
+            resume_percent: self.resume_percent,
             ..StreamOptions::default()
         }
     }
@@ -200,12 +211,25 @@ mod tests {
     }
 
     #[test]
+    fn streams_get_what_is_configured_unless_they_say_otherwise() {
+        let defaults = |max_wait_ms, resume_percent| {
+            let options = ServerConfig { max_wait_ms, resume_percent, ..Default::default() }.stream_defaults();
+            (options.max_wait, options.resume_percent)
+        };
+        assert_eq!(ServerConfig::default().stream_defaults(), StreamOptions::default());
+        assert_eq!(defaults(Some(1_500), 40), (Some(Duration::from_millis(1_500)), 40));
+        assert_eq!(defaults(Some(0), 0), (None, 0));
+    }
+
+    #[test]
     fn the_defaults_are_valid_and_numbers_out_of_range_are_named() {
         assert_eq!(ServerConfig::default().validate(), Ok(()));
         let field = |config: ServerConfig| config.validate().expect_err("out of range").field;
         assert_eq!(field(ServerConfig { max_buffered_batches: 0, ..Default::default() }), "max_buffered_batches");
         assert_eq!(field(ServerConfig { max_buffered_bytes: 0, ..Default::default() }), "max_buffered_bytes");
         assert_eq!(field(ServerConfig { default_partitions: 4097, ..Default::default() }), "default_partitions");
+        assert_eq!(field(ServerConfig { resume_percent: 101, ..Default::default() }), "resume_percent");
+        assert_eq!(ServerConfig { resume_percent: 100, ..Default::default() }.validate(), Ok(()));
         assert_eq!(field(ServerConfig { message_bytes_max: (1 << 30) + 1, ..Default::default() }), "message_bytes_max");
         assert_eq!(field(ServerConfig { connections_max: 0, ..Default::default() }), "connections_max");
     }

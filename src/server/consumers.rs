@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::cell::{SignOfLife, StreamCell};
 use super::control::{ControlService, LEASE_MAX};
 use super::error::Error;
+use super::sharing::terms;
 use crate::engine::{
-    Command, ConsumerId, ConsumerName, Holding, InFlight, LeaseId, LeasedOffset, Offset, Outcome, PartitionId, StreamId, SubscriptionName,
+    Command, ConsumerId, ConsumerName, Holding, InFlight, LEASE_MIN, LeaseId, LeasedOffset, Offset, Outcome, PartitionId, StreamId,
+    SubscriptionName,
 };
 use crate::wire::proto;
 
@@ -25,7 +27,7 @@ impl ControlService {
         // A consumer whose sign lasts shorter than it waits would be lost while it waits.
         let wait = tokio::time::sleep(Duration::from_millis(request.wait_millis).min(lease / 2));
         tokio::pin!(wait);
-        while kept.holdings == request.holdings {
+        while kept.holdings == request.holdings && kept.is_stalled == request.is_stalled {
             tokio::select! {
                 () = watch.changed() => (),
                 () = &mut wait => break,
@@ -52,7 +54,7 @@ impl ControlService {
         }
     }
 
-    fn cell_of(&self, stream: &str, stream_id: u64) -> Result<Arc<StreamCell>, Error> {
+    pub(super) fn cell_of(&self, stream: &str, stream_id: u64) -> Result<Arc<StreamCell>, Error> {
         let cell = self.cell(stream)?;
         cell.check_id((stream_id != 0).then_some(StreamId(stream_id)))?;
         Ok(cell)
@@ -65,19 +67,25 @@ fn sign_of_life(request: &proto::KeepConsumerRequest) -> Result<SignOfLife, Erro
         let reason = format!("{} ms is longer than an hour; use a shorter lease and renew it", request.lease_millis);
         return Err(Error::InvalidArgument { field: "lease_millis", reason });
     }
+    if !lease.is_zero() && lease < LEASE_MIN {
+        let reason = format!("{lease:?} is shorter than {LEASE_MIN:?}, and any delay would lose it; use a longer one, or 0 to say goodbye");
+        return Err(Error::InvalidArgument { field: "lease_millis", reason });
+    }
     let InFlight { batches, bytes } = InFlight::default();
     Ok(SignOfLife {
         subscription: SubscriptionName::new(&request.subscription)?,
         consumer: ConsumerId(request.consumer_id),
         name: ConsumerName::new(&request.consumer)?,
         lease,
+        terms: terms(request)?,
         in_flight: InFlight { batches: request.in_flight_batches.unwrap_or(batches), bytes: request.in_flight_bytes.unwrap_or(bytes) },
     })
 }
 
 fn kept(cell: &StreamCell, subscription: &SubscriptionName, consumer: ConsumerId) -> Result<proto::KeepConsumerResponse, Error> {
     let (newest, holdings) = cell.holdings(subscription, consumer)?;
-    Ok(proto::KeepConsumerResponse { holdings: holdings.into_iter().map(holding_message).collect(), newest_lease: newest.0 })
+    let is_stalled = cell.is_stalled(subscription, consumer)?;
+    Ok(proto::KeepConsumerResponse { holdings: holdings.into_iter().map(holding_message).collect(), newest_lease: newest.0, is_stalled })
 }
 
 fn holding_message(holding: Holding) -> proto::Holding {

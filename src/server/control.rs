@@ -10,6 +10,7 @@ use super::convert;
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::generated::control_server::Control;
+use super::sharing;
 use crate::engine::{Command, Epoch, Generation, ProducerId, RunId, Start, StreamId, StreamName, SubscriptionName};
 use crate::wire::schema::StreamSchema;
 use crate::wire::{self, proto};
@@ -141,11 +142,12 @@ impl ControlService {
             None => wire::start::named_start(request.start()),
         };
         let mode = convert::mode(request.mode)?;
+        let sharing = sharing::sharing(&cell, request.sharing.as_ref(), mode)?;
         let on_overflow = wire::overflow::on_overflow(request.on_overflow());
-        cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow })?;
+        cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow, sharing })?;
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
-        Ok(convert::subscription(&view.ok_or_else(gone)?, &cell.consumers()))
+        Ok(convert::subscription(&cell, &view.ok_or_else(gone)?, &cell.consumers()))
     }
 
     pub(super) fn unsubscribe_from(&self, stream: &str, subscription: &str) -> Result<(), Error> {
@@ -296,6 +298,10 @@ impl Control for ControlService {
             return self.answer(self.seek_to(request));
         }
         self.answer_of_subscriptions(&request.stream, self.seek_to(request)).await
+    }
+
+    async fn update_leases(&self, request: Request<proto::UpdateLeasesRequest>) -> Answer<proto::UpdateLeasesResponse> {
+        self.answer(ControlService::update_leases(self, request.get_ref()))
     }
 
     async fn keep_consumer(&self, request: Request<proto::KeepConsumerRequest>) -> Answer<proto::KeepConsumerResponse> {

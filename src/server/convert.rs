@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::cell::{ConsumerView, NamedWriter, StreamCell};
 use super::counters::Totals;
 use super::error::Error;
+use super::sharing::{shares_message, sharing_message};
 use crate::engine::{
     Attempt, EpochState, FullPolicy, Limits, Offset, Outcome, PartitionId, ProducerView, Retention, SchemaPolicy, StreamOptions,
     StreamState, StreamView, SubscriptionMode, SubscriptionView, Task, Timestamp, Visibility,
@@ -99,7 +100,7 @@ pub(super) fn description(cell: &StreamCell) -> proto::StreamDescription {
         state: state.into(),
         reason,
         partitions: partitions(&view),
-        subscriptions: view.subscriptions.iter().map(|view| subscription(view, &consumers)).collect(),
+        subscriptions: view.subscriptions.iter().map(|view| subscription(cell, view, &consumers)).collect(),
         producers: view.producers.iter().map(producer).collect(),
         waiting: waiting(&view),
         buffered_batches: view.buffered_batches,
@@ -143,7 +144,7 @@ fn waiting(view: &StreamView) -> Vec<proto::WaitDescription> {
 }
 
 /// A subscription, with those of the stream's consumers that read for it.
-pub(super) fn subscription(view: &SubscriptionView, consumers: &[ConsumerView]) -> proto::SubscriptionDescription {
+pub(super) fn subscription(cell: &StreamCell, view: &SubscriptionView, consumers: &[ConsumerView]) -> proto::SubscriptionDescription {
     let partition = |partition: &crate::engine::SubscriptionPartitionView| proto::SubscriptionPartition {
         partition: partition.partition.0,
         acked: partition.acked.0,
@@ -155,6 +156,7 @@ pub(super) fn subscription(view: &SubscriptionView, consumers: &[ConsumerView]) 
         lag_age_micros: micros(partition.lag_age),
         held_micros: micros(partition.held_for),
         drain_micros: partition.drains_in.map(micros),
+        shares: partition.shares.as_ref().map(shares_message),
     };
     let own = || consumers.iter().filter(|consumer| consumer.name.subscription.as_ref() == Some(&view.name));
     let joined =
@@ -165,10 +167,12 @@ pub(super) fn subscription(view: &SubscriptionView, consumers: &[ConsumerView]) 
         created_at_micros: view.created_at.0,
         consumers: match view.mode {
             SubscriptionMode::Static => own().map(consumer).collect(),
-            SubscriptionMode::Partitioned => view.consumers.iter().map(joined).collect(),
+            SubscriptionMode::Partitioned | SubscriptionMode::Shared => view.consumers.iter().map(joined).collect(),
         },
         generation: view.generation.0,
         mode: mode_message(view.mode).into(),
+        sharing: view.sharing.as_ref().map(sharing_message),
+        dead_letters_wait_for: cell.burial_trouble(&view.name).unwrap_or_default(),
         on_overflow: wire::overflow::message(view.on_overflow).into(),
         eviction: view.eviction.map(wire::overflow::eviction_message),
     }
@@ -197,6 +201,7 @@ fn joined_consumer(view: &crate::engine::ConsumerView, reader: Option<&ConsumerV
         lease_left_micros: micros(view.lease_left),
         in_flight_batches: view.in_flight_batches,
         in_flight_bytes: view.in_flight_bytes,
+        is_stalled: view.is_stalled,
     }
 }
 
@@ -204,6 +209,7 @@ fn mode_message(mode: SubscriptionMode) -> proto::SubscriptionMode {
     match mode {
         SubscriptionMode::Static => proto::SubscriptionMode::Static,
         SubscriptionMode::Partitioned => proto::SubscriptionMode::Partitioned,
+        SubscriptionMode::Shared => proto::SubscriptionMode::Shared,
     }
 }
 
@@ -213,8 +219,9 @@ pub(super) fn mode(mode: i32) -> Result<Option<SubscriptionMode>, Error> {
         Ok(proto::SubscriptionMode::Unspecified) => Ok(None),
         Ok(proto::SubscriptionMode::Static) => Ok(Some(SubscriptionMode::Static)),
         Ok(proto::SubscriptionMode::Partitioned) => Ok(Some(SubscriptionMode::Partitioned)),
+        Ok(proto::SubscriptionMode::Shared) => Ok(Some(SubscriptionMode::Shared)),
         Err(_) => {
-            let reason = format!("{mode} is none that this coordinator knows; use static or partitioned, or a newer coordinator");
+            let reason = format!("{mode} is none that this coordinator knows; use static, partitioned or shared, or a newer coordinator");
             Err(Error::InvalidArgument { field: "mode", reason })
         }
     }

@@ -77,6 +77,7 @@ pub struct StreamCounters {
     latency: Latency,
     blocked_micros: AtomicU64,
     dropped_batches: AtomicU64,
+    dead_letters: AtomicU64,
     appenders: AtomicU64,
     readers: AtomicU64,
 }
@@ -88,6 +89,7 @@ impl StreamCounters {
             latency: Latency::default(),
             blocked_micros: AtomicU64::new(0),
             dropped_batches: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
             appenders: AtomicU64::new(0),
             readers: AtomicU64::new(0),
         }
@@ -102,6 +104,10 @@ impl StreamCounters {
 
     pub(super) fn count_blocked(&self, duration: Duration) {
         self.blocked_micros.fetch_add(micros(duration), Relaxed);
+    }
+
+    pub(super) fn count_dead_letter(&self) {
+        self.dead_letters.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_dropped(&self, batches: u64) {
@@ -139,6 +145,12 @@ impl StreamCounters {
     #[must_use]
     pub fn blocked(&self) -> Duration {
         Duration::from_micros(self.blocked_micros.load(Relaxed))
+    }
+
+    /// Dead letters that were written.
+    #[must_use]
+    pub fn dead_letters(&self) -> u64 {
+        self.dead_letters.load(Relaxed)
     }
 
     /// Batches that left the stream: acked by all, of an aborted epoch, or dropped as the oldest.

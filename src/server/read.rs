@@ -31,6 +31,7 @@ use crate::wire::error::WireError;
 use crate::wire::frame::FrameWriter;
 use crate::wire::ipc::Body;
 use crate::wire::metadata::BatchMetadata;
+use crate::wire::proto::LeasedShare;
 use crate::zoo::{self, Bug};
 
 /// Most batches, and bytes of batches, that are taken out of a partition at a time. They are held until the
@@ -99,13 +100,13 @@ pub(super) fn get(
                 break;
             }
             match ending {
-                Ending::GoesOn => reading.watch.changed().await,
+                Ending::GoesOn => reading.changed().await,
                 Ending::Unsettled => reading.settled().await?,
                 Ending::AllSent => {
                     for chunk in reading.all_sent() {
                         yield chunk;
                     }
-                    reading.watch.changed().await;
+                    reading.changed().await;
                 }
                 Ending::Ended(Ok(())) => break,
                 Ending::Ended(Err(error)) => Err(error)?,
@@ -120,6 +121,8 @@ struct Work {
     partition: PartitionId,
     /// By which it is acked, if it is leased.
     lease: Option<LeaseId>,
+    /// Which rows of it, if it is shared.
+    shares: Vec<LeasedShare>,
     batch: Batch<StoredBatch>,
     /// Batches that were dropped before it: its consumer is told.
     skipped: u64,
@@ -167,7 +170,7 @@ impl Reading {
             }));
         }
         if target.by_epoch && target.leased.is_some() {
-            let reason = "the consumers of a partitioned subscription have a share of each epoch; read it without by_epoch".to_owned();
+            let reason = "consumers that share a subscription have a share of each epoch; read it without by_epoch".to_owned();
             return Err(Error::Wire(WireError::Invalid { what: "ticket", reason }));
         }
         // A start in a partition that the stream lacks would otherwise go unnoticed, and the read begin elsewhere.
@@ -241,7 +244,7 @@ impl Reading {
         let batches = self.take(turn)?;
         let Range { partition, ref mut skipped, .. } = self.ranges[turn];
         // The first one tells of the gap.
-        let work = |batch| Work { partition, lease: None, batch, skipped: std::mem::take(skipped) };
+        let work = |batch| Work { partition, lease: None, shares: Vec::new(), batch, skipped: std::mem::take(skipped) };
         Ok(batches.into_iter().map(work).collect())
     }
 
@@ -325,7 +328,7 @@ impl Reading {
 
     /// Frames a batch, after the dictionaries that the consumer lacks.
     fn frame(&mut self, work: &Work, loaded: &EncodedBatch) {
-        let Work { partition, lease, batch, skipped } = work;
+        let Work { partition, lease, shares, batch, skipped } = work;
         for dictionary in loaded.dictionaries.missing_from(&self.dictionaries) {
             self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
         }
@@ -341,6 +344,7 @@ impl Reading {
             user: loaded.user.clone(),
             shared,
             lease: lease.map_or(0, |lease| lease.0),
+            shares: shares.clone(),
             skipped_before: if zoo::has(Bug::GapNotTold) { 0 } else { *skipped },
             ..BatchMetadata::default()
         };

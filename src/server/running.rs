@@ -21,6 +21,7 @@ use super::clock::SystemClock;
 use super::config::{ConfigError, ServerConfig};
 use super::control::ControlService;
 use super::coordinator::Coordinator;
+use super::dead_letters;
 use super::listener::{Listeners, connections};
 use super::services::{LocalService, end_health, services};
 use super::store::{Store, StoreError};
@@ -368,6 +369,11 @@ where
 }
 
 async fn tick(coordinator: Arc<Coordinator>, stopping: CancellationToken) {
+    let burials = dead_letters::run(coordinator.clone(), stopping.clone());
+    tokio::join!(burials, pass_time(coordinator, stopping));
+}
+
+async fn pass_time(coordinator: Arc<Coordinator>, stopping: CancellationToken) {
     let mut interval = tokio::time::interval(TICK);
     loop {
         tokio::select! {

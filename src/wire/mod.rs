@@ -13,6 +13,7 @@ pub mod evolution;
 mod evolution_tests;
 pub mod frame;
 pub mod ipc;
+pub mod keys;
 mod layout;
 pub mod metadata;
 pub mod overflow;

@@ -40,6 +40,7 @@ impl Flow {
                     start: Start::Earliest,
                     mode: None,
                     on_overflow: OnOverflow::Hold,
+                    sharing: None,
                 },
                 now,
             );

@@ -103,7 +103,7 @@ fn happenings(step: &Step) -> Vec<&'static str> {
         Err(Error::TimeGone { .. }) => vec!["behind a time that is gone"],
         Err(Error::EpochGone { .. }) => vec!["behind an epoch that is gone"],
         // Leases have properties of their own.
-        Ok(Outcome::Reads(_) | Outcome::Taken(_) | Outcome::Acked { .. }) => Vec::new(),
+        Ok(Outcome::Reads(_) | Outcome::Taken(_) | Outcome::TakenShares(_) | Outcome::Acked { .. } | Outcome::Updated { .. }) => Vec::new(),
         Ok(Outcome::Done | Outcome::Opened { .. } | Outcome::Epoch(EpochState::Open)) | Err(_) => Vec::new(),
     };
     let named = crate::model::named_run(command).and_then(|(producer, run)| Some((before.producers.get(producer)?, run)));

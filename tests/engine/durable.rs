@@ -287,8 +287,13 @@ fn what_changes_is_named_and_what_only_is_in_memory_is_not() {
     assert_eq!(touched(open("r")), [Part::Producer(producer("p"))]);
     assert_eq!(touched(open("r")), [], "the same run");
     assert_eq!(touched(open("newer")), [Part::Producer(producer("p"))]);
-    let subscribe =
-        || Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold };
+    let subscribe = || Command::Subscribe {
+        subscription: subscription("s"),
+        start: Start::Earliest,
+        mode: None,
+        on_overflow: OnOverflow::Hold,
+        sharing: None,
+    };
     assert_eq!(touched(subscribe()), [Part::Subscription(subscription("s"))]);
     assert_eq!(touched(subscribe()), []);
     let keep = |lease| Command::KeepProducer { producer: producer("p"), run: run("newer"), lease: std::time::Duration::from_secs(lease) };

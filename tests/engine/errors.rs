@@ -64,6 +64,7 @@ every_error! {
     AppenderNotReady: append(&mut story(), 0, PartitionId(0));
     ProducerUnknown: producer_unknown();
     SubscriptionMode: after(subscribe(), Command::Complete, keep(Duration::from_secs(1)));
+    DeadLettersUnnamed: dead_letters_unnamed();
     ConsumerLost: consumer_lost();
     ConsumerSuperseded: consumer_superseded();
     TooMany: too_many();
@@ -111,7 +112,21 @@ fn abort() -> Command<u64> {
 }
 
 fn subscribe() -> Command<u64> {
-    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold }
+    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold, sharing: None }
+}
+
+fn dead_letters_unnamed() -> Error {
+    let name = StreamName::new(&"x".repeat(250)).expect("a name");
+    let options = StreamOptions::default();
+    let mut stream = Stream::<u64>::new(name, StreamId(1), options).expect("a stream");
+    let shared = Command::Subscribe {
+        subscription: subscription("s"),
+        start: Start::Earliest,
+        mode: Some(SubscriptionMode::Shared),
+        on_overflow: OnOverflow::Hold,
+        sharing: None,
+    };
+    stream.apply(shared, Timestamp(0)).outcome.expect_err("its name leaves no room")
 }
 
 fn ack(offset: u64) -> Command<u64> {
@@ -128,12 +143,20 @@ fn subscribe_partitioned() -> Command<u64> {
         start: Start::Earliest,
         mode: Some(SubscriptionMode::Partitioned),
         on_overflow: OnOverflow::Hold,
+        sharing: None,
     }
 }
 
 fn keep(lease: Duration) -> Command<u64> {
     let name = ConsumerName::new("c").expect("a valid name");
-    Command::KeepConsumer { subscription: subscription("s"), consumer: ConsumerId(1), name, lease, in_flight: InFlight::default() }
+    Command::KeepConsumer {
+        subscription: subscription("s"),
+        consumer: ConsumerId(1),
+        name,
+        lease,
+        in_flight: InFlight::default(),
+        terms: bowstring::engine::ShareTerms::default(),
+    }
 }
 
 fn read_leased() -> Command<u64> {
@@ -273,7 +296,13 @@ fn waited_too_long() -> Error {
 fn subscription_evicted() -> Error {
     let mut story = story();
     story
-        .ask(Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Evict })
+        .ask(Command::Subscribe {
+            subscription: subscription("s"),
+            start: Start::Earliest,
+            mode: None,
+            on_overflow: OnOverflow::Evict,
+            sharing: None,
+        })
         .expect("subscribes");
     for ordinal in 0..3 {
         story.put(AppenderId(0), ordinal, 1);

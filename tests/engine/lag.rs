@@ -25,7 +25,13 @@ impl Timed {
         let now = Timestamp(1_000_000_007 * 1_000_000);
         let mut timed = Self { stream: made.expect("one partition"), now, appended: 0, appender: AppenderId(0) };
         timed.appender = timed.open(AppenderKind::Anonymous { producer: ProducerId::new("p").expect("a name") });
-        timed.apply(Command::Subscribe { subscription: subscription(), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold });
+        timed.apply(Command::Subscribe {
+            subscription: subscription(),
+            start: Start::Earliest,
+            mode: None,
+            on_overflow: OnOverflow::Hold,
+            sharing: None,
+        });
         timed
     }
 

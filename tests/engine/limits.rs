@@ -161,12 +161,14 @@ fn a_stream_holds_1024_subscriptions() {
         start: Start::Earliest,
         mode: None,
         on_overflow: OnOverflow::Hold,
+        sharing: None,
     });
     let existing = Command::Subscribe {
         subscription: subscription("subscription 7"),
         start: Start::Earliest,
         mode: None,
         on_overflow: OnOverflow::Hold,
+        sharing: None,
     };
     assert!(apply(&mut stream, existing).outcome.is_ok(), "one that exists is no new one");
 }

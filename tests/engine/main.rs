@@ -5,6 +5,7 @@ mod coverage;
 mod durable;
 mod errors;
 mod lag;
+mod leased;
 mod limits;
 mod model;
 mod operations;

@@ -196,6 +196,7 @@ fn a_first_subscription_at_the_latest_batch_makes_room() {
         start: Start::Latest,
         mode: None,
         on_overflow: OnOverflow::Hold,
+        sharing: None,
     });
     assert_eq!(subscribed.granted, [(appender, Place::Memory)], "nobody held the batch, and nobody dropped it");
 }

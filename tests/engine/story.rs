@@ -84,6 +84,7 @@ impl Story {
             start: Start::Earliest,
             mode: None,
             on_overflow: OnOverflow::Hold,
+            sharing: None,
         });
         assert_eq!(subscribed, Ok(Outcome::Done));
     }

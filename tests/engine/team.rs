@@ -114,6 +114,7 @@ impl Team {
             start: Start::Earliest,
             mode: Some(SubscriptionMode::Partitioned),
             on_overflow: OnOverflow::Hold,
+            sharing: None,
         });
         team
     }
@@ -152,6 +153,7 @@ impl Team {
             name: ConsumerName::new("c").expect("a valid name"),
             lease: LEASE,
             in_flight: self.in_flight,
+            terms: bowstring::engine::ShareTerms::default(),
         };
         self.done(command);
         self.stream.holdings(&subscription(), ConsumerId(consumer)).expect("is there").1
@@ -166,6 +168,7 @@ impl Team {
             name: ConsumerName::new("c").expect("a valid name"),
             lease: Duration::ZERO,
             in_flight: self.in_flight,
+            terms: bowstring::engine::ShareTerms::default(),
         });
     }
 

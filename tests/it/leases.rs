@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bowstring::client::{ConsumerOptions, SubscribeOptions};
+use bowstring::client::ConsumerOptions;
 use bowstring::engine::{Code, InFlight, PartitionId, Start, SubscriptionMode};
 use bowstring::server::ServerConfig;
 use bowstring::wire::proto::{AckRequest, AckResponse, ConsumerDescription, PartitionOffset, StreamOptions, SubscriptionDescription};
 use serde_json::json;
 
 use super::client_support::{Proxy, connect, create, next, number, rest, server, server_with, soon};
-use super::leases_support::{LONG, TEAM, ack, append, consumers, described, held, member, options, sign, stream, until, work};
+use super::leases_support::{LONG, TEAM, ack, append, consumers, described, held, member, of_mode, options, sign, stream, until, work};
 use super::server_support::{call, channel, read, refused};
 use super::transport::Transport;
 
@@ -217,10 +217,6 @@ async fn who_has_acked_all_takes_over_from_who_dies_after_the_end() {
     let numbers = soon(stays).await.expect("no panic").expect("reads to the end");
     assert_eq!(numbers.iter().copied().collect::<BTreeSet<_>>(), (0..6).collect(), "{lost} comes again");
     assert_eq!(numbers.len(), 6);
-}
-
-fn of_mode(mode: SubscriptionMode) -> SubscribeOptions {
-    SubscribeOptions { mode: Some(mode), ..SubscribeOptions::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bowstring::client::{Client, Consumer, ConsumerOptions, Delivered, Error, ProducerOptions};
+use bowstring::client::{Client, Consumer, ConsumerOptions, Delivered, Error, ProducerOptions, SubscribeOptions};
 use bowstring::engine::{PartitionId, SubscriptionMode};
 use bowstring::server::Server;
 use bowstring::wire::proto::{ConsumerDescription, KeepConsumerRequest, KeepConsumerResponse, StreamOptions, SubscriptionDescription};
@@ -98,4 +98,9 @@ pub(crate) async fn sign(channel: &Channel, consumer_id: u64, lease: Duration) -
         ..KeepConsumerRequest::default()
     };
     call(channel, "KeepConsumer", request).await.expect("is taken")
+}
+
+/// For a new subscription.
+pub(crate) fn of_mode(mode: SubscriptionMode) -> SubscribeOptions {
+    SubscribeOptions { mode: Some(mode), ..SubscribeOptions::default() }
 }

@@ -28,6 +28,7 @@ mod http;
 mod kill;
 mod leases;
 mod leases_support;
+mod leases_waits;
 mod memory;
 mod object_store;
 mod overflow;
@@ -38,6 +39,7 @@ mod retention;
 mod schemas;
 mod server_support;
 #[cfg(target_os = "linux")]
+mod shared;
 mod shared_memory;
 mod shutdown;
 mod sizes;

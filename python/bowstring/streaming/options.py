@@ -54,6 +54,8 @@ class SourceOptions:
     subscription: str | None
     #: "earliest", "latest", or partition -> offset.
     start: str | dict[int, int]
+    #: What a new subscription does that holds room which an append needs: "hold" or "evict".
+    on_overflow: str
     max_batches: int | None
     max_bytes: int | None
     connect_timeout: float
@@ -72,7 +74,7 @@ SINK_NAMES = (
 )  # fmt: skip
 SOURCE_NAMES = (
     *_COMMON, "subscription", "startingOffsets", "maxBatchesPerTrigger", "maxBytesPerTrigger", "failOnProducerLost",
-    "completeOnStop",
+    "completeOnStop", "onOverflow",
 )  # fmt: skip
 
 
@@ -115,6 +117,7 @@ def source_options(given: Mapping[str, Any]) -> SourceOptions:
         stream=read.stream(),
         subscription=read.text("subscription"),
         start=_start(read.text("startingOffsets") or "earliest"),
+        on_overflow=_on_overflow(read),
         max_batches=read.number("maxBatchesPerTrigger", least=1),
         max_bytes=read.number("maxBytesPerTrigger", least=1),
         connect_timeout=read.seconds("connectTimeout") or 10.0,
@@ -122,6 +125,15 @@ def source_options(given: Mapping[str, Any]) -> SourceOptions:
         fail_on_producer_lost=read.truth("failOnProducerLost", default=True),
         complete_on_stop=read.truth("completeOnStop", default=False),
     )
+
+
+def _on_overflow(read: _Reader) -> str:
+    if (read.text("onOverflow") or "").lower() == "skip":
+        raise ValueError(
+            "option 'onOverflow' is 'skip', but Spark may read what it has planned once more, and skipped batches are "
+            "gone by then; use hold, or evict, which ends the query with an error"
+        )
+    return read.one_of("onOverflow", ("hold", "evict"))
 
 
 def _start(text: str) -> str | dict[int, int]:

@@ -118,7 +118,8 @@ class StreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         options, client = self._options, self._client
         subscription = options.subscription or f"spark-{uuid.uuid4()}"
         latest = options.start == "latest"
-        client.subscribe(options.stream, subscription, start="latest" if latest else "earliest")
+        start = "latest" if latest else "earliest"
+        client.subscribe(options.stream, subscription, start=start, on_overflow=options.on_overflow)
         if isinstance(options.start, dict):
             client.seek(options.stream, subscription, options.start)
         found = self._describe()

@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+import bowstring
 from bowstring.streaming.consumers import partitions_of
 from bowstring.streaming.options import sink_options, source_options
 from bowstring.streaming.routing import Routing
-from bowstring.streaming.source import SourceOffset, limit_ends
+from bowstring.streaming.source import SourceOffset, StreamReader, limit_ends
 
 GIVEN = {"url": "grpc://127.0.0.1:1", "stream": "s"}
 
@@ -57,11 +58,30 @@ def test_a_sinks_bad_option_is_named(options: dict[str, str], reason: str) -> No
         ({"startingOffsets": "end"}, "earliest, latest, or JSON"),
         ({"startingOffsets": '{"0": -2}'}, "earliest, latest, or JSON"),
         ({"failOnProducerLost": "perhaps"}, "true or false"),
+        ({"onOverflow": "drop"}, "use one of: hold, evict"),
+        ({"onOverflow": "Skip"}, "use hold, or evict"),
     ],
 )
 def test_a_sources_bad_option_is_named(options: dict[str, str], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         source_options(GIVEN | options)
+
+
+@pytest.mark.parametrize(("given", "does"), [({}, "hold"), ({"onOverflow": "Evict"}, "evict")])
+def test_the_subscription_of_a_query_does_what_the_source_says(given: dict[str, str], does: str) -> None:
+    with bowstring.StreamCoordinator(http=None) as coordinator:
+        client = coordinator.client()
+        client.create_stream("s", max_buffered_batches=2)
+        reader = StreamReader(source_options({"url": client.url, "stream": "s"} | given), None)
+        begun = reader.initialOffset()
+        (made,) = client.describe_stream("s")["subscriptions"]
+        assert made["on_overflow"] == does
+        if does == "evict":
+            with client.producer("s") as producer:
+                for number in range(4):
+                    producer.append(pa.table({"n": [number]}))
+            with pytest.raises(bowstring.SubscriptionEvicted):
+                reader.latestOffset(begun, reader.getDefaultReadLimit())
 
 
 def test_starting_offsets_are_read() -> None:

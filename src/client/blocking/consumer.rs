@@ -8,6 +8,7 @@ use super::wait::Ended;
 use crate::client::acks::Pending;
 use crate::client::feed::Step;
 use crate::client::prefetch::Prefetch;
+use crate::client::updates::Updates;
 use crate::client::{self as asynchronous, Delivered, Error, Joined};
 use crate::engine::{Generation, LeaseId, Offset, PartitionId, StoredState, StreamId};
 
@@ -54,7 +55,8 @@ impl Consumer {
         Ok(self.inner.get_mut()?.partitions())
     }
 
-    /// The next batch; none at the end of the stream. One that is there already costs no wait and no system call.
+    /// The next batch; none at the end of the stream, or for now as [`client::Consumer::next`](crate::client::Consumer::next) says. One
+    /// that is there already costs no wait and no system call.
     ///
     /// # Errors
     /// As [`client::Consumer::next`](crate::client::Consumer::next).
@@ -90,6 +92,14 @@ impl Consumer {
                 Err(Ended::Interrupted(error)) => return Err(error),
             }
         }
+    }
+
+    /// See [`client::Consumer::has_ended`](crate::client::Consumer::has_ended).
+    ///
+    /// # Errors
+    /// `invalid_argument` in a forked child.
+    pub fn has_ended(&mut self) -> Result<bool, Error> {
+        Ok(self.inner.get_mut()?.has_ended())
     }
 
     /// The next batch if one is there already; never waits.
@@ -169,7 +179,12 @@ impl Consumer {
     /// # Errors
     /// As [`client::Consumer::flush_acks`](crate::client::Consumer::flush_acks), and `timeout`.
     pub fn flush_acks<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<(), E> {
-        match self.inner.get_mut()?.open_acks() {
+        let consumer = self.inner.get_mut()?;
+        if let Some(updates) = consumer.updates() {
+            updates.update(Updates::hurry);
+            return Ok(wait.on(updates, "acks to be confirmed", StoredState::Unknown, Updates::settled)??);
+        }
+        match consumer.open_acks() {
             Some(acks) => {
                 acks.hurry();
                 Ok(wait.on(acks.pending(), "acks to be confirmed", StoredState::Unknown, Pending::settled)??)

@@ -446,7 +446,7 @@ pub mod control_client {
             req.extensions_mut().insert(GrpcMethod::new("bowstring.v1.Control", "Seek"));
             self.inner.unary(req, path, codec).await
         }
-        /// A sign of life of a consumer of a partitioned subscription; the first one makes it one. Says what it holds, as soon as that is
+        /// A sign of life of a consumer of a partitioned or shared subscription; the first one makes it one. Says what it holds, as soon as that is
         /// something else than it knows.
         pub async fn keep_consumer(
             &mut self,
@@ -496,6 +496,31 @@ pub mod control_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("bowstring.v1.Control", "GiveBack"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Consumers of a shared subscription say what becomes of what they were given.
+        pub async fn update_leases(
+            &mut self,
+            request: impl tonic::IntoRequest<crate::wire::proto::UpdateLeasesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::UpdateLeasesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/bowstring.v1.Control/UpdateLeases",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bowstring.v1.Control", "UpdateLeases"));
             self.inner.unary(req, path, codec).await
         }
         /// The offsets at which a start lies: for those who read without a subscription. Refused where Subscribe would be.

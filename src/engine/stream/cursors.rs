@@ -3,7 +3,7 @@
 use super::super::limits::SUBSCRIPTIONS_MAX;
 use super::super::subscription::{Cursor, Subscription};
 use super::super::{
-    Batch, Effects, Error, Generation, Offset, OnOverflow, Outcome, Part, PartitionId, Retention, Start, SubscriptionMode,
+    Batch, Effects, Error, Generation, Offset, OnOverflow, Outcome, Part, PartitionId, Retention, SharingRules, Start, SubscriptionMode,
     SubscriptionName, Timestamp,
 };
 use super::Stream;
@@ -14,7 +14,7 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: SubscriptionName,
         start: &Start,
-        (mode, on_overflow): (Option<SubscriptionMode>, OnOverflow),
+        (mode, on_overflow, sharing): (Option<SubscriptionMode>, OnOverflow, Option<SharingRules>),
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
@@ -25,8 +25,9 @@ impl<D: Clone> Stream<D> {
             return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
         }
         let cursors = self.locate(start)?.into_iter().map(|offset| Cursor::at(offset, now));
-        let subscription =
-            Subscription { on_overflow, ..Subscription::new(mode.unwrap_or_default(), now, Generation(now.0), cursors.collect()) };
+        let mode = mode.unwrap_or_default();
+        let mut subscription = Subscription { on_overflow, ..Subscription::new(mode, now, Generation(now.0), cursors.collect()) };
+        subscription.shares = self.new_shares(mode, sharing, &name, &subscription.cursors)?;
         self.subscriptions.insert(name.clone(), subscription);
         self.touch(Part::Subscription(name), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);
@@ -35,7 +36,8 @@ impl<D: Clone> Stream<D> {
 
     /// Drops the subscription. If it was the last one, what it had not acked stays for the next.
     pub(super) fn unsubscribe(&mut self, name: &SubscriptionName, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
-        self.subscription(name)?;
+        // Its consumers wait for what never comes.
+        effects.changed |= self.subscription(name)?.leases.is_some();
         self.subscriptions.remove(name);
         self.touch(Part::Subscription(name.clone()), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);
@@ -99,6 +101,9 @@ impl<D: Clone> Stream<D> {
             subscription.cursors.iter_mut().zip(&self.partitions).for_each(|(cursor, partition)| cursor.skip_to(partition.start()));
             if let Some(leases) = &mut subscription.leases {
                 leases.renew(&subscription.cursors, now);
+            }
+            if let Some(shares) = &mut subscription.shares {
+                shares.renew(&subscription.cursors);
             }
         }
         effects.changed = true;

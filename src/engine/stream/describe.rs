@@ -7,8 +7,8 @@ use super::super::meter::time_to_drain;
 use super::super::partition::Partition;
 use super::super::subscription::Cursor;
 use super::super::{
-    EpochView, PartitionId, PartitionView, ProducerId, ProducerView, StreamView, SubscriptionPartitionView, SubscriptionView, Timestamp,
-    WaitView,
+    EpochView, PartitionId, PartitionView, ProducerId, ProducerView, ShareView, StreamView, SubscriptionPartitionView, SubscriptionView,
+    Timestamp, WaitView,
 };
 use super::Stream;
 
@@ -46,7 +46,12 @@ impl<D: Clone> Stream<D> {
     fn subscription_views(&self, now: Timestamp) -> Vec<SubscriptionView> {
         let view = |subscription: &super::Subscription| {
             let places = self.numbered().zip(&subscription.cursors);
-            places.map(|((id, partition), cursor)| lag_view(id, partition, cursor, now)).collect()
+            places
+                .map(|((id, partition), cursor)| {
+                    let shares = subscription.shares.as_ref().map(|shares| self.share_view(shares, id.index(), now));
+                    lag_view(id, partition, (cursor, shares), now)
+                })
+                .collect()
         };
         let subscriptions = self.subscriptions.iter();
         subscriptions
@@ -55,6 +60,7 @@ impl<D: Clone> Stream<D> {
                 created_at: subscription.created_at,
                 generation: subscription.generation,
                 mode: subscription.mode(),
+                sharing: subscription.shares.as_ref().map(|shares| shares.rules.clone()),
                 consumers: self.consumer_views(subscription, now),
                 on_overflow: subscription.on_overflow,
                 eviction: subscription.eviction,
@@ -90,10 +96,18 @@ fn partition_view<D>(id: PartitionId, partition: &Partition<D>, now: Timestamp) 
     }
 }
 
-fn lag_view<D>(id: PartitionId, partition: &Partition<D>, cursor: &Cursor, now: Timestamp) -> SubscriptionPartitionView {
+fn lag_view<D>(
+    id: PartitionId,
+    partition: &Partition<D>,
+    (cursor, shares): (&Cursor, Option<ShareView>),
+    now: Timestamp,
+) -> SubscriptionPartitionView {
     let (rows, bytes) = partition.totals_before(cursor.acked);
     let (visible_rows, visible_bytes) = partition.totals_before(partition.visible_end());
-    let lag_batches = partition.visible_end().since(cursor.acked);
+    let of_cursor = (partition.visible_end().since(cursor.acked), visible_rows - rows, visible_bytes - bytes);
+    // What is acked beyond the cursor lags no more.
+    let (lag_batches, lag_rows, lag_bytes) =
+        shares.as_ref().map_or(of_cursor, |shares| (shares.lag_batches, shares.lag_rows, shares.lag_bytes));
     let oldest = partition.get(cursor.acked);
     SubscriptionPartitionView {
         partition: id,
@@ -101,8 +115,9 @@ fn lag_view<D>(id: PartitionId, partition: &Partition<D>, cursor: &Cursor, now: 
         planned: cursor.planned,
         skipped: cursor.skipped,
         lag_batches,
-        lag_rows: visible_rows - rows,
-        lag_bytes: visible_bytes - bytes,
+        lag_rows,
+        lag_bytes,
+        shares,
         lag_age: oldest.map(|batch| now.since(batch.facts.appended_at)).unwrap_or_default(),
         held_for: oldest.map(|batch| now.since(batch.visible_at.max(cursor.moved_at))).unwrap_or_default(),
         drains_in: time_to_drain(lag_batches, &cursor.acks, &partition.appends, now),

@@ -1,24 +1,27 @@
 //! Consumers that share a subscription by leases: signs of life, what they are sent, acks, and who has what next.
 
-use std::time::Duration;
-
 use super::super::leases::{Leases, Lost, Member};
 use super::super::limits::CONSUMERS_MAX;
+use super::super::shares::Sign;
 use super::super::subscription::Subscription;
 use super::super::{
-    ConsumerId, ConsumerName, ConsumerView, Effects, Error, Holding, InFlight, LeaseId, LeasedOffset, Outcome, Part, SubscriptionMode,
-    SubscriptionName, Timestamp,
+    ConsumerId, ConsumerView, Effects, Error, Holding, InFlight, LeaseId, LeasedOffset, Outcome, Part, SubscriptionMode, SubscriptionName,
+    Timestamp,
 };
 use super::Stream;
+use super::shares::sharer_views;
 use crate::zoo::{self, Bug};
 
 /// How far the consumers of a subscription have come, together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
     /// All that is visible was sent to consumers that are there.
     pub is_sent: bool,
     /// And all of it is acked.
     pub is_acked: bool,
+    /// What was not sent waits for acks alone, this consumer's among them: partitions are to go over, and their owners have given
+    /// back all that their callers do not have.
+    pub needs_acks: bool,
 }
 
 impl<D: Clone> Stream<D> {
@@ -36,17 +39,21 @@ impl<D: Clone> Stream<D> {
     /// # Errors
     /// [`Error::SubscriptionNotFound`], [`Error::SubscriptionMode`], [`Error::ConsumerLost`], [`Error::ConsumerSuperseded`].
     pub fn standing(&self, subscription: &SubscriptionName, consumer: ConsumerId, reading: u64) -> Result<Standing, Error> {
-        self.check_mode(subscription, SubscriptionMode::Partitioned)?;
         self.check_not_evicted(subscription)?;
-        let Subscription { leases, cursors, .. } = self.subscription(subscription)?;
-        let Some(leases) = leases else { return Ok(Standing { is_sent: false, is_acked: false }) };
+        let Subscription { leases, shares, cursors, .. } = self.subscription(subscription)?;
+        if let Some(shares) = shares {
+            return self.standing_of(shares, cursors, (subscription, consumer, reading));
+        }
+        self.check_mode(subscription, SubscriptionMode::Partitioned)?;
+        let Some(leases) = leases else { return Ok(Standing::default()) };
         leases.check(consumer, reading).map_err(|lost| lost.into_error(subscription, consumer))?;
-        let ends = || self.partitions.iter().map(super::Partition::visible_end);
-        let is_acked = ends().zip(cursors).all(|(end, cursor)| cursor.acked >= end);
+        let places = || self.partitions.iter().map(super::Partition::visible_end).zip(leases.partitions.iter().zip(cursors));
+        let is_acked = places().all(|(end, (_, cursor))| cursor.acked >= end);
         // What was dropped before it was sent is not sent any more.
-        let places = leases.partitions.iter().zip(cursors).map(|(lease, cursor)| lease.sent.max(cursor.acked));
-        let is_sent = ends().zip(places).all(|(end, sent)| sent >= end);
-        Ok(Standing { is_sent: is_sent || is_acked, is_acked })
+        let unsent = || places().filter(|(end, (lease, cursor))| lease.sent.max(cursor.acked) < *end).map(|(_, place)| place);
+        let needs_acks =
+            unsent().all(|(lease, cursor)| lease.waits_for_acks(cursor)) && unsent().any(|(lease, _)| lease.owner == Some(consumer));
+        Ok(Standing { is_sent: unsent().next().is_none() || is_acked, is_acked, needs_acks })
     }
 
     /// What a consumer holds, and the newest lease of the subscription.
@@ -69,11 +76,15 @@ impl<D: Clone> Stream<D> {
     pub(super) fn keep_consumer(
         &mut self,
         name: &SubscriptionName,
-        (consumer, consumer_name): (ConsumerId, ConsumerName),
-        (lease, in_flight): (Duration, InFlight),
+        consumer: ConsumerId,
+        sign: Sign,
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        if self.is_shared(name) {
+            return self.keep_sharing(name, consumer, sign, now, effects);
+        }
+        let Sign { name: consumer_name, lease, in_flight, .. } = sign;
         let (leases, cursors) = self.leases(name)?;
         if lease.is_zero() {
             effects.changed |= leases.leave(consumer, cursors, now);
@@ -109,6 +120,9 @@ impl<D: Clone> Stream<D> {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        if self.is_shared(name) {
+            return self.read_shared(name, consumer, got, now, effects);
+        }
         let (leases, cursors) = self.leases(name)?;
         // Who waits by the former one is to see that it is of no more use.
         effects.consumers.push(consumer);
@@ -123,8 +137,12 @@ impl<D: Clone> Stream<D> {
         consumer: ConsumerId,
         reading: u64,
         most: InFlight,
+        now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
+        if self.is_shared(name) {
+            return self.take_shares(name, (consumer, reading), most, now, effects);
+        }
         self.check_mode(name, SubscriptionMode::Partitioned)?;
         self.check_not_evicted(name)?;
         let Self { subscriptions, partitions, state, .. } = self;
@@ -177,14 +195,15 @@ impl<D: Clone> Stream<D> {
         for given in from {
             self.partition(given.partition)?;
         }
+        let has_ended = self.state != super::StreamState::Open;
         let (leases, cursors) = self.leases(name)?;
         for LeasedOffset { partition, lease, offset } in from {
             let cursor = &cursors[partition.index()];
             // Who has lost the lease has given it back.
             if let Ok(owner) = leases.give_back(*partition, *lease, *offset, cursor) {
-                // It has less under way, and may be sent more of others.
+                // It has less under way, and may be sent more of others. What is left of an ended stream may wait for acks alone now.
                 effects.consumers.push(owner);
-                effects.changed |= leases.hand_over(partition.index(), cursor, now);
+                effects.changed |= leases.hand_over(partition.index(), cursor, now) || has_ended;
             }
         }
         Ok(Outcome::Done)
@@ -194,12 +213,12 @@ impl<D: Clone> Stream<D> {
     fn leases(&mut self, name: &SubscriptionName) -> Result<(&mut Leases, &mut Vec<super::super::subscription::Cursor>), Error> {
         self.check_not_evicted(name)?;
         let not_found = || Error::SubscriptionNotFound { subscription: name.clone() };
-        let Subscription { leases, cursors, .. } = self.subscriptions.get_mut(name).ok_or_else(not_found)?;
+        let Subscription { leases, shares, cursors, .. } = self.subscriptions.get_mut(name).ok_or_else(not_found)?;
         match leases {
             Some(leases) => Ok((leases, cursors)),
             None => Err(Error::SubscriptionMode {
                 subscription: name.clone(),
-                mode: SubscriptionMode::Static,
+                mode: if shares.is_some() { SubscriptionMode::Shared } else { SubscriptionMode::Static },
                 asked: SubscriptionMode::Partitioned,
             }),
         }
@@ -207,7 +226,9 @@ impl<D: Clone> Stream<D> {
 
     /// Who has joined a subscription.
     pub(super) fn consumer_views(&self, subscription: &Subscription, now: Timestamp) -> Vec<ConsumerView> {
-        let Some(leases) = &subscription.leases else { return Vec::new() };
+        let Some(leases) = &subscription.leases else {
+            return subscription.shares.as_ref().map_or_else(Vec::new, |shares| sharer_views(shares, now));
+        };
         let mut consumers: Vec<_> = leases.consumers.iter().collect();
         consumers.sort_by_key(|(consumer, member)| (member.joined_at, **consumer));
         let view = |(consumer, member): (&ConsumerId, &Member)| {
@@ -220,6 +241,7 @@ impl<D: Clone> Stream<D> {
                 lease_left: member.until.since(now),
                 in_flight_batches: under_way.batches,
                 in_flight_bytes: under_way.bytes,
+                is_stalled: false,
                 partitions: held.map(|partition| (partition, leases.partitions[partition.index()].sent)).collect(),
             }
         };
@@ -228,7 +250,7 @@ impl<D: Clone> Stream<D> {
 }
 
 impl Lost {
-    fn into_error(self, subscription: &SubscriptionName, consumer: ConsumerId) -> Error {
+    pub(super) fn into_error(self, subscription: &SubscriptionName, consumer: ConsumerId) -> Error {
         let subscription = subscription.clone();
         match self {
             Self::Reading => Error::ConsumerSuperseded { subscription, consumer },

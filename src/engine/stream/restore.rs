@@ -3,9 +3,10 @@
 use super::super::budget::{Place, Usage};
 use super::super::epoch::Producer;
 use super::super::partition::Partition;
+use super::super::shares::Shares;
 use super::super::snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 use super::super::subscription::{Cursor, Subscription};
-use super::super::{Error, Offset, PartitionId, ProducerId, StreamId, StreamName, SubscriptionName, Timestamp, Visibility};
+use super::super::{Error, LeaseId, Offset, PartitionId, ProducerId, StreamId, StreamName, SubscriptionName, Timestamp, Visibility};
 use super::Stream;
 use super::merge::Merge;
 use crate::zoo::{self, Bug};
@@ -19,10 +20,13 @@ impl<D: Clone> Stream<D> {
         let StreamSnapshot { options, schemas, state, epochs, partitions, subscriptions, producers } = snapshot;
         let mut stream = Self { schemas, state, ..Self::durable(name, id, options)? };
         (stream.epochs_committed, stream.epochs_aborted, stream.epochs_replayed) = (epochs.committed, epochs.aborted, epochs.replayed);
-        stream.restore_partitions(partitions, now);
+        let appended = stream.restore_partitions(partitions, now);
         stream.account_for_unknown(&producers, now);
+        let of_subscriptions = subscriptions.iter().map(|(_, found)| found.created_at.0.max(found.generation.0));
+        // Leases were given at least up to then, whatever time it is by the clock now.
+        let newest = LeaseId(of_subscriptions.chain([appended.0]).max().unwrap_or_default());
         stream.subscriptions =
-            subscriptions.into_iter().map(|(name, subscription)| (name, stream.restored_subscription(&subscription, now))).collect();
+            subscriptions.into_iter().map(|(name, found)| (name, stream.restored_subscription(&found, newest, now))).collect();
         for (index, partition) in stream.partitions.iter_mut().enumerate() {
             let acked = stream
                 .subscriptions
@@ -35,19 +39,23 @@ impl<D: Clone> Stream<D> {
         Ok(stream)
     }
 
-    /// Each partition's batches in their order; over all partitions they get their turns as [`Merge`] says.
-    fn restore_partitions(&mut self, found: Vec<PartitionSnapshot<D>>, now: Timestamp) {
+    /// Each partition's batches in their order; over all partitions they get their turns as [`Merge`] says. Gives the newest time at
+    /// which a batch was appended, as far as is known.
+    fn restore_partitions(&mut self, found: Vec<PartitionSnapshot<D>>, now: Timestamp) -> Timestamp {
         let mut used = Usage::default();
+        let mut newest = found.iter().filter_map(|partition| partition.dropped.newest_at).max().unwrap_or_default();
         for (partition, found) in self.partitions.iter_mut().zip(&found) {
             partition.begin(found.start, found.rows_before, found.bytes_before, found.dropped.clone());
         }
         let found = found.into_iter().take(self.partitions.len()).collect();
         for (index, (facts, data)) in Merge::new(found, self.options.visibility == Visibility::Committed) {
             used.add(Place::Log, facts.bytes);
+            newest = newest.max(facts.appended_at);
             self.partitions[index].push(facts, data, Place::Log, self.next_age, now);
             self.next_age += 1;
         }
         self.budget.restore(&used);
+        newest
     }
 
     /// What was dropped while nobody kept account of it was appended before now, and is of committed epochs.
@@ -55,8 +63,8 @@ impl<D: Clone> Stream<D> {
         self.partitions.iter_mut().for_each(|partition| partition.account_for_unknown(producers, now));
     }
 
-    /// Its cursors stay within what there is: a batch that was never durable may be gone.
-    fn restored_subscription(&self, found: &SubscriptionSnapshot, now: Timestamp) -> Subscription {
+    /// Its cursors stay within what there is: a batch that was never durable may be gone. Its leases are newer than `newest`.
+    fn restored_subscription(&self, found: &SubscriptionSnapshot, newest: LeaseId, now: Timestamp) -> Subscription {
         let eviction = found.eviction.filter(|_| !zoo::has(Bug::EvictionForgotten));
         // An evicted one stays where it was, whatever is dropped meanwhile.
         let lowest = |partition: &Partition<D>| if eviction.is_some() { Offset(0) } else { partition.start() };
@@ -68,7 +76,11 @@ impl<D: Clone> Stream<D> {
             ..Cursor::at(partition.start(), now)
         });
         let SubscriptionSnapshot { created_at, generation, mode, on_overflow, .. } = *found;
-        Subscription { on_overflow, eviction, ..Subscription::new(mode, created_at, generation, cursors.collect()) }
+        let shares = found.shares.as_ref().map(|shares| Shares::restore(shares, &self.partitions, newest, now));
+        let mut restored =
+            Subscription { on_overflow, eviction, shares, ..Subscription::new(mode, created_at, generation, cursors.collect()) };
+        restored.leases.iter_mut().for_each(|leases| leases.newest = newest);
+        restored
     }
 
     /// What a restart has to know of the stream itself.
@@ -100,7 +112,8 @@ impl<D: Clone> Stream<D> {
         });
         let Subscription { created_at, generation, on_overflow, eviction, .. } = *subscription;
         let (mode, cursors) = (subscription.mode(), cursors.collect());
-        Some(SubscriptionSnapshot { created_at, generation, mode, on_overflow, eviction, cursors })
+        let shares = subscription.shares.as_ref().map(Shares::saved);
+        Some(SubscriptionSnapshot { created_at, generation, mode, on_overflow, eviction, cursors, shares })
     }
 
     /// A producer; none if it is not remembered.

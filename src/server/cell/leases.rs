@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 use super::super::error::Error;
 use super::StreamCell;
 use crate::engine::{
-    Batch, Command, ConsumerId, ConsumerName, Holding, InFlight, LeaseId, LeasedOffset, Outcome, PartitionId, Standing, SubscriptionMode,
-    SubscriptionName,
+    Batch, Command, ConsumerId, ConsumerName, Holding, InFlight, LeaseId, LeasedOffset, Outcome, PartitionId, ShareTerms, Standing,
+    SubscriptionMode, SubscriptionName,
 };
 use crate::storage::StoredBatch;
+use crate::wire::proto::LeasedShare;
 
 /// Who reads by leases.
 #[derive(Debug, Clone)]
@@ -20,14 +21,17 @@ pub(in crate::server) struct LeasedReader {
     pub(in crate::server) consumer: ConsumerId,
     /// Which of its `DoGet`s.
     reading: u64,
-    /// The newest lease when its partitions were last looked at.
-    seen: LeaseId,
+    /// The newest lease when its partitions were last looked at; none before.
+    seen: Option<LeaseId>,
 }
 
 /// A batch that a consumer is sent, by its lease.
 #[derive(Debug)]
 pub(in crate::server) struct Leased {
-    pub(in crate::server) lease: LeaseId,
+    /// Of a partitioned subscription.
+    pub(in crate::server) lease: Option<LeaseId>,
+    /// Of a shared one.
+    pub(in crate::server) shares: Vec<LeasedShare>,
     pub(in crate::server) partition: PartitionId,
     pub(in crate::server) batch: Batch<StoredBatch>,
     /// Batches that were dropped before it.
@@ -42,6 +46,7 @@ pub(in crate::server) struct SignOfLife {
     pub(in crate::server) name: ConsumerName,
     pub(in crate::server) lease: Duration,
     pub(in crate::server) in_flight: InFlight,
+    pub(in crate::server) terms: ShareTerms,
 }
 
 /// Woken for a consumer's sake as long as it reads.
@@ -79,7 +84,7 @@ impl StreamCell {
         got: Vec<LeasedOffset>,
     ) -> Result<LeasedReader, Error> {
         match self.apply(Command::ReadLeased { subscription: subscription.clone(), consumer, got })? {
-            Outcome::Reads(reading) => Ok(LeasedReader { subscription: subscription.clone(), consumer, reading, seen: LeaseId::default() }),
+            Outcome::Reads(reading) => Ok(LeasedReader { subscription: subscription.clone(), consumer, reading, seen: None }),
             other => Err(Error::unexpected(&other)),
         }
     }
@@ -105,16 +110,30 @@ impl StreamCell {
         let mut inner = self.inner.lock();
         let LeasedReader { subscription, consumer, reading, .. } = reader.clone();
         let take = Command::TakeLeased { subscription, consumer, reading, most };
-        let Outcome::Taken(taken) = self.apply_locked(&mut inner, take, now)? else { return Ok((Vec::new(), None)) };
+        let taken = match self.apply_locked(&mut inner, take, now)? {
+            Outcome::Taken(taken) => taken,
+            Outcome::TakenShares(taken) => {
+                let all = || (0..self.options.partitions).map(PartitionId).collect();
+                let partitions = reader.seen.replace(LeaseId::default()).is_none().then(all);
+                return Ok((inner.shared_batches(taken)?, partitions));
+            }
+            other => return Err(Error::unexpected(&other)),
+        };
         let mut batches = Vec::new();
         for taken in taken {
             let found = inner.stream.read(taken.partition, taken.first, usize::try_from(taken.batches).unwrap_or(usize::MAX), u64::MAX)?;
             let mut skipped = taken.skipped;
-            let leased = |batch| Leased { lease: taken.lease, partition: taken.partition, batch, skipped: std::mem::take(&mut skipped) };
+            let leased = |batch| Leased {
+                lease: Some(taken.lease),
+                shares: Vec::new(),
+                partition: taken.partition,
+                batch,
+                skipped: std::mem::take(&mut skipped),
+            };
             batches.extend(found.into_iter().map(leased));
         }
         let newest = inner.stream.newest_lease(&reader.subscription)?;
-        if std::mem::replace(&mut reader.seen, newest) == newest {
+        if reader.seen.replace(newest) == Some(newest) {
             return Ok((batches, None));
         }
         let (_, holdings) = inner.stream.holdings(&reader.subscription, consumer)?;
@@ -126,8 +145,8 @@ impl StreamCell {
     /// # Errors
     /// `subscription_not_found`, `invalid_argument`, `too_many`.
     pub(in crate::server) fn keep_consumer(&self, sign: SignOfLife) -> Result<(), Error> {
-        let SignOfLife { subscription, consumer, name, lease, in_flight } = sign;
-        self.apply(Command::KeepConsumer { subscription, consumer, name, lease, in_flight }).map(drop)
+        let SignOfLife { subscription, consumer, name, lease, in_flight, terms } = sign;
+        self.apply(Command::KeepConsumer { subscription, consumer, name, lease, in_flight, terms }).map(drop)
     }
 
     /// What a consumer holds, and the subscription's newest lease.

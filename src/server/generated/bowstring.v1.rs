@@ -129,7 +129,7 @@ pub mod control_server {
             tonic::Response<crate::wire::proto::SeekResponse>,
             tonic::Status,
         >;
-        /// A sign of life of a consumer of a partitioned subscription; the first one makes it one. Says what it holds, as soon as that is
+        /// A sign of life of a consumer of a partitioned or shared subscription; the first one makes it one. Says what it holds, as soon as that is
         /// something else than it knows.
         async fn keep_consumer(
             &self,
@@ -145,6 +145,14 @@ pub mod control_server {
             request: tonic::Request<crate::wire::proto::GiveBackRequest>,
         ) -> std::result::Result<
             tonic::Response<crate::wire::proto::GiveBackResponse>,
+            tonic::Status,
+        >;
+        /// Consumers of a shared subscription say what becomes of what they were given.
+        async fn update_leases(
+            &self,
+            request: tonic::Request<crate::wire::proto::UpdateLeasesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::wire::proto::UpdateLeasesResponse>,
             tonic::Status,
         >;
         /// The offsets at which a start lies: for those who read without a subscription. Refused where Subscribe would be.
@@ -1025,6 +1033,54 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GiveBackSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bowstring.v1.Control/UpdateLeases" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateLeasesSvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::UnaryService<
+                        crate::wire::proto::UpdateLeasesRequest,
+                    > for UpdateLeasesSvc<T> {
+                        type Response = crate::wire::proto::UpdateLeasesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                crate::wire::proto::UpdateLeasesRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::update_leases(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateLeasesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

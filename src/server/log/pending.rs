@@ -188,6 +188,8 @@ pub(in crate::server) fn is_late(command: &Command<StoredBatch>) -> bool {
         | Command::ReadLeased { .. }
         | Command::TakeLeased { .. }
         | Command::GiveBack { .. }
+        | Command::UpdateLeases { .. }
+        | Command::Bury { .. }
         | Command::Tick
         | Command::Settle { .. } => true,
         Command::AddSchema { .. }
@@ -198,6 +200,7 @@ pub(in crate::server) fn is_late(command: &Command<StoredBatch>) -> bool {
         | Command::KeepProducer { .. }
         | Command::Subscribe { .. }
         | Command::Unsubscribe { .. }
+        | Command::SaveShares { .. }
         // Who has planned acks no more until there is more, which those wait to append whom a forgotten plan holds back.
         | Command::Plan { .. }
         | Command::Seek { .. }

@@ -1,6 +1,7 @@
 //! How a read ends: whether its stream goes on, and what who reads by leases waits for then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::cell::Look;
 use super::super::error::Error;
@@ -13,7 +14,7 @@ pub(super) enum Ending {
     GoesOn,
     /// It has ended, but a crash would take that back, and perhaps what came before it.
     Unsettled,
-    /// It has ended, and all of it is with consumers; what they do not ack comes again.
+    /// It has ended, and all of it is with consumers, or to go over once they have acked; what they do not ack comes again.
     AllSent,
     Ended(Result<(), Error>),
 }
@@ -54,9 +55,18 @@ impl Reading {
         Ok(match (standing, end) {
             (Standing { is_acked: true, .. }, end) | (Standing { is_sent: true, .. }, end @ Err(_)) => Ending::Ended(end),
             _ if is_shutting_down => Ending::Ended(Err(Error::ShuttingDown)),
-            (Standing { is_sent: true, .. }, Ok(())) => Ending::AllSent,
+            (Standing { is_sent: true, .. }, Ok(())) | (Standing { needs_acks: true, .. }, _) => Ending::AllSent,
             (Standing { is_sent: false, .. }, _) => Ending::GoesOn,
         })
+    }
+
+    /// Waits until something may be there: because of others, or by time alone.
+    pub(super) async fn changed(&self) {
+        match self.leases.as_ref().and_then(|leases| leases.next_due(&self.cell)) {
+            // The timer of tokio is one of milliseconds.
+            Some(due) => drop(tokio::time::timeout(due + Duration::from_millis(1), self.watch.changed()).await),
+            None => self.watch.changed().await,
+        }
     }
 
     /// Waits until the end is durable, or anything else is new.

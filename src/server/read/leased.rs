@@ -1,6 +1,7 @@
 //! Reading by leases: what a consumer of a partitioned subscription is sent, and when it has seen all of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::cell::{ConsumerWatch, Leased, LeasedReader, StreamCell, Watch};
 use super::super::error::Error;
@@ -39,10 +40,15 @@ impl Leases {
         partitions.into_iter().for_each(|partitions| watch.watch(partitions));
         let work: Vec<_> = leased
             .into_iter()
-            .map(|Leased { lease, partition, batch, skipped }| Work { partition, lease: Some(lease), batch, skipped })
+            .map(|Leased { lease, shares, partition, batch, skipped }| Work { partition, lease, shares, batch, skipped })
             .collect();
         self.has_told &= work.is_empty();
         Ok((work, has_changed))
+    }
+
+    /// How long until something may be there by time alone.
+    pub(super) fn next_due(&self, cell: &StreamCell) -> Option<Duration> {
+        cell.next_due(&self.reader)
     }
 
     /// Whether the consumer is to be told now that all is sent.

@@ -179,6 +179,12 @@ pub struct SubscriptionDescription {
     pub generation: u64,
     #[prost(enumeration = "SubscriptionMode", tag = "6")]
     pub mode: i32,
+    /// Of a shared one.
+    #[prost(message, optional, tag = "7")]
+    pub sharing: ::core::option::Option<Sharing>,
+    /// Why its dead letters cannot be written at the moment, if they cannot.
+    #[prost(string, tag = "8")]
+    pub dead_letters_wait_for: ::prost::alloc::string::String,
     #[prost(enumeration = "OnOverflow", tag = "40")]
     pub on_overflow: i32,
     /// Set while it is evicted.
@@ -225,8 +231,34 @@ pub struct SubscriptionPartition {
     /// When all of it will be acked if acks and appends go on as in the last 10 to 20 seconds. Unset: never, since acks are not faster.
     #[prost(uint64, optional, tag = "10")]
     pub drain_micros: ::core::option::Option<u64>,
+    /// Of a shared subscription; its lag is what is not acked, also beyond `acked`.
+    #[prost(message, optional, tag = "11")]
+    pub shares: ::core::option::Option<SharesDescription>,
 }
-/// One DoGet of a subscription; of a partitioned one, a consumer that has joined it.
+/// What of a partition is with the consumers of a shared subscription, or waits for them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SharesDescription {
+    /// The next offset that is given to anybody for the first time.
+    #[prost(uint64, tag = "1")]
+    pub given: u64,
+    /// Leases.
+    #[prost(uint64, tag = "2")]
+    pub leased: u64,
+    /// The consumer that has the oldest of them, and for how long; 0 if there is none.
+    #[prost(fixed64, tag = "3")]
+    pub oldest_consumer_id: u64,
+    #[prost(uint64, tag = "4")]
+    pub oldest_micros: u64,
+    /// What came back, and waits for anybody.
+    #[prost(uint64, tag = "5")]
+    pub waiting: u64,
+    /// What is to go to the dead letters, and for how long at most.
+    #[prost(uint64, tag = "6")]
+    pub dying: u64,
+    #[prost(uint64, tag = "7")]
+    pub dying_micros: u64,
+}
+/// One DoGet of a subscription; of a partitioned or shared one, a consumer that has joined it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConsumerDescription {
     /// As it calls itself, "host/pid" unless told otherwise. Empty: it does not say.
@@ -251,6 +283,9 @@ pub struct ConsumerDescription {
     pub in_flight_batches: u64,
     #[prost(uint64, tag = "8")]
     pub in_flight_bytes: u64,
+    /// Of a shared subscription: it has let a lease run out, and is given nothing before it says that it goes on.
+    #[prost(bool, tag = "9")]
+    pub is_stalled: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConsumerPartition {
@@ -413,6 +448,22 @@ pub struct EpochStart {
     #[prost(string, tag = "2")]
     pub producer: ::prost::alloc::string::String,
 }
+/// How a shared subscription is shared; fixed when it is made.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sharing {
+    /// After so many deliveries that failed, rows go to the dead letters; 0: never. Unset: 5.
+    #[prost(uint32, optional, tag = "1")]
+    pub max_deliveries: ::core::option::Option<u32>,
+    /// Rows that failed are halved before, and each half delivered once more, until single rows are left.
+    #[prost(bool, tag = "2")]
+    pub bisect: bool,
+    /// The stream of the dead letters. Empty: this one's name and ".dead-letters".
+    #[prost(string, tag = "3")]
+    pub dead_letters: ::prost::alloc::string::String,
+    /// Columns whose values say which rows belong together: those are never with two consumers at once.
+    #[prost(string, repeated, tag = "4")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscribeRequest {
     #[prost(string, tag = "1")]
@@ -427,6 +478,9 @@ pub struct SubscribeRequest {
     /// Refused with invalid_argument if one exists that is of another mode.
     #[prost(enumeration = "SubscriptionMode", tag = "5")]
     pub mode: i32,
+    /// Of a new one that is shared.
+    #[prost(message, optional, tag = "6")]
+    pub sharing: ::core::option::Option<Sharing>,
     /// Of a new one.
     #[prost(enumeration = "OnOverflow", tag = "40")]
     pub on_overflow: i32,
@@ -511,6 +565,15 @@ pub struct KeepConsumerRequest {
     pub holdings: ::prost::alloc::vec::Vec<Holding>,
     #[prost(uint64, tag = "10")]
     pub wait_millis: u64,
+    /// Of a shared subscription: how long it may have what it is given unless it renews the lease, at most a day. 0: 30 seconds.
+    #[prost(uint64, tag = "11")]
+    pub ack_within_millis: u64,
+    /// Of a shared subscription: most rows at once. Unset: whole batches.
+    #[prost(uint64, optional, tag = "12")]
+    pub max_rows: ::core::option::Option<u64>,
+    /// Of a shared subscription: whether it knows that it has stalled. Like `holdings`.
+    #[prost(bool, tag = "13")]
+    pub is_stalled: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KeepConsumerResponse {
@@ -519,6 +582,9 @@ pub struct KeepConsumerResponse {
     /// The subscription's newest lease: what came by one that is not newer, and is not held, is of no more use.
     #[prost(uint64, tag = "2")]
     pub newest_lease: u64,
+    /// Of a shared subscription: it has let a lease run out, and is given nothing before UpdateLeases says that it goes on.
+    #[prost(bool, tag = "3")]
+    pub is_stalled: bool,
 }
 /// A consumer's lease on a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -546,6 +612,41 @@ pub struct GiveBackRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GiveBackResponse {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateLeasesRequest {
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub subscription: ::prost::alloc::string::String,
+    /// If not 0: refused with stream_replaced unless it is the stream's.
+    #[prost(fixed64, tag = "3")]
+    pub stream_id: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub updates: ::prost::alloc::vec::Vec<LeaseUpdate>,
+    /// If not 0: this consumer had let a lease run out, and goes on.
+    #[prost(fixed64, tag = "5")]
+    pub resumes: u64,
+}
+/// What becomes of a lease.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaseUpdate {
+    #[prost(uint64, tag = "1")]
+    pub lease: u64,
+    #[prost(enumeration = "LeaseVerb", tag = "2")]
+    pub verb: i32,
+    /// Of a nack: not before so long. Of a renewal: how long it lasts from now on.
+    #[prost(uint64, tag = "3")]
+    pub millis: u64,
+    /// Of a nack: why.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateLeasesResponse {
+    /// What was said of these changed nothing, since they were lost before. The others count.
+    #[prost(uint64, repeated, tag = "1")]
+    pub lost: ::prost::alloc::vec::Vec<u64>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanRequest {
     #[prost(string, tag = "1")]
@@ -1059,6 +1160,8 @@ pub enum SubscriptionMode {
     Static = 1,
     /// Each partition is leased to one consumer at a time.
     Partitioned = 2,
+    /// Any consumer is given the next rows, leased by themselves.
+    Shared = 3,
 }
 impl SubscriptionMode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1070,6 +1173,7 @@ impl SubscriptionMode {
             Self::Unspecified => "SUBSCRIPTION_MODE_UNSPECIFIED",
             Self::Static => "SUBSCRIPTION_MODE_STATIC",
             Self::Partitioned => "SUBSCRIPTION_MODE_PARTITIONED",
+            Self::Shared => "SUBSCRIPTION_MODE_SHARED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1078,6 +1182,46 @@ impl SubscriptionMode {
             "SUBSCRIPTION_MODE_UNSPECIFIED" => Some(Self::Unspecified),
             "SUBSCRIPTION_MODE_STATIC" => Some(Self::Static),
             "SUBSCRIPTION_MODE_PARTITIONED" => Some(Self::Partitioned),
+            "SUBSCRIPTION_MODE_SHARED" => Some(Self::Shared),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LeaseVerb {
+    Unspecified = 0,
+    /// Its rows are done with.
+    Ack = 1,
+    /// They could not be: they come again, to anybody, or go to the dead letters if that was too often.
+    Nack = 2,
+    /// It lasts longer.
+    Renew = 3,
+    /// The consumer has not begun with them: they go to anybody, and that is no failure.
+    Release = 4,
+}
+impl LeaseVerb {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LEASE_VERB_UNSPECIFIED",
+            Self::Ack => "LEASE_VERB_ACK",
+            Self::Nack => "LEASE_VERB_NACK",
+            Self::Renew => "LEASE_VERB_RENEW",
+            Self::Release => "LEASE_VERB_RELEASE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LEASE_VERB_UNSPECIFIED" => Some(Self::Unspecified),
+            "LEASE_VERB_ACK" => Some(Self::Ack),
+            "LEASE_VERB_NACK" => Some(Self::Nack),
+            "LEASE_VERB_RENEW" => Some(Self::Renew),
+            "LEASE_VERB_RELEASE" => Some(Self::Release),
             _ => None,
         }
     }
@@ -1124,7 +1268,7 @@ pub struct AppendResult {
     pub waits: u64,
 }
 /// Of a batch on its way out (DoGet).
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BatchMetadata {
     #[prost(uint32, tag = "1")]
     pub partition: u32,
@@ -1157,4 +1301,25 @@ pub struct BatchMetadata {
     /// Of a read epoch by epoch: whose epoch it is; empty for a batch that came without one.
     #[prost(string, tag = "31")]
     pub producer: ::prost::alloc::string::String,
+    /// Of a shared subscription: which rows of the batch the consumer is given, each lease by itself. All of the batch comes with it.
+    #[prost(message, repeated, tag = "70")]
+    pub shares: ::prost::alloc::vec::Vec<LeasedShare>,
+}
+/// Rows of a batch that a consumer of a shared subscription is given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeasedShare {
+    /// What they are acked by.
+    #[prost(uint64, tag = "1")]
+    pub lease: u64,
+    /// The first of them, and one past the last.
+    #[prost(uint64, tag = "2")]
+    pub start: u64,
+    #[prost(uint64, tag = "3")]
+    pub end: u64,
+    /// If not 0, in place of `start` and `end`: the rows whose keys are in these lanes; bit 0 is lane 0.
+    #[prost(fixed64, tag = "4")]
+    pub lanes: u64,
+    /// Which delivery of these rows it is: 1 for the first.
+    #[prost(uint32, tag = "5")]
+    pub delivery: u32,
 }

@@ -111,9 +111,13 @@ fn described(world: &World) -> Usage {
 fn for_shadow(command: &Command<u64>) -> Option<Command<u64>> {
     let shadow = |name: &SubscriptionName| SubscriptionName::new(&format!("shadow of {name}")).expect("a valid name");
     Some(match command {
-        Command::Subscribe { subscription, start, on_overflow, .. } => {
-            Command::Subscribe { subscription: shadow(subscription), start: start.clone(), mode: None, on_overflow: *on_overflow }
-        }
+        Command::Subscribe { subscription, start, on_overflow, .. } => Command::Subscribe {
+            subscription: shadow(subscription),
+            start: start.clone(),
+            mode: None,
+            on_overflow: *on_overflow,
+            sharing: None,
+        },
         Command::Unsubscribe { subscription } => Command::Unsubscribe { subscription: shadow(subscription) },
         Command::Ack { subscription, generation, offsets } => {
             Command::Ack { subscription: shadow(subscription), generation: *generation, offsets: offsets.clone() }

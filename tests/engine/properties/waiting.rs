@@ -149,6 +149,7 @@ fn subscriptions(world: &mut World) -> Vec<bowstring::engine::SubscriptionName> 
             start: Start::Earliest,
             mode: None,
             on_overflow: OnOverflow::Hold,
+            sharing: None,
         });
     }
     world.model.holders().map(|(name, _)| name.clone()).collect()

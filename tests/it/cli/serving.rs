@@ -84,6 +84,21 @@ fn flags_go_before_environment_before_file_before_defaults() {
 }
 
 #[test]
+fn streams_wait_and_resume_as_the_coordinator_says_unless_they_say_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bowstring.toml");
+    std::fs::write(&file, "listen = \"127.0.0.1:0\"\nhttp = \"off\"\nmax_wait = \"1500ms\"\nresume_percent = 40\n").unwrap();
+    let coordinator = Coordinator::start_with(&["--config", arg(&file)], &[("BOWSTRING_RESUME_PERCENT", "50")]);
+    let options = |name: &str, flags: &[&str]| {
+        coordinator.run(&[&["stream", "create", name], flags].concat()).done();
+        let options = coordinator.run(&["stream", "describe", name, "--json"]).json()["options"].clone();
+        (options["max_wait_ms"].as_u64(), options["resume_percent"].as_u64())
+    };
+    assert_eq!(options("s", &[]), (Some(1_500), Some(50)));
+    assert_eq!(options("t", &["--max-wait", "0s", "--resume-percent", "100"]), (Some(0), Some(100)));
+}
+
+#[test]
 fn clients_read_the_file_too() {
     let coordinator = Coordinator::start();
     let folder = tempfile::tempdir().unwrap();
@@ -119,6 +134,7 @@ fn addresses_and_numbers_that_cannot_be_used_are_refused() {
     serve(&["--listen", &address]).refused(1, &["error [start_failed]", &address, "port 0"]);
     serve(&["--listen", "nowhere"]).refused(2, &["listen is \"nowhere\"", "0.0.0.0:8815"]);
     serve(&["--listen", "127.0.0.1:0", "--default-partitions", "0"]).refused(2, &["default_partitions", "1 to 4096"]);
+    serve(&["--listen", "127.0.0.1:0", "--resume-percent", "101"]).refused(2, &["resume_percent", "101", "0 to 100"]);
     serve(&["--log", "a=b=c"]).refused(2, &["--log", "info"]);
 }
 
