@@ -77,9 +77,7 @@ def shared(case: Case, mode: str) -> Figures:
     """All of it, each batch to one of the consumers, which ack one by one."""
     with children(serve()) as (server,):
         url = listening(server)
-        client = bowstring.connect(url)
-        client.create_stream(f"{STREAM}-0", partitions=case.partitions)
-        client.subscribe(f"{STREAM}-0", SUBSCRIPTION, mode=mode)
+        bowstring.connect(url).create_stream(f"{STREAM}-0", partitions=case.partitions)
         reading = [rust_end("read", url, STREAM, case, *reads(case, mode, number)) for number in range(case.consumers)]
         shown = carry(server, rust_end("append", url, STREAM, case), *reading)
         if shown.batches != case.batches:
