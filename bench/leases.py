@@ -14,9 +14,9 @@ from bench.parts import KIB
 from bench.report import Floor, Series, counted
 
 STREAM, SUBSCRIPTION = "leases", "team"
-STATIC, PARTITIONED = "static", "partitioned"
+STATIC, PARTITIONED, SHARED = "static", "partitioned", "shared"
 #: As `subscription create --mode` names them; the first is what the others are compared with.
-MODES = (STATIC, PARTITIONED)
+MODES = (STATIC, PARTITIONED, SHARED)
 PARTITIONS = 4
 #: Consumers, each a process, that divide the partitions.
 CONSUMERS = (1, 4)
