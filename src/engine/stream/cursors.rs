@@ -37,7 +37,8 @@ impl<D: Clone> Stream<D> {
     /// Drops the subscription. If it was the last one, what it had not acked stays for the next.
     pub(super) fn unsubscribe(&mut self, name: &SubscriptionName, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
         // Its consumers wait for what never comes.
-        effects.changed |= self.subscription(name)?.leases.is_some();
+        let found = self.subscription(name)?;
+        effects.changed |= found.leases.is_some() || found.shares.is_some();
         self.subscriptions.remove(name);
         self.touch(Part::Subscription(name.clone()), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);
@@ -103,7 +104,7 @@ impl<D: Clone> Stream<D> {
                 leases.renew(&subscription.cursors, now);
             }
             if let Some(shares) = &mut subscription.shares {
-                shares.renew(&subscription.cursors);
+                shares.renew(&subscription.cursors, |index| is_named(&PartitionId::of(index)));
             }
         }
         effects.changed = true;
