@@ -34,6 +34,7 @@ mod object_store;
 mod overflow;
 mod put_messages;
 mod regressions;
+mod replay;
 mod retention;
 mod schemas;
 mod server_support;
