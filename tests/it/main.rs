@@ -40,6 +40,7 @@ mod schemas;
 mod server_support;
 #[cfg(target_os = "linux")]
 mod shared;
+mod shared_leases;
 mod shared_memory;
 mod shutdown;
 mod sizes;
