@@ -36,8 +36,10 @@ pub(super) struct Shares {
     next_number: u64,
     /// Nobody is dead before that for want of a sign of life.
     alive_until: Timestamp,
-    /// How many have let a lease run out, and do not go on.
+    /// How many have let a lease run out or pause, and do not go on.
     stalled: usize,
+    /// Leases that were ended by a word, the newest of them: a word that is said again, since its answer was lost, is not in vain.
+    ended: BTreeSet<LeaseId>,
 }
 
 /// A consumer of the subscription.
@@ -85,6 +87,7 @@ impl Shares {
             next_number: 0,
             alive_until: Timestamp(u64::MAX),
             stalled: 0,
+            ended: BTreeSet::new(),
         }
     }
 
@@ -200,13 +203,12 @@ impl Shares {
     pub(super) fn drop_before(&mut self, index: usize, start: Offset) -> bool {
         let (partition, next) = (PartitionId::of(index), self.given[index].next());
         let gone = self.pieces.of(partition).take_while(|(key, _)| key.offset < start);
-        let gone: Vec<_> = gone.map(|(key, piece)| (*key, piece.lessee().is_none())).collect();
-        let missed = gone.iter().filter(|(key, is_missed)| *is_missed && key.offset < next);
-        let mut missed: Vec<_> = missed.map(|(key, _)| key.offset).collect();
-        missed.dedup();
-        gone.iter().for_each(|(key, _)| drop(self.take_out(*key)));
+        let gone: Vec<_> = gone.map(|(key, _)| *key).collect();
+        let mut offsets: Vec<_> = gone.iter().map(|key| key.offset).filter(|offset| *offset < next).collect();
+        offsets.dedup();
+        gone.iter().for_each(|key| drop(self.take_out(*key)));
         let given = &mut self.given[index];
-        given.skipped += missed.len() as u64 + start.since(next);
+        given.skipped += offsets.len() as u64 + start.since(next);
         given.drop_before(start);
         !gone.is_empty()
     }

@@ -167,7 +167,7 @@ impl Pool {
 
     /// Says what becomes of leases; gives those that are lost.
     pub(crate) fn update(&mut self, updates: Vec<LeaseUpdate>) -> Vec<LeaseId> {
-        match self.ask(Command::UpdateLeases { subscription: pool(), updates, resumes: None }) {
+        match self.ask(Command::UpdateLeases { subscription: pool(), updates, resumes: None, pauses: None }) {
             Outcome::Updated { lost } => lost,
             other => panic!("{other:?}"),
         }
@@ -179,7 +179,11 @@ impl Pool {
     }
 
     pub(crate) fn resume(&mut self, consumer: u64) -> Effects {
-        self.apply(Command::UpdateLeases { subscription: pool(), updates: Vec::new(), resumes: Some(ConsumerId(consumer)) })
+        self.apply(Command::UpdateLeases { subscription: pool(), updates: Vec::new(), resumes: Some(ConsumerId(consumer)), pauses: None })
+    }
+
+    pub(crate) fn pause(&mut self, consumer: u64) -> Effects {
+        self.apply(Command::UpdateLeases { subscription: pool(), updates: Vec::new(), resumes: None, pauses: Some(ConsumerId(consumer)) })
     }
 
     pub(crate) fn cursor(&self, partition: u32) -> u64 {

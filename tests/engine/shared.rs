@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bowstring::engine::{
     Code, Command, ConsumerId, Error, InFlight, LeaseUpdate, Offset, OnOverflow, Outcome, Part, PartitionId, Share, SharingRules, Start,
-    SubscriptionMode, TakenShare,
+    SubscriptionMode, TakenShare, Timestamp,
 };
 
 use crate::pool::{ACK_WITHIN, P0, Pool, SIGN, Wants, nack, rules};
@@ -46,7 +46,7 @@ fn a_batch_is_divided_and_goes_once_all_of_it_is_acked() {
     assert_eq!((pool.start(0), pool.cursor(0)), (0, 0));
     pool.ack(&taken[..1]);
     assert_eq!((pool.start(0), pool.cursor(0)), (2, 2));
-    assert_eq!(pool.update(vec![LeaseUpdate::Ack(taken[0].lease)]), [taken[0].lease], "it is over");
+    assert_eq!(pool.update(vec![LeaseUpdate::Ack(taken[0].lease)]), [], "it may be said again");
 }
 
 #[test]
@@ -75,10 +75,10 @@ fn what_failed_too_often_dies_in_the_order_of_its_failures_and_is_buried() {
     pool.restart(&[]);
     assert_eq!(pool.dying().iter().map(|dying| dying.number).collect::<Vec<_>>(), [0, 1]);
     for number in [0, 0, 7] {
-        pool.ask(Command::Bury { subscription: pool::name(), number });
+        pool.ask(Command::Bury { subscription: pool::name(), created_at: Timestamp(1), number });
         assert_eq!((pool.cursor(0), pool.cursor(1)), (0, 1), "the second time changes nothing");
     }
-    pool.ask(Command::Bury { subscription: pool::name(), number: 1 });
+    pool.ask(Command::Bury { subscription: pool::name(), created_at: Timestamp(1), number: 1 });
     assert_eq!((pool.start(0), pool.stream.has_dying()), (1, false));
 
     assert!(pool.append(0, 1));
@@ -117,7 +117,7 @@ fn halves_are_delivered_once_more_until_single_rows_are_left() {
         let reading = pool.join(1, Wants::default());
         let deliveries = work(&mut pool, reading, bad);
         let dead: Vec<_> = pool.dying().iter().map(|dying| (dying.share, dying.deliveries)).collect();
-        assert!(dead.iter().all(|(_, deliveries)| *deliveries == max_deliveries));
+        assert!(dead.iter().all(|(_, deliveries)| *deliveries >= max_deliveries));
         let mut dead: Vec<_> = dead.into_iter().map(|(share, _)| share).collect();
         dead.sort();
         assert_eq!(dead, bad.iter().map(|row| rows(*row, row + 1)).collect::<Vec<_>>());
@@ -170,7 +170,7 @@ fn a_lease_lasts_as_long_as_it_is_renewed_and_to_its_last_moment() {
     pool.wait(ACK_WITHIN);
     assert_eq!(pool.take(2, other), []);
     assert_eq!(pool.update(vec![LeaseUpdate::Renew { lease, lasts: SECOND }]), []);
-    assert_eq!(pool.stream.next_due(&pool::name()), Ok(Some(pool.now.plus(SECOND + Duration::from_micros(1)))));
+    assert_eq!(pool.stream.next_due(&pool::name(), pool.now), Ok(Some(pool.now.plus(SECOND + Duration::from_micros(1)))));
     pool.wait(SECOND);
     assert_eq!(pool.take(2, other), []);
     pool.wait(Duration::from_micros(1));
@@ -220,6 +220,7 @@ fn what_ended_a_consumer_is_given_alone() {
         subscription: pool::name(),
         updates: vec![LeaseUpdate::Ack(taken[0].lease), LeaseUpdate::Ack(taken[1].lease)],
         resumes: None,
+        pauses: None,
     });
     assert_eq!(acked.consumers, [ConsumerId(2)], "it was kept from more, and is told once");
     let next = pool.take(2, reading);
@@ -268,7 +269,8 @@ fn at_the_end_of_a_stream_consumers_are_told_when_all_is_sent_and_when_all_is_ac
     assert_eq!(standing(&pool), (false, false));
     let taken = pool.take(2, two);
     assert_eq!(standing(&pool), (true, false));
-    let refused = Command::UpdateLeases { subscription: pool::name(), updates: vec![nack(taken[0].lease, SECOND)], resumes: None };
+    let refused =
+        Command::UpdateLeases { subscription: pool::name(), updates: vec![nack(taken[0].lease, SECOND)], resumes: None, pauses: None };
     assert!(pool.apply(refused).changed);
     assert_eq!(standing(&pool), (false, false), "it comes again");
     pool.wait(SECOND);
@@ -276,7 +278,8 @@ fn at_the_end_of_a_stream_consumers_are_told_when_all_is_sent_and_when_all_is_ac
     pool.ack(&taken);
     assert!(pool.leave(1).changed);
     let taken = pool.take(2, two);
-    let acked = Command::UpdateLeases { subscription: pool::name(), updates: vec![LeaseUpdate::Ack(taken[0].lease)], resumes: None };
+    let acked =
+        Command::UpdateLeases { subscription: pool::name(), updates: vec![LeaseUpdate::Ack(taken[0].lease)], resumes: None, pauses: None };
     assert!(pool.apply(acked).changed);
     assert_eq!(standing(&pool), (true, true));
 }
@@ -288,11 +291,13 @@ fn commands_of_another_mode_are_refused() {
         let (start, on_overflow) = (Start::Earliest, OnOverflow::Hold);
         pool.ask(Command::Subscribe { subscription: subscription(name), start, mode, on_overflow, sharing: None });
         let subscription = || subscription(name);
-        let (updates, resumes) = (Vec::new(), None);
-        let update = Command::UpdateLeases { subscription: subscription(), updates, resumes };
-        for command in
-            [update, Command::SaveShares { subscription: subscription() }, Command::Bury { subscription: subscription(), number: 0 }]
-        {
+        let (updates, resumes, pauses) = (Vec::new(), None, None);
+        let update = Command::UpdateLeases { subscription: subscription(), updates, resumes, pauses };
+        for command in [
+            update,
+            Command::SaveShares { subscription: subscription() },
+            Command::Bury { subscription: subscription(), created_at: Timestamp(1), number: 0 },
+        ] {
             assert!(matches!(pool.apply(command).outcome, Err(Error::SubscriptionMode { .. })));
         }
         assert_eq!(pool.stream.sharing(&subscription()), Ok(None));
@@ -323,7 +328,8 @@ fn consumers_of_a_shared_subscription_that_is_deleted_are_woken() {
 #[test]
 fn an_update_of_nothing_says_nothing() {
     let mut pool = Pool::of(1, rules(9));
-    let nothing = pool.apply(Command::UpdateLeases { subscription: pool::name(), updates: Vec::new(), resumes: Some(ConsumerId(4)) });
+    let nothing =
+        pool.apply(Command::UpdateLeases { subscription: pool::name(), updates: Vec::new(), resumes: Some(ConsumerId(4)), pauses: None });
     assert_eq!(nothing.outcome, Ok(Outcome::Updated { lost: Vec::new() }));
     assert!(!nothing.changed && nothing.touched.is_empty() && nothing.consumers.is_empty());
 }

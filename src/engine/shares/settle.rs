@@ -10,6 +10,9 @@ use super::super::{ConsumerId, LeaseId, Share, Timestamp};
 use super::Shares;
 use crate::zoo::{self, Bug};
 
+/// Leases that were ended by a word, of which is known that they were.
+const ENDED_MAX: usize = 16_384;
+
 /// What an update of leases has brought about.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Settled {
@@ -33,9 +36,14 @@ impl Shares {
         for update in updates {
             let lease = update.lease();
             let Some(key) = self.pieces.leased(lease) else {
-                settled.lost.push(lease);
+                if !self.ended.contains(&lease) {
+                    settled.lost.push(lease);
+                }
                 continue;
             };
+            if !matches!(update, LeaseUpdate::Renew { .. }) {
+                self.note_ended(lease);
+            }
             match update {
                 LeaseUpdate::Renew { lasts, .. } => self.pieces.renew(lease, now.plus(*lasts)),
                 LeaseUpdate::Release(_) => {
@@ -58,8 +66,32 @@ impl Shares {
         }
         settled.acked.sort_unstable();
         settled.acked.dedup();
+        // All had to wait for that.
         settled.has_returned |= was_full && self.pieces.len() < PIECES_MAX;
         settled
+    }
+
+    fn note_ended(&mut self, lease: LeaseId) {
+        self.ended.insert(lease);
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_first();
+        }
+    }
+
+    /// A consumer is given nothing until it goes on; whether it was.
+    pub(in crate::engine) fn pause(&mut self, consumer: ConsumerId) -> bool {
+        let was_going = self.stall(consumer);
+        if was_going {
+            self.spread();
+        }
+        was_going
+    }
+
+    fn stall(&mut self, consumer: ConsumerId) -> bool {
+        let going = self.consumers.get_mut(&consumer).filter(|member| !member.is_stalled);
+        let was_going = going.map(|member| member.is_stalled = true).is_some();
+        self.stalled += usize::from(was_going);
+        was_going
     }
 
     /// A consumer that had let a lease run out goes on; whether it had.
@@ -81,9 +113,7 @@ impl Shares {
             let name = self.consumers.get(&consumer).map_or_else(String::new, |member| member.name.to_string());
             let reason = format!("consumer {name} did not ack it within {}", humantime::format_duration(now.since(since)));
             self.fail(key, reason.into(), Duration::ZERO, true, now);
-            if let Some(member) = self.consumers.get_mut(&consumer) {
-                self.stalled += usize::from(!std::mem::replace(&mut member.is_stalled, true));
-            }
+            self.stall(consumer);
             (settled.has_failed, settled.has_returned) = (true, true);
         }
         let mut have_changed = settled.has_failed;
@@ -139,8 +169,6 @@ impl Shares {
         let may_halve = self.rules.bisect && self.pieces.len() + 2 <= HALVES_MAX;
         match halves(piece.share).filter(|_| may_halve) {
             Some([first, rest]) => {
-                // Each is delivered once more.
-                piece.failed = self.rules.max_deliveries - 1;
                 let halves = piece.divided(first, rest);
                 halves.into_iter().for_each(|half| self.pieces.insert(PieceKey::new(key.partition, key.offset, half.share), half));
             }

@@ -38,8 +38,8 @@ impl<D: Clone> Stream<D> {
     ///
     /// # Errors
     /// [`Error::SubscriptionNotFound`].
-    pub fn next_due(&self, name: &SubscriptionName) -> Result<Option<Timestamp>, Error> {
-        Ok(self.subscription(name)?.shares.as_ref().and_then(|shares| shares.pieces.next_due()))
+    pub fn next_due(&self, name: &SubscriptionName, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        Ok(self.subscription(name)?.shares.as_ref().and_then(|shares| shares.pieces.next_due(now)))
     }
 
     /// What is to go to the dead letters, by subscription and in the order of the numbers. Nothing of one that is evicted.
@@ -166,15 +166,15 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: &SubscriptionName,
         updates: &[LeaseUpdate],
-        resumes: Option<ConsumerId>,
+        (resumes, pauses): (Option<ConsumerId>, Option<ConsumerId>),
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         let shares = self.shares(name)?;
         let mut settled = shares.update(updates, now);
-        if resumes.is_some_and(|consumer| shares.resume(consumer)) {
-            effects.changed = true;
-        }
+        let has_resumed = resumes.is_some_and(|consumer| shares.resume(consumer));
+        let has_paused = pauses.is_some_and(|consumer| shares.pause(consumer));
+        effects.changed |= has_resumed || has_paused;
         let lost = std::mem::take(&mut settled.lost);
         self.settle_shares(name, settled, now, effects);
         Ok(Outcome::Updated { lost })
@@ -186,7 +186,16 @@ impl<D: Clone> Stream<D> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn bury(&mut self, name: &SubscriptionName, number: u64, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
+    pub(super) fn bury(
+        &mut self,
+        name: &SubscriptionName,
+        (created_at, number): (Timestamp, u64),
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        if self.subscription(name)?.created_at != created_at {
+            return Err(Error::SubscriptionNotFound { subscription: name.clone() });
+        }
         if let Some(settled) = self.shares(name)?.bury(number) {
             self.settle_shares(name, settled, now, effects);
         }

@@ -1,6 +1,6 @@
 //! What becomes of each row, plainly: one by one, or lane by lane of a batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bowstring::engine::{InFlight, LANES, LeaseId, PartitionId, Share, SharingRules, TakenShare, Timestamp};
@@ -64,6 +64,8 @@ pub(crate) struct Rows {
     pub(crate) partitions: Vec<PartitionRows>,
     pub(crate) leases: BTreeMap<LeaseId, Held>,
     pub(crate) lost: Vec<LeaseId>,
+    /// Those of them that were ended by a word.
+    pub(crate) ended: BTreeSet<LeaseId>,
     pub(crate) members: BTreeMap<u64, Member>,
     pub(crate) dying: BTreeMap<u64, (usize, usize, Share, u32)>,
     next_number: u64,
@@ -73,7 +75,7 @@ impl Rows {
     pub(crate) fn new(partitions: u32, rules: SharingRules) -> Self {
         let partitions = (0..partitions).map(|_| PartitionRows::default()).collect();
         let (leases, members, dying) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { rules, partitions, leases, lost: Vec::new(), members, dying, next_number: 0 }
+        Self { rules, partitions, leases, lost: Vec::new(), ended: BTreeSet::new(), members, dying, next_number: 0 }
     }
 
     pub(crate) fn is_keyed(&self) -> bool {
@@ -173,11 +175,8 @@ impl Rows {
         let (max, number) = (self.rules.max_deliveries, self.next_number);
         let units = self.units(place);
         let (failed, is_single) = (units[0].failed + 1, units.len() == 1);
-        let (state, failed) = match max == 0 || failed < max {
-            true => (State::Open(now.plus(delay)), failed),
-            false if self.rules.bisect && !is_single => (State::Open(now.plus(delay)), max - 1),
-            false => (State::Dying(number), failed),
-        };
+        let comes_again = max == 0 || failed < max || (self.rules.bisect && !is_single);
+        let state = if comes_again { State::Open(now.plus(delay)) } else { State::Dying(number) };
         if state == State::Dying(number) {
             self.next_number += 1;
             self.dying.insert(number, (place.0, place.1, place.2, failed));
@@ -212,9 +211,8 @@ impl Rows {
     pub(crate) fn drop_before(&mut self, partition: usize, start: usize) {
         let gone = self.partitions[partition].start..start;
         for offset in gone {
-            let with_consumers = |unit: &Unit| matches!(unit.state, State::Acked | State::Leased(_));
             let batch = &mut self.partitions[partition].batches[offset];
-            let is_missed = !batch.units.iter().all(with_consumers);
+            let is_missed = batch.units.iter().any(|unit| unit.state != State::Acked);
             batch.units.iter_mut().for_each(|unit| unit.state = State::Acked);
             self.partitions[partition].untold += u64::from(is_missed);
             self.lose(|held| (held.partition, held.offset) == (partition, offset));
@@ -247,6 +245,8 @@ impl Rows {
         let leases: Vec<_> = self.leases.keys().copied().collect();
         leases.into_iter().for_each(|lease| self.release(lease, now));
         self.members.clear();
+        // Nobody knows which were ended.
+        self.ended.clear();
         for partition in &mut self.partitions {
             partition.untold = 0;
             for unit in partition.batches.iter_mut().flat_map(|batch| &mut batch.units) {

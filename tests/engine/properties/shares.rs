@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bowstring::engine::{
     Code, Command, InFlight, LANES, LeaseId, LeaseUpdate, Offset, OnOverflow, Outcome, Share, Start, StreamOptions, SubscriptionName,
+    Timestamp,
 };
 use proptest::prelude::*;
 
@@ -25,6 +26,7 @@ enum Step {
     Release { nth: usize },
     Late { nth: usize },
     Resume { consumer: u64 },
+    Pause { consumer: u64 },
     Wait { seconds: u64 },
     Bury,
     AckOther { partition: u32, offset: u64 },
@@ -53,7 +55,8 @@ fn step(partitions: u32) -> impl Strategy<Value = Step> {
         1 => (0_usize..9, 0_u64..30).prop_map(|(nth, seconds)| Step::Renew { nth, seconds }),
         1 => (0_usize..9).prop_map(|nth| Step::Release { nth }),
         2 => (0_usize..9).prop_map(|nth| Step::Late { nth }),
-        2 => consumer.prop_map(|consumer| Step::Resume { consumer }),
+        2 => consumer.clone().prop_map(|consumer| Step::Resume { consumer }),
+        1 => consumer.prop_map(|consumer| Step::Pause { consumer }),
         3 => (1_u64..15).prop_map(|seconds| Step::Wait { seconds }),
         1 => Just(Step::Bury),
         2 => (one.clone(), 0_u64..9).prop_map(|(partition, offset)| Step::AckOther { partition, offset }),
@@ -93,8 +96,10 @@ impl Both {
 
     fn update(&mut self, update: LeaseUpdate) {
         let lease = update.lease();
-        let expected = if self.rows.leases.contains_key(&lease) { Vec::new() } else { vec![lease] };
+        let expected = if self.rows.leases.contains_key(&lease) || self.rows.ended.contains(&lease) { Vec::new() } else { vec![lease] };
+        let ends = !matches!(update, LeaseUpdate::Renew { .. }) && expected.is_empty();
         assert_eq!(self.pool.update(vec![update]), expected);
+        self.rows.ended.extend(ends.then_some(lease));
     }
 
     fn take(&mut self, consumer: u64, batches: u64) -> usize {
@@ -169,7 +174,7 @@ impl Both {
             Step::Renew { nth, seconds } => {
                 let (Some(lease), lasts) = (self.nth(nth), Duration::from_secs(seconds)) else { return };
                 self.update(LeaseUpdate::Renew { lease, lasts });
-                self.rows.leases.entry(lease).and_modify(|held| held.until = now.plus(lasts));
+                self.rows.leases.entry(lease).and_modify(|held| held.until = held.until.max(now.plus(lasts)));
             }
             Step::Release { nth } => {
                 let Some(lease) = self.nth(nth) else { return };
@@ -185,15 +190,19 @@ impl Both {
                 self.pool.resume(consumer);
                 self.rows.members.entry(consumer).and_modify(|member| member.is_stalled = false);
             }
+            Step::Pause { consumer } => {
+                self.pool.pause(consumer);
+                self.rows.members.entry(consumer).and_modify(|member| member.is_stalled = true);
+            }
             Step::Wait { seconds } => {
                 self.pool.wait(Duration::from_secs(seconds));
                 self.rows.expire(self.pool.now);
-                let due = self.pool.stream.next_due(&pool()).expect("is there");
+                let due = self.pool.stream.next_due(&pool(), self.pool.now).expect("is there");
                 assert!(due.is_none_or(|due| due > self.pool.now), "it would be looked at again and again");
             }
             Step::Bury => {
                 let Some(number) = self.rows.dying.keys().next().copied() else { return };
-                self.pool.ask(Command::Bury { subscription: pool(), number });
+                self.pool.ask(Command::Bury { subscription: pool(), created_at: Timestamp(1), number });
                 self.rows.bury(number);
             }
             Step::AckOther { partition, offset } => self.ack_other(partition, offset),
