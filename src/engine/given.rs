@@ -9,13 +9,15 @@ use super::{Offset, Share};
 pub(super) struct Given {
     /// The next offset and, of that, the next row; one of each lane where rows are shared by keys.
     places: Vec<(Offset, u64)>,
+    /// The next offset of which anything is to be given. Invariant: the lowest of the places.
+    next: Offset,
     /// Batches that were dropped and that nobody was told of.
     pub(super) skipped: u64,
 }
 
 impl Given {
     pub(super) fn new(next: Offset, is_keyed: bool) -> Self {
-        Self { places: vec![(next, 0); if is_keyed { LANES as usize } else { 1 }], skipped: 0 }
+        Self { places: vec![(next, 0); if is_keyed { LANES as usize } else { 1 }], next, skipped: 0 }
     }
 
     /// As it was saved: one place where all lanes are at the same.
@@ -23,6 +25,7 @@ impl Given {
         let mut given = Self::new(places.first().map_or(Offset(0), |(offset, _)| *offset), is_keyed);
         if places.len() == given.places.len() {
             given.places = places.to_vec();
+            given.find_next();
         }
         given
     }
@@ -36,7 +39,11 @@ impl Given {
 
     /// The next offset of which anything is to be given.
     pub(super) fn next(&self) -> Offset {
-        self.places.iter().map(|(offset, _)| *offset).min().unwrap_or_default()
+        self.next
+    }
+
+    fn find_next(&mut self) {
+        self.next = self.places.iter().map(|(offset, _)| *offset).min().unwrap_or_default();
     }
 
     /// About how many rows and bytes are to be given yet.
@@ -82,6 +89,7 @@ impl Given {
             }
             (Share::Rows { .. }, _) => {}
         }
+        self.find_next();
     }
 
     /// What lies from `end` on was never there, or is not there any more.
@@ -89,6 +97,7 @@ impl Given {
         for place in self.places.iter_mut().filter(|(offset, _)| *offset >= end) {
             *place = (end, 0);
         }
+        self.find_next();
     }
 
     /// What lies before `start` is gone.
@@ -96,6 +105,7 @@ impl Given {
         for (offset, row) in self.places.iter_mut().filter(|(offset, _)| *offset < start) {
             (*offset, *row) = (start, 0);
         }
+        self.find_next();
     }
 }
 

@@ -114,6 +114,9 @@ impl Shares {
         for turn in 0..partitions.len() {
             let index = self.turn.wrapping_add(turn) % partitions.len();
             let partition = &partitions[index];
+            if self.given[index].next() >= partition.visible_end() {
+                continue;
+            }
             while let Some((offset, lanes)) = self.given[index].next_of(taking.lanes) {
                 let Some(batch) = partition.get(offset).filter(|_| self.pieces.len() < PIECES_MAX) else { break };
                 let (rows, bytes) = (batch.facts.rows, batch.facts.bytes);
