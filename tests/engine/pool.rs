@@ -27,7 +27,7 @@ pub(crate) struct Pool {
     saved: SubscriptionSnapshot,
 }
 
-pub(crate) fn pool() -> SubscriptionName {
+pub(crate) fn name() -> SubscriptionName {
     subscription("pool")
 }
 
@@ -66,9 +66,9 @@ impl Pool {
         let mut stream = Stream::durable(StreamName::new("s").expect("a name"), StreamId(7), options).expect("some partitions");
         let now = Timestamp(1);
         let mode = Some(SubscriptionMode::Shared);
-        let made = Command::Subscribe { subscription: pool(), start: Start::Earliest, mode, on_overflow, sharing: Some(sharing) };
+        let made = Command::Subscribe { subscription: name(), start: Start::Earliest, mode, on_overflow, sharing: Some(sharing) };
         stream.apply(made, now).outcome.expect("a new one");
-        let saved = stream.subscription_snapshot(&pool()).expect("is there");
+        let saved = stream.subscription_snapshot(&name()).expect("is there");
         let mut pool = Self { stream, now, ordinal: 0, saved };
         pool.ask(Command::OpenAppender { kind: direct("p", "r"), connection: None });
         pool
@@ -81,8 +81,8 @@ impl Pool {
 
     pub(crate) fn apply(&mut self, command: Command<u64>) -> Effects {
         let effects = self.stream.apply(command, self.now);
-        if effects.touched.contains(&Part::Subscription(pool())) {
-            self.saved = self.stream.subscription_snapshot(&pool()).expect("is there");
+        if effects.touched.contains(&Part::Subscription(name())) {
+            self.saved = self.stream.subscription_snapshot(&name()).expect("is there");
         }
         effects
     }
@@ -113,7 +113,7 @@ impl Pool {
 
     pub(crate) fn sign(&mut self, consumer: u64, lease: Duration, wants: Wants) -> Effects {
         self.apply(Command::KeepConsumer {
-            subscription: pool(),
+            subscription: name(),
             consumer: ConsumerId(consumer),
             name: ConsumerName::new(&format!("c{consumer}")).expect("a name"),
             lease,
@@ -132,7 +132,7 @@ impl Pool {
 
     pub(crate) fn read(&mut self, consumer: u64, got: &[LeaseId]) -> Option<u64> {
         let got = got.iter().map(|lease| LeasedOffset { partition: P0, lease: *lease, offset: Offset(0) }).collect();
-        match self.apply(Command::ReadLeased { subscription: pool(), consumer: ConsumerId(consumer), got }).outcome {
+        match self.apply(Command::ReadLeased { subscription: name(), consumer: ConsumerId(consumer), got }).outcome {
             Ok(Outcome::Reads(reading)) => Some(reading),
             Ok(other) => panic!("{other:?}"),
             Err(_) => None,
@@ -146,7 +146,7 @@ impl Pool {
     }
 
     pub(crate) fn try_take(&mut self, consumer: u64, reading: u64, most: InFlight) -> Effects {
-        self.apply(Command::TakeLeased { subscription: pool(), consumer: ConsumerId(consumer), reading, most })
+        self.apply(Command::TakeLeased { subscription: name(), consumer: ConsumerId(consumer), reading, most })
     }
 
     /// All that it is given.
@@ -167,7 +167,7 @@ impl Pool {
 
     /// Says what becomes of leases; gives those that are lost.
     pub(crate) fn update(&mut self, updates: Vec<LeaseUpdate>) -> Vec<LeaseId> {
-        match self.ask(Command::UpdateLeases { subscription: pool(), updates, resumes: None, pauses: None }) {
+        match self.ask(Command::UpdateLeases { subscription: name(), updates, resumes: None, pauses: None }) {
             Outcome::Updated { lost } => lost,
             other => panic!("{other:?}"),
         }
@@ -179,15 +179,15 @@ impl Pool {
     }
 
     pub(crate) fn resume(&mut self, consumer: u64) -> Effects {
-        self.apply(Command::UpdateLeases { subscription: pool(), updates: Vec::new(), resumes: Some(ConsumerId(consumer)), pauses: None })
+        self.apply(Command::UpdateLeases { subscription: name(), updates: Vec::new(), resumes: Some(ConsumerId(consumer)), pauses: None })
     }
 
     pub(crate) fn pause(&mut self, consumer: u64) -> Effects {
-        self.apply(Command::UpdateLeases { subscription: pool(), updates: Vec::new(), resumes: None, pauses: Some(ConsumerId(consumer)) })
+        self.apply(Command::UpdateLeases { subscription: name(), updates: Vec::new(), resumes: None, pauses: Some(ConsumerId(consumer)) })
     }
 
     pub(crate) fn cursor(&self, partition: u32) -> u64 {
-        self.stream.cursor(&pool(), PartitionId(partition)).expect("is there").0
+        self.stream.cursor(&name(), PartitionId(partition)).expect("is there").0
     }
 
     pub(crate) fn start(&self, partition: u32) -> u64 {
@@ -199,12 +199,12 @@ impl Pool {
     }
 
     pub(crate) fn standing(&self, consumer: u64, reading: u64) -> Standing {
-        self.stream.standing(&pool(), ConsumerId(consumer), reading).expect("it reads")
+        self.stream.standing(&name(), ConsumerId(consumer), reading).expect("it reads")
     }
 
     pub(crate) fn view(&self) -> SubscriptionView {
         let views = self.stream.describe(self.now).subscriptions;
-        views.into_iter().find(|view| view.name == pool()).expect("is there")
+        views.into_iter().find(|view| view.name == name()).expect("is there")
     }
 
     pub(crate) fn shares(&self, partition: usize) -> ShareView {
@@ -214,7 +214,7 @@ impl Pool {
     /// Kills the coordinator: of the subscription it finds what was touched last.
     pub(crate) fn restart(&mut self, others: &[SubscriptionName]) {
         let mut found = snapshot(&self.stream, (others, &[ProducerId::new("p").expect("a name")]));
-        found.subscriptions.push((pool(), self.saved.clone()));
+        found.subscriptions.push((name(), self.saved.clone()));
         // That takes longer than numbers of leases, which are times, may have run ahead.
         self.now = self.now.plus(Duration::from_millis(100));
         self.stream = Stream::restore(self.stream.name().clone(), self.stream.id(), found, self.now).expect("some partitions");

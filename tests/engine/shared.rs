@@ -10,7 +10,7 @@ use bowstring::engine::{
     SubscriptionMode, TakenShare, Timestamp,
 };
 
-use crate::pool::{ACK_WITHIN, P0, Pool, SIGN, Wants, nack, rules};
+use crate::pool::{self, ACK_WITHIN, P0, Pool, SIGN, Wants, nack, rules};
 use crate::story::subscription;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -88,11 +88,6 @@ fn what_failed_too_often_dies_in_the_order_of_its_failures_and_is_buried() {
         pool.update(vec![nack(lease, Duration::ZERO)]);
     }
     assert_eq!(pool.dying()[0].number, 2, "no number comes twice");
-}
-
-/// The subscription's name, where `pool` is something else.
-mod pool {
-    pub(super) use crate::pool::pool as name;
 }
 
 /// Delivers until nothing comes; whatever has one of these rows fails. Gives how many deliveries that took.
@@ -199,6 +194,21 @@ fn who_lets_a_lease_run_out_gets_nothing_before_it_goes_on() {
     assert!(pool.append(0, 1));
     assert!(pool.resume(1).changed && !pool.resume(1).changed, "once");
     assert_eq!(told(&pool.take(1, reading)), [(4, rows(0, 1), 1)]);
+}
+
+#[test]
+fn who_pauses_gets_nothing_and_what_it_has_stays_with_it() {
+    let mut pool = Pool::of(1, rules(9));
+    assert!(pool.append(0, 1) && pool.append(0, 1));
+    let (reading, other) = (pool.join(1, one_at_a_time()), pool.join(2, Wants::default()));
+    let had = pool.take(1, reading);
+    assert!(pool.pause(1).changed && !pool.pause(1).changed, "once");
+    assert_eq!(told(&pool.take(2, other)), [(1, rows(0, 1), 1)]);
+    pool.ack(&had);
+    assert!(pool.append(0, 1));
+    assert_eq!(pool.take(1, reading), []);
+    assert!(pool.resume(1).changed);
+    assert_eq!(told(&pool.take(1, reading)), [(2, rows(0, 1), 1)]);
 }
 
 #[test]

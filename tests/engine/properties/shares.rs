@@ -10,7 +10,7 @@ use bowstring::engine::{
 use proptest::prelude::*;
 
 use crate::pool::rows::{Member, PartitionRows, Rows, State, number};
-use crate::pool::{ACK_WITHIN, Pool, SIGN, Wants, keyed, nack, pool, rules};
+use crate::pool::{ACK_WITHIN, Pool, SIGN, Wants, keyed, nack, name, rules};
 use crate::story::{drop_oldest, subscription};
 
 #[derive(Debug, Clone)]
@@ -197,12 +197,12 @@ impl Both {
             Step::Wait { seconds } => {
                 self.pool.wait(Duration::from_secs(seconds));
                 self.rows.expire(self.pool.now);
-                let due = self.pool.stream.next_due(&pool(), self.pool.now).expect("is there");
+                let due = self.pool.stream.next_due(&name(), self.pool.now).expect("is there");
                 assert!(due.is_none_or(|due| due > self.pool.now), "it would be looked at again and again");
             }
             Step::Bury => {
                 let Some(number) = self.rows.dying.keys().next().copied() else { return };
-                self.pool.ask(Command::Bury { subscription: pool(), created_at: Timestamp(1), number });
+                self.pool.ask(Command::Bury { subscription: name(), created_at: Timestamp(1), number });
                 self.rows.bury(number);
             }
             Step::AckOther { partition, offset } => self.ack_other(partition, offset),
@@ -227,7 +227,7 @@ impl Both {
         let PartitionRows { start, batches, .. } = &self.rows.partitions[partition as usize];
         let to = (start + usize::try_from(offset).expect("few")).min(batches.len());
         let offsets = [(number(partition as usize), Offset(to as u64))].into();
-        self.pool.ask(Command::Seek { subscription: pool(), to: Start::Offsets(offsets), dry_run: false });
+        self.pool.ask(Command::Seek { subscription: name(), to: Start::Offsets(offsets), dry_run: false });
         self.rows.seek(partition as usize, to, self.pool.now);
     }
 

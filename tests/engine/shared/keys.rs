@@ -60,7 +60,7 @@ fn a_lane_goes_over_when_nothing_of_it_is_with_another_and_others_are_told() {
     assert_eq!(lanes(&before).count_ones(), 32, "it is given no more of what is to go");
     let updates = vec![bowstring::engine::LeaseUpdate::Ack(first[0].lease)];
     let acked =
-        pool.apply(bowstring::engine::Command::UpdateLeases { subscription: crate::pool::pool(), updates, resumes: None, pauses: None });
+        pool.apply(bowstring::engine::Command::UpdateLeases { subscription: crate::pool::name(), updates, resumes: None, pauses: None });
     assert!(acked.changed);
     let after = pool.take(2, two);
     assert_eq!((lanes(&after), lanes(&after) & lanes(&before)), (!lanes(&before), 0));

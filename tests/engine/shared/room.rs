@@ -154,7 +154,7 @@ fn there_is_a_limit_to_halving_and_what_is_beyond_dies_as_it_is() {
     assert_eq!(taken, []);
     let dying = pool.dying();
     assert_eq!(dying.len() as u64, 2 * PIECES_MAX);
-    assert!(dying.iter().all(|dying| dying.share.clone() != rows(0, 1)));
+    assert!(dying.iter().all(|dying| dying.share != rows(0, 1)));
 }
 
 #[test]
