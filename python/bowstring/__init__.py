@@ -39,6 +39,7 @@ from bowstring.errors import (
 from bowstring.handles import BatchHandle
 from bowstring.iterator import StreamingIterator
 from bowstring.looking import Lag, Peek, Reason, StreamLag, SubscriptionLag, Why
+from bowstring.sharing import Sharing
 from bowstring.starts import Epoch, Moved, PartitionMove
 from bowstring.subscription import Subscription
 
@@ -65,6 +66,7 @@ __all__ = [
     "ProducerLost",
     "Reason",
     "SchemaMismatch",
+    "Sharing",
     "SpoolFull",
     "StreamCoordinator",
     "StreamEnded",

@@ -12,6 +12,7 @@ from bowstring.appending import EpochWriter, Producer
 from bowstring.errors import InvalidArgument
 from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
 from bowstring.reading import consumer_arguments, unpacked
+from bowstring.sharing import Sharing
 from bowstring.starts import Moved, PartitionMove, Start, start_text
 from bowstring.subscription import Subscription
 
@@ -176,6 +177,7 @@ class Client:
         *,
         on_overflow: str = "hold",
         mode: str | None = None,
+        sharing: Sharing | None = None,
     ) -> dict[str, Any]:
         """Creates the subscription, or takes the one that exists as it is; describes it.
 
@@ -185,13 +187,14 @@ class Client:
 
         `on_overflow` is what a new one does that holds room which an append needs: "hold" it, "skip" its oldest batches
         (its consumers are told how many), or "evict": it is evicted, and its consumers get `SubscriptionEvicted` until
-        a seek. `mode` is how its consumers divide its batches: "static", by themselves, or "partitioned", by leases;
-        one that exists must do the same.
+        a seek. `mode` is how its consumers divide its batches: "static", by themselves, "partitioned", by leases on
+        partitions, or "shared", by leases on rows, as `sharing` says; one that exists must do the same.
 
         Raises `OffsetError` if something behind the start is no longer kept, or if it is too far ahead;
         `InvalidArgument`; `StreamNotFound`.
         """
-        return self._native.subscribe(stream, subscription, start_text(start), on_overflow, mode)
+        rules = None if sharing is None else sharing.arguments()
+        return self._native.subscribe(stream, subscription, start_text(start), on_overflow, mode, rules)
 
     def unsubscribe(self, stream: str, subscription: str) -> None:
         """Removes the subscription; what only it held back is dropped."""
@@ -250,7 +253,7 @@ class Client:
         try:
             schema = consumer.schema()
             empty = pa.schema([]) if schema is None else pa.schema(schema)
-            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None, None, 0, None))]
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None, None, 0, None, 1))]
             left = rows
             while left > 0 and (taken := consumer.take()) is not None:
                 batches, counts, sizes, origins, _generation = taken

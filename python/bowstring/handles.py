@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from bowstring.errors import InvalidArgument
 from bowstring.reading import end_of, rows_of
+from bowstring.sharing import reason_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,8 +25,11 @@ class BatchHandle:
 
     Without an ack it comes again, to the next iterator of the subscription. A subscription's cursor is one offset per
     partition: an ack of a batch behind one that is not acked is kept in this process until that is acked, too, and is
-    lost with it. Acking twice does nothing, nor does acking what came before a seek
-    or by a lease on its partition that was lost since. Any thread may ack.
+    lost with it. Acking twice does nothing, nor does acking what came before a seek or by a lease that was lost since.
+    Any thread may ack.
+
+    Of a shared subscription each ack counts by itself, and a batch can be given back: by `nack`, `release`, or leaving
+    a `with` block with an exception, which is the reason then.
     """
 
     __slots__ = ("_consumer", "_generation", "_iterator", "_origin", "batch")
@@ -87,6 +91,27 @@ class BatchHandle:
         """The subscription is done with this batch and all of its partition before it, whoever has those. As `ack`."""
         self._open().ack_through(end_of(self._origin), self._generation)
 
+    @property
+    def delivery(self) -> int:
+        """Which delivery of these rows it is: 1 for the first. More only of a shared subscription."""
+        return self._origin[8]
+
+    def nack(self, delay: float = 0.0, reason: str = "") -> None:
+        """These rows could not be done: they go to anybody, not before `delay` seconds (at most a day).
+
+        After as many failures as the subscription allows, they go to the dead letters, with the last reason (of which
+        1024 bytes count). Returns at once. For shared subscriptions; raises `InvalidArgument` for others.
+        """
+        self._open().nack(end_of(self._origin), delay, reason)
+
+    def release(self) -> None:
+        """Nobody has begun with these rows: they go to anybody, and that is no failure. As `nack`."""
+        self._open().release(end_of(self._origin))
+
+    def renew(self, lasts: float) -> None:
+        """They are this iterator's for `lasts` seconds from now on (0.1 to 86,400). As `nack`."""
+        self._open().renew(end_of(self._origin), lasts)
+
     def __enter__(self) -> Self:
         return self
 
@@ -95,6 +120,8 @@ class BatchHandle:
     ) -> None:
         if kind is None:
             self.ack()
+        elif isinstance(value, Exception) and self._is_shared():
+            self.nack(reason=reason_of(value))
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,6 +134,10 @@ class BatchHandle:
 
     def __repr__(self) -> str:
         return f"BatchHandle(partition={self.partition}, offset={self.offset}, {self.batch.num_rows} rows)"
+
+    def _is_shared(self) -> bool:
+        consumer = self._consumer
+        return consumer is not None and consumer is self._iterator._consumer and consumer.is_shared
 
     def _open(self) -> _native.Consumer:
         consumer = self._consumer

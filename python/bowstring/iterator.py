@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +13,11 @@ import pyarrow as pa
 from bowstring import _native
 from bowstring.client import Client
 from bowstring.dialect import Aliases, Strings, TimeUnit, dialect_arguments
-from bowstring.errors import Cancelled, InvalidArgument
+from bowstring.errors import InvalidArgument
+from bowstring.feeding import Feeding
 from bowstring.handles import BatchHandles
-from bowstring.reading import Delivered, Origin, consumer_arguments, end_of, in_thread, rows_of, unpacked
+from bowstring.reading import Delivered, Origin, consumer_arguments, end_of, rows_of
+from bowstring.sharing import Sharing, reason_of
 from bowstring.starts import Start
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _STREAM_WAIT = 60.0
 _LOGGER = logging.getLogger("bowstring")
 
 
-class StreamingIterator:
+class StreamingIterator(Feeding):
     """Iterates over a stream's record batches, read ahead in the background.
 
     With `auto_ack`, asking for the next batch acks the one before; leaving the `with` block without an exception acks
@@ -56,8 +56,13 @@ class StreamingIterator:
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
         consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
-        mode: how a new subscription's consumers divide its batches: "static", or "partitioned" (by leases).
-        lease: then, seconds until others have its partitions if its process dies: from 0.1 to 3600.
+        mode: how a new subscription's consumers divide its batches: "static", "partitioned" (each partition is leased
+            to one of them), or "shared" (any of them is given the next rows).
+        lease: then, seconds until others have what it has if its process dies: from 0.1 to 3600.
+        sharing: how a new shared subscription is shared: when rows go to the dead letters, and what keys they have.
+        ack_within: of a shared subscription, seconds in which a batch is to be acked, given back or renewed; then
+            others get it, and this iterator gets nothing more before it is asked. From 0.1 to 86,400.
+        max_rows: of a shared subscription, most rows of a batch; larger ones are divided among consumers.
         schema: the columns to read and their types, whatever producers send (docs/schemas.md); one that a batch lacks
             is null. By default what the stream has when the iterator opens: what changes later changes nothing here.
         aliases: a dict of a column's name to other names that it has in batches: they become one column.
@@ -93,6 +98,9 @@ class StreamingIterator:
         consumer: str | None = None,
         mode: str | None = None,
         lease: float = 10.0,
+        sharing: Sharing | None = None,
+        ack_within: float = 30.0,
+        max_rows: int | None = None,
         schema: object | None = None,
         aliases: Aliases | None = None,
         strings: Strings | None = None,
@@ -104,7 +112,7 @@ class StreamingIterator:
         max_in_flight_batches: int | None = None,
         max_in_flight_bytes: int | None = None,
     ) -> None:
-        self._arguments: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "subscription": subscription,
             "partitions": None if partitions is None else list(partitions),
             "start": start,
@@ -120,6 +128,9 @@ class StreamingIterator:
             "consumer": consumer,
             "mode": mode,
             "lease": lease,
+            "sharing": sharing,
+            "ack_within": ack_within,
+            "max_rows": max_rows,
             **dialect_arguments(schema, aliases, strings, time_zone, time_unit),
             "target_rows": target_rows,
             "target_bytes": target_bytes,
@@ -127,34 +138,14 @@ class StreamingIterator:
             "max_in_flight_batches": max_in_flight_batches,
             "max_in_flight_bytes": max_in_flight_bytes,
         }
+        super().__init__(stream, arguments)
         self.url = url
-        self.stream = stream
         self._auto_ack = auto_ack
         self._consumer: _native.Consumer | None = None
-        #: What was taken and not handed over yet, each with where it comes from: another thread may fill or clear it.
-        self._ready: deque[tuple[pa.RecordBatch, Origin]] = deque()
-        #: Batches that were dropped before those that the caller has.
-        self._skipped = 0
-        #: Where the last batch came from. The batch itself is the caller's to keep or to let go.
-        self._last: Origin | None = None
         #: The last batch that the caller has and the coordinator does not know to be done, by partition.
         self._unacked: dict[int, Origin] = {}
-        self._ended = False
-        #: Which of the subscription's cursors they were read for.
-        self._generation: int | None = None
-        #: An exception, for instance of Ctrl-C, came between the batches that were taken together: to go on would be to
-        #: skip some, and to ack them.
-        self._torn = False
         #: Epochs are not mixed: set by who reads them.
         self._by_epoch = False
-        #: A wait of an `async for` that was cancelled goes on here.
-        self._filling: Future[bool] | None = None
-
-    @property
-    def subscription(self) -> str | None:
-        """The subscription's name."""
-        name: str | None = self._arguments["subscription"]
-        return name
 
     @property
     def partitions(self) -> list[int]:
@@ -232,7 +223,7 @@ class StreamingIterator:
         """Each batch with its partition, offset, epoch, append time, first offset and rows."""
         for batch in self:
             assert self._last is not None, "set by every step"
-            partition, offset, epoch, appended_at, extent, _, skipped, _ = self._last
+            partition, offset, epoch, appended_at, extent, _, skipped, _, _ = self._last
             first = offset if extent is None else extent[0]
             yield Delivered(batch, partition, offset, epoch, appended_at, first, rows_of(self._last), skipped)
 
@@ -299,7 +290,17 @@ class StreamingIterator:
     ) -> None:
         if kind is None and self._auto_ack:
             self.ack()
+        elif kind is not None and value is not None:
+            self._refuse(value)
         self.close()
+
+    def _refuse(self, error: BaseException) -> None:
+        """What the caller has of a shared subscription goes to others, and they are told why; no other one is told."""
+        consumer = self._consumer
+        if consumer is not None and consumer.is_shared and isinstance(error, Exception):
+            for origin in self._unacked.values():
+                consumer.nack(end_of(origin), 0.0, reason_of(error))
+            self._unacked = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.url, self.stream, self._arguments)
@@ -319,46 +320,11 @@ class StreamingIterator:
             self._consumer = client._native.consumer(self.stream, native)
         return self._consumer
 
-    def _fill(self) -> bool:
-        """Whether there is a batch; waits for one, or for the end."""
-        if not self._ready and not self._ended:
-            self._take()
-        return bool(self._ready)
-
-    async def _fill_async(self) -> bool:
-        """The same without blocking the event loop."""
-        while not self._ready and not self._ended:
-            filling = self._filling = self._filling or in_thread(self._take)
-            try:
-                if not await asyncio.shield(asyncio.wrap_future(filling)):
-                    break
-            finally:
-                if filling.done():
-                    self._filling = None
-        return bool(self._ready)
-
-    def _pop(self) -> tuple[pa.RecordBatch, Origin]:
-        """The next ready batch, which is now the caller's."""
-        try:
-            popped = self._ready.popleft()
-        except IndexError:
-            raise self._closed_meanwhile() from None
-        self._last = origin = popped[1]
-        if origin[6]:
-            self._note_gap(origin)
-        return popped
-
     def _hand_over(self) -> pa.RecordBatch:
         """The same, which `ack` acks."""
         batch, origin = self._pop()
         self._unacked[origin[0]] = origin
         return batch
-
-    def _note_gap(self, origin: Origin) -> None:
-        partition, offset, skipped = origin[0], origin[1], origin[6]
-        self._skipped += skipped
-        text = "%d batches of partition %d of stream %r were dropped before offset %d, where subscription %r goes on"
-        _LOGGER.warning(text, skipped, partition, self.stream, offset, self.subscription)
 
     def _window(self, size: int) -> list[pa.RecordBatch]:
         """Up to `size` batches, fewer only at the end."""
@@ -368,39 +334,6 @@ class StreamingIterator:
                 break
             window.append(self._hand_over())
         return window
-
-    def _take(self) -> bool:
-        """Waits for batches, or for the end; whether there were any."""
-        if self._torn:
-            reason = "the iterator was interrupted while it took batches, and some are lost to it; make a new one"
-            raise InvalidArgument(reason, "invalid_argument", False)
-        try:
-            consumer = self._open()
-            taken = consumer.take(self._arguments["timeout"])
-            # Else nothing more comes before what the caller has is acked: it may ask again then.
-            has_ended = taken is None and consumer.has_ended
-        except InvalidArgument:
-            if not self._ended:
-                raise
-            raise self._closed_meanwhile() from None
-        if taken is None:
-            self._ended |= has_ended
-            self.flush()
-            return False
-        try:
-            batches, counts, rows, origins, generation = taken
-            if generation != self._generation:
-                # The subscription was put elsewhere: what came before is not to be acked any more. In this order.
-                self._unacked = {}
-                self._generation = generation
-            self._ready.extend(zip(unpacked(batches, counts, rows), origins, strict=True))
-        except BaseException:
-            self._torn = True
-            raise
-        return True
-
-    def _closed_meanwhile(self) -> Cancelled:
-        return Cancelled("the iterator was closed while it waited for a batch", "cancelled", False)
 
 
 def _restore(url: str, stream: str, arguments: dict[str, Any]) -> StreamingIterator:

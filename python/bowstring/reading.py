@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import pyarrow as pa
 
 from bowstring.dialect import dialect_arguments
+from bowstring.sharing import Sharing
 from bowstring.starts import Start, start_text
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def consumer_arguments(
     consumer: str | None = None,
     mode: str | None = None,
     lease: float = 10.0,
+    sharing: Sharing | None = None,
+    ack_within: float = 30.0,
+    max_rows: int | None = None,
     target_rows: int | None = None,
     target_bytes: int | None = None,
     linger: float = 0.05,
@@ -94,6 +98,9 @@ def consumer_arguments(
         "consumer": consumer,
         "mode": mode,
         "lease": lease,
+        "sharing": None if sharing is None else sharing.arguments(),
+        "ack_within": ack_within,
+        "max_rows": max_rows,
         "target_rows": target_rows,
         "target_bytes": target_bytes,
         "linger": linger,

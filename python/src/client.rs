@@ -191,7 +191,8 @@ impl Client {
         wait(py, None, |wait| self.0.keep_producer(stream, &run, lease, wait))
     }
 
-    #[pyo3(signature = (stream, subscription, from, on_overflow, mode=None))]
+    #[pyo3(signature = (stream, subscription, from, on_overflow, mode=None, sharing=None))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn subscribe<'py>(
         &self,
         py: Python<'py>,
@@ -200,12 +201,14 @@ impl Client {
         from: &str,
         on_overflow: &str,
         mode: Option<&str>,
+        sharing: Option<crate::consumer::SharingArguments>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let start = start(from)?;
         let known = OnOverflow::ALL.map(OnOverflow::as_str).join(", ");
         let unknown = || invalid(&format!("on_overflow is {on_overflow:?}; use one of {known}"));
         let on_overflow = OnOverflow::from_name(on_overflow).ok_or_else(unknown)?;
-        let options = SubscribeOptions { on_overflow, mode: mode.map(crate::consumer::mode).transpose()?, sharing: None };
+        let options =
+            SubscribeOptions { on_overflow, mode: mode.map(crate::consumer::mode).transpose()?, sharing: sharing.map(Into::into) };
         describe::subscription(py, &wait(py, None, |wait| self.0.subscribe_with(stream, subscription, &start, options, wait))?)
     }
 

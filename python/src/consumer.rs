@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::TimeUnit;
 use bowstring::client::blocking;
-use bowstring::client::{Acker, ConsumerOptions, Dialect, Error, Joined, Origin, ReadStart, Unacked};
+use bowstring::client::{Acker, ConsumerOptions, Dialect, Error, Joined, Origin, ReadStart, Sharing, Unacked};
 use bowstring::engine::{Generation, LeaseId, ModeError, Offset, PartitionId, Start, StartError, StreamId, SubscriptionMode};
 use pyo3::prelude::*;
 
@@ -32,6 +32,9 @@ pub(crate) struct ConsumerArguments<'py> {
     consumer: Option<String>,
     mode: Option<String>,
     lease: f64,
+    sharing: Option<SharingArguments>,
+    ack_within: f64,
+    max_rows: Option<u64>,
     dialect: DialectArguments<'py>,
     target_rows: Option<u64>,
     target_bytes: Option<u64>,
@@ -39,6 +42,22 @@ pub(crate) struct ConsumerArguments<'py> {
     max_in_flight_batches: Option<u64>,
     max_in_flight_bytes: Option<u64>,
     by_epoch: bool,
+}
+
+/// See `bowstring.Sharing`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct SharingArguments {
+    max_deliveries: Option<u32>,
+    bisect: bool,
+    dead_letters: Option<String>,
+    keys: Vec<String>,
+}
+
+impl From<SharingArguments> for Sharing {
+    fn from(SharingArguments { max_deliveries, bisect, dead_letters, keys }: SharingArguments) -> Self {
+        Self { max_deliveries, bisect, dead_letters, keys }
+    }
 }
 
 /// See `bowstring.dialect`.
@@ -96,6 +115,9 @@ impl ConsumerArguments<'_> {
             consumer: self.consumer,
             mode: self.mode.as_deref().map(mode).transpose()?,
             lease: duration("lease", self.lease)?,
+            sharing: self.sharing.map(Into::into),
+            ack_within: duration("ack_within", self.ack_within)?,
+            max_rows: self.max_rows,
             dialect: self.dialect.dialect()?,
             target_rows: self.target_rows,
             target_bytes: self.target_bytes,
@@ -123,8 +145,8 @@ type Extent = (u64, u64, u64, u64, u64);
 
 /// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), what is unusual, and of a
 /// read by epoch whose epoch it is (empty if it came without one) and whether that is complete with it; how many batches were
-/// dropped before; and the lease by which it came, if by one.
-type Facts = (u32, u64, Option<u64>, u64, Option<Extent>, Option<(String, bool)>, u64, Option<u64>);
+/// dropped before; the lease by which it came, if by one; and which delivery of it this is.
+type Facts = (u32, u64, Option<u64>, u64, Option<Extent>, Option<(String, bool)>, u64, Option<u64>, u32);
 
 /// What to ack to be done with a batch: its partition, an offset, rows of that, and the lease by which it came.
 type End = (u32, u64, u64, Option<u64>);
@@ -163,9 +185,9 @@ fn crossing(joined: Vec<Joined>, generation: Option<Generation>, by_epoch: bool)
         for (size, origin) in parts {
             rows.push(size);
             let of_epoch = by_epoch.then(|| (origin.producer.as_deref().unwrap_or_default().to_owned(), origin.epoch_end));
-            let Origin { partition, offset, epoch, appended_at, skipped, lease, .. } = origin;
+            let Origin { partition, offset, epoch, appended_at, skipped, lease, delivery, .. } = origin;
             let (epoch, lease) = (epoch.map(|epoch| epoch.0), lease.map(|lease| lease.0));
-            facts.push((partition.0, offset.0, epoch, appended_at.0, extent(&origin), of_epoch, skipped, lease));
+            facts.push((partition.0, offset.0, epoch, appended_at.0, extent(&origin), of_epoch, skipped, lease, delivery));
         }
     }
     Some((Batches::new(schema, batches), counts, rows, facts, generation.map(|generation| generation.0)))
@@ -235,6 +257,27 @@ impl Consumer {
     fn ack_each(&self, ends: Vec<End>, generation: Option<u64>) -> PyResult<()> {
         let each: Vec<_> = ends.into_iter().map(|end| unacked(end, generation)).collect();
         self.acker()?.ack_each(&each).map_err(raised)
+    }
+
+    /// Whether its subscription is shared.
+    #[getter]
+    fn is_shared(&self) -> PyResult<bool> {
+        Ok(self.acker()?.is_shared())
+    }
+
+    /// The batch comes again, to anybody, not before `delay` seconds.
+    fn nack(&self, end: End, delay: f64, reason: &str) -> PyResult<()> {
+        self.acker()?.nack(&unacked(end, None), duration("delay", delay)?, reason).map_err(raised)
+    }
+
+    /// The caller has the batch for `lasts` seconds from now on.
+    fn renew(&self, end: End, lasts: f64) -> PyResult<()> {
+        self.acker()?.renew(&unacked(end, None), duration("lasts", lasts)?).map_err(raised)
+    }
+
+    /// The batch goes to anybody, and that is no failure.
+    fn release(&self, end: End) -> PyResult<()> {
+        self.acker()?.release(&unacked(end, None)).map_err(raised)
     }
 
     /// Waits until all acks so far are confirmed.

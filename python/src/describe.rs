@@ -60,10 +60,16 @@ pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::Subscript
     dict.set_item("on_overflow", lower(subscription.on_overflow().as_str_name(), "ON_OVERFLOW_"))?;
     let eviction = |eviction: proto::Eviction| Ok::<_, PyErr>(dict!(py, eviction, { at_micros, lag_batches, lag_bytes, needed_bytes }));
     dict.set_item("eviction", subscription.eviction.map(eviction).transpose()?)?;
+    let sharing = |sharing: &proto::Sharing| Ok::<_, PyErr>(dict!(py, sharing, { max_deliveries, bisect, dead_letters, keys }));
+    dict.set_item("sharing", subscription.sharing.as_ref().map(sharing).transpose()?)?;
+    dict.set_item("dead_letters_wait_for", &subscription.dead_letters_wait_for)?;
     let place = |py: Python<'py>, place: &proto::SubscriptionPartition| {
-        Ok(
-            dict!(py, place, { partition, acked, planned, skipped, lag_batches, lag_rows, lag_bytes, lag_age_micros, held_micros, drain_micros }),
-        )
+        let dict = dict!(py, place, { partition, acked, planned, skipped, lag_batches, lag_rows, lag_bytes, lag_age_micros, held_micros, drain_micros });
+        let shares = |shares: &proto::SharesDescription| {
+            Ok::<_, PyErr>(dict!(py, shares, { given, leased, oldest_consumer_id, oldest_micros, waiting, dying, dying_micros }))
+        };
+        dict.set_item("shares", place.shares.as_ref().map(shares).transpose()?)?;
+        Ok(dict)
     };
     dict.set_item("partitions", list(py, &subscription.partitions, place)?)?;
     dict.set_item("consumers", list(py, &subscription.consumers, consumer)?)?;
@@ -71,7 +77,7 @@ pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::Subscript
 }
 
 fn consumer<'py>(py: Python<'py>, consumer: &proto::ConsumerDescription) -> Dict<'py> {
-    let dict = dict!(py, consumer, { consumer, peer, reading_micros, consumer_id, lease_left_micros, in_flight_batches, in_flight_bytes });
+    let dict = dict!(py, consumer, { consumer, peer, reading_micros, consumer_id, lease_left_micros, in_flight_batches, in_flight_bytes, is_stalled });
     dict.set_item("partitions", list(py, &consumer.partitions, |py, one| Ok(dict!(py, one, { partition, sent })))?)?;
     Ok(dict)
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import pickle
 import sys
+import time
 
 import pyarrow as pa
 
@@ -27,6 +28,24 @@ def consume(url: str, stream: str, subscription: str, acked: str, more: str, lea
         next(iterator)
     print("ready")
     sys.stdin.readline()
+
+
+def share(url: str, stream: str, subscription: str, done: str) -> None:
+    """Works on what it is given of a shared subscription: after so many batches it hangs with the next one."""
+    iterator = bowstring.StreamingIterator(
+        url, stream, subscription=subscription, mode="shared", lease=2.0, ack_within=2.0, prefetch_batches=2
+    )
+    print("ready")
+    for number, handle in enumerate(iterator.handles()):
+        if number == int(done):
+            print("hangs")
+            sys.stdin.readline()
+        # As long as it takes somebody else to have a turn.
+        time.sleep(0.01)
+        handle.ack()
+        print(handle.batch["id"][0])
+    iterator.close()
+    print("end")
 
 
 def produce(url: str, stream: str, flushed: str) -> None:

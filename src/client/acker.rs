@@ -148,8 +148,9 @@ impl Acker {
         self.say(unacked, Verb::Release)
     }
 
-    /// Whether the subscription is shared.
-    pub(super) fn is_shared(&self) -> bool {
+    /// Whether the subscription is shared: then what was delivered can be given back and renewed by itself.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
         self.inner.updates.is_some()
     }
 

@@ -49,6 +49,7 @@ mod compact;
 mod connection;
 mod consumer;
 mod decode;
+mod delivered;
 mod dialect;
 mod encode;
 mod error;
@@ -100,7 +101,8 @@ pub use acker::Acker;
 pub use admin::ProducerRun;
 #[doc(hidden)]
 pub use connection::Dial;
-pub use consumer::{Consumer, Delivered};
+pub use consumer::Consumer;
+pub use delivered::Delivered;
 pub use dialect::{Dialect, Strings};
 pub use error::Error;
 pub use handle::Client;

@@ -3,7 +3,9 @@
 use super::super::lag::{name, readers};
 use super::words::{batches, bytes, count, micros};
 use super::{Cause, since};
-use crate::wire::proto::{EpochDescription, StreamDescription, SubscriptionDescription, SubscriptionPartition, Visibility};
+use crate::wire::proto::{
+    EpochDescription, SharesDescription, StreamDescription, SubscriptionDescription, SubscriptionPartition, Visibility,
+};
 use std::time::Duration;
 
 /// What there is none left of.
@@ -177,6 +179,9 @@ fn unblocked(partition: &SubscriptionPartition) -> u64 {
 pub(super) fn stands(subscription: &SubscriptionDescription, partition: &SubscriptionPartition) -> String {
     let SubscriptionPartition { partition: number, acked, .. } = *partition;
     let held = since(partition.held_micros);
+    if let Some(shares) = partition.shares.as_ref().filter(|_| !subscription.consumers.is_empty()) {
+        return shared(subscription, (number, acked, &held), shares);
+    }
     let mut reading: Vec<_> = readers(subscription, number).collect();
     // Whoever was sent most: if several read it, that is who could ack first.
     reading.sort_by_key(|(_, sent)| std::cmp::Reverse(*sent));
@@ -196,4 +201,36 @@ pub(super) fn stands(subscription: &SubscriptionDescription, partition: &Subscri
             format!("consumer {}{others} has not taken offset {acked} of partition {number} {held}", name(consumer))
         }
     }
+}
+
+/// The same of a shared subscription: who has the oldest of what is leased, or why nobody has anything.
+fn shared(subscription: &SubscriptionDescription, (number, acked, held): (u32, u64, &str), shares: &SharesDescription) -> String {
+    let place = format!("partition {number} has been at offset {acked} {held}");
+    if shares.dying > 0 {
+        let waits = match subscription.dead_letters_wait_for.as_str() {
+            "" => "are being written".to_owned(),
+            why => format!("cannot be written: {why}"),
+        };
+        return format!(
+            "{place}: {} to go to the dead letters, which {waits}, since {}",
+            pieces(shares.dying),
+            micros(shares.dying_micros)
+        );
+    }
+    let oldest = subscription.consumers.iter().find(|consumer| consumer.consumer_id == shares.oldest_consumer_id);
+    let stalled = subscription.consumers.iter().filter(|consumer| consumer.is_stalled).count();
+    match oldest {
+        Some(consumer) => {
+            let oldest = format!("{} has had the oldest for {}", name(consumer), micros(shares.oldest_micros));
+            format!("{place}: {} with consumers, of which consumer {oldest}", pieces(shares.leased))
+        }
+        None if stalled == subscription.consumers.len() => {
+            format!("{place}: all of its {stalled} consumers have let a lease run out, and not asked for more since")
+        }
+        None => format!("{place}: {} that came back for its {} consumers", pieces(shares.waiting), subscription.consumers.len()),
+    }
+}
+
+fn pieces(number: u64) -> String {
+    format!("{} {}", count(number), if number == 1 { "piece is" } else { "pieces are" })
 }
