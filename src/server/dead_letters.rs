@@ -121,12 +121,15 @@ async fn bury(coordinator: &Arc<Coordinator>, cell: &Arc<StreamCell>, dying: Dyi
         let schema_of = |version| cell.schema_of(version);
         let loaded = read(coordinator, move || stored.read()).await??;
         let schema = schema_of(loaded.schema).ok_or_else(|| Error::Task { reason: "the batch's schema is not known".to_owned() })?;
-        let frames = read(coordinator, move || letter.frames(&schema, &loaded)).await??;
-        let progress = watch::Sender::new(None);
-        write::put(coordinator, Full::new(frames), None, &progress).await?;
-        let receipt = progress.borrow().as_ref().and_then(|result| result.receipt);
-        let opened_at = receipt.map(|receipt| Timestamp(receipt.opened_at_micros));
-        letters.commit_epoch(producer, run, epoch, &[NamedWriter { task: Task(0), attempt, opened_at }])?;
+        let mut writers = Vec::new();
+        if let Some(frames) = read(coordinator, move || letter.frames(&schema, &loaded)).await?? {
+            let progress = watch::Sender::new(None);
+            write::put(coordinator, Full::new(frames), None, &progress).await?;
+            let receipt = progress.borrow().as_ref().and_then(|result| result.receipt);
+            let opened_at = receipt.map(|receipt| Timestamp(receipt.opened_at_micros));
+            writers.push(NamedWriter { task: Task(0), attempt, opened_at });
+        }
+        letters.commit_epoch(producer, run, epoch, &writers)?;
     }
     letters.durable().await?;
     cell.counters().count_dead_letter();

@@ -96,7 +96,9 @@ impl Sharer<'_> {
                         return Ok(self.crash(consumer));
                     }
                     self.held.push((given, delivered.unacked()));
-                    if self.actor.chance(80) {
+                    if !self.is_mortal {
+                        self.settle_all(&mut consumer)?;
+                    } else if self.actor.chance(80) {
                         self.settle_one(&mut consumer)?;
                     }
                 }
@@ -209,9 +211,9 @@ impl Sharer<'_> {
     async fn seek(&self) {
         let (stream, subscription) = (&self.actor.stream.name, &self.plan.subscription);
         self.actor.oracle.seeks_sharing(stream, subscription);
-        self.actor.until_done("seek", || self.client.seek(stream, subscription, &Start::Earliest, None, false)).await;
+        let moves = self.actor.until_done("seek", || self.client.seek(stream, subscription, &Start::Earliest, None, false)).await;
         self.actor.note("seeks");
-        self.actor.oracle.sought_sharing(stream, subscription);
+        self.actor.oracle.sought_sharing(stream, subscription, &moves);
     }
 
     /// Whether all of them together have acked what there is by now, or it has died.

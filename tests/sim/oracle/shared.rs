@@ -1,7 +1,7 @@
 //! What consumers of shared subscriptions tell the oracle.
 
 use bowstring::client::Delivered;
-use bowstring::engine::LeaseId;
+use bowstring::engine::{LeaseId, PartitionMove};
 use bowstring::wire::proto::StreamDescription;
 
 use super::Oracle;
@@ -68,10 +68,13 @@ impl Oracle {
     }
 
     /// It was done.
-    pub(crate) fn sought_sharing(&self, stream: &str, subscription: &str) {
+    pub(crate) fn sought_sharing(&self, stream: &str, subscription: &str, moves: &[PartitionMove]) {
         // Leases of after it that were given already are taken for ones of before: nothing follows from them.
         let now = u64::try_from(self.clock.elapsed().as_micros()).expect("a short time");
-        self.with_sharing(stream, subscription, |sharing| sharing.seek(LeaseId(EPOCH_MICROS + now + 1_000), true));
+        self.with_sharing(stream, subscription, |sharing| {
+            sharing.seek(LeaseId(EPOCH_MICROS + now + 1_000), true);
+            moves.iter().for_each(|to| sharing.begin_at(to.partition.0, to.to.0));
+        });
     }
 
     /// Whether all that a stream has is done with.

@@ -100,6 +100,8 @@ pub(super) struct SharingFacts {
     /// Leases up to this are of before a seek.
     sought: LeaseId,
     seeks: usize,
+    /// Where a seek has put partitions: what is before has gone, since all had acked it.
+    begins: BTreeMap<u32, u64>,
     /// Where partitions ended when all was done.
     left: BTreeMap<u32, u64>,
 }
@@ -127,9 +129,11 @@ impl SharingFacts {
             }
         }
         if lease > self.sought {
+            // What was known when it was sent may be forgotten.
+            let is_sure = self.crashed_at.is_none_or(|crashed_at| crashed_at < time_of(lease).saturating_sub(AHEAD_MAX));
             let rows = self.rows.entry((new.partition, new.offset)).or_default();
             for row in &new.rows {
-                row_of(rows, *row).come(lease, new.delivery, now, plan).map_err(|failure| format!("row {row}: {failure}"))?;
+                row_of(rows, *row).come((lease, new.delivery), now, is_sure, plan).map_err(|failure| format!("row {row}: {failure}"))?;
             }
         }
         match self.leases.insert(lease, new) {
@@ -149,7 +153,8 @@ impl SharingFacts {
     pub(super) fn says(&mut self, lease: LeaseId, word: Word, now: Duration) {
         let Some(known) = self.leases.get_mut(&lease) else { return };
         known.let_go.get_or_insert(now);
-        if word == Word::Ack && lease > self.sought {
+        // By which side of a seek it is is not always known: then it may count.
+        if word == Word::Ack {
             let rows = self.rows.entry((known.partition, known.offset)).or_default();
             known.rows.iter().for_each(|row| row_of(rows, *row).is_asked = true);
         }
@@ -185,11 +190,15 @@ impl SharingFacts {
     /// The coordinator has crashed: what it was told in the last moments may be forgotten, or with a broken disk all.
     pub(super) fn crash(&mut self, now: Duration, has_disk_faults: bool) {
         self.crashed_at = Some(now);
-        let kept = |fact: &Fact| fact.is_kept || (!has_disk_faults && fact.since + ACK_LATE_MAX <= now);
         for row in self.rows.values_mut().flatten() {
+            if has_disk_faults {
+                *row = Row { is_asked: row.is_asked, newest: row.newest, ..Row::default() };
+                continue;
+            }
+            let kept = |fact: &Fact| fact.is_kept || fact.since + ACK_LATE_MAX <= now;
             row.acked = row.acked.filter(kept).map(|fact| Fact { is_kept: true, ..fact });
-            row.tries =
-                row.tries.filter(|(fact, _)| kept(fact)).or(row.tries_kept).map(|(fact, tries)| (Fact { is_kept: true, ..fact }, tries));
+            row.tries = row.tries.filter(|(fact, _)| kept(fact)).or(row.tries_kept);
+            row.tries = row.tries.map(|(fact, tries)| (Fact { is_kept: true, ..fact }, tries));
             row.tries_kept = row.tries;
         }
     }
@@ -203,6 +212,11 @@ impl SharingFacts {
             // What is asked meanwhile may be of after it.
             *row = Row { is_asked: row.is_asked && is_done, newest: row.newest, ..Row::default() };
         }
+    }
+
+    /// A seek has put it there.
+    pub(super) fn begin_at(&mut self, partition: u32, start: u64) {
+        self.begins.insert(partition, start);
     }
 
     /// All up to there is done.
@@ -239,7 +253,8 @@ impl SharingFacts {
                     return Err(format!("{at}: {row} is there {found} times"));
                 }
                 let known = rows.and_then(|rows| rows.get(usize::try_from(*row).expect("few"))).copied().unwrap_or_default();
-                if let Some(acked) = known.acked {
+                // After a seek it begins anew.
+                if let Some(acked) = known.acked.filter(|_| self.seeks == 0) {
                     return Err(format!("{at}: {row} was acked by {:?}", acked.by));
                 }
                 if self.seeks == 0 && time_of(known.newest) > time_of(letter.died_at) + AHEAD_MAX {
@@ -248,7 +263,7 @@ impl SharingFacts {
             }
         }
         for (partition, end) in &self.left {
-            for offset in 0..*end {
+            for offset in self.begins.get(partition).copied().unwrap_or_default()..*end {
                 let Some((name, count, bad)) = batches(*partition, offset) else { continue };
                 let (dead, rows) = (dead.get(&(*partition, offset)), self.rows.get(&(*partition, offset)));
                 let is_dead = |row: u64| dead.is_some_and(|dead| dead.contains_key(&row));
@@ -269,7 +284,7 @@ impl SharingFacts {
 
 impl Row {
     /// It came, for the so many-th time.
-    fn come(&mut self, lease: LeaseId, delivery: u32, now: Duration, plan: &SharingPlan) -> Result<(), String> {
+    fn come(&mut self, (lease, delivery): (LeaseId, u32), now: Duration, is_sure: bool, plan: &SharingPlan) -> Result<(), String> {
         if let Some(acked) = self.acked.filter(|acked| lease > acked.by) {
             return Err(format!("it was acked by {:?}, and comes by {lease:?}", acked.by));
         }
@@ -284,7 +299,9 @@ impl Row {
         }
         if lease > self.newest {
             self.newest = lease;
-            self.try_again(Fact { by: lease, since: now, is_kept: false }, plan.at_most(delivery));
+            if is_sure {
+                self.try_again(Fact { by: lease, since: now, is_kept: false }, plan.at_most(delivery));
+            }
         }
         Ok(())
     }
