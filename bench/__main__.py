@@ -16,9 +16,12 @@ from pathlib import Path
 from bench.chart import write_chart
 from bench.contestants import CPP, PYTHON, RUST
 from bench.durable import BEHIND, MUCH, QUICK, measure_durable
+from bench.leases import measure_leases
+from bench.many import measure_many
 from bench.parts import COMPARED, PARTS, RELAY_4_MIB, ROWS_100, part_of
 from bench.report import Floor, Series, as_json, print_floors, print_slower, print_table, write_json
 from bench.rounds import contestants, measure
+from bench.subscriptions import measure_subscriptions
 
 
 def relay_floors(measured: list[Series]) -> list[Floor]:
@@ -64,6 +67,9 @@ OTHERS: Mapping[str, Callable[[int], Measured]] = {
     "durable": partial(measure_durable, QUICK),
     "durables": partial(measure_durable, MUCH),
     "spark": measure_spark,
+    "subscriptions": measure_subscriptions,
+    "many": measure_many,
+    "leases": measure_leases,
 }
 ALL = [*PARTS, *OTHERS]
 #: What is measured unless somebody chooses.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,24 @@ class Child:
         return json.loads(self.line())
 
     def cpu_seconds(self) -> float | None:
-        """CPU time of the child so far, to a hundredth; none where the system has no `/proc`."""
-        try:
-            # The name, in brackets, may have blanks in it.
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
+        """CPU time of the child so far; none where the system is not Linux."""
+        if sys.platform != "linux":
             return None
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        # The id that clock_getcpuclockid(3) gives; `/proc` counts hundredths, and a short round takes few of them.
+        return time.clock_gettime(~self.process.pid << 3 | 2)
+
+    def resident_bytes(self) -> int:
+        """Memory that the child has now."""
+        return self._memory("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most memory that the child has had."""
+        return self._memory("VmHWM")
+
+    def _memory(self, field: str) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (kilobytes,) = (line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:"))
+        return int(kilobytes) * 1024
 
     def stop(self) -> None:
         """Ends the child; a no-op if it has ended."""
@@ -81,21 +92,25 @@ def children(*commands: list[str]) -> Iterator[list[Child]]:
         yield started
 
 
-def carry(server: Child, appending: list[str] | None, reading: list[str] | None) -> Figures:
-    """Runs the ends against the server, at once; both are connected before the time runs."""
-    commands = [command for command in (reading, appending) if command]
-    with children(*commands) as ends:
+def carry(server: Child, appending: list[str] | None, *reading: list[str] | None) -> Figures:
+    """Runs the ends against the server, at once; all are connected before the time runs."""
+    readers = [command for command in reading if command]
+    with children(*readers, *([appending] if appending else [])) as ends:
         for end in ends:
             end.expect(READY)
-        before = server.cpu_seconds()
-        for end in ends:
-            end.go()
-        reports = [end.report() for end in ends]
-        after = server.cpu_seconds()
+        return carried(server, ends[-1] if appending else None, ends[: len(readers)])
+
+
+def carried(server: Child, appending: Child | None, reading: Sequence[Child]) -> Figures:
+    """What ends that are connected have done, once they are done."""
+    ends = [*reading, *([appending] if appending else [])]
+    before = server.cpu_seconds()
+    for end in ends:
+        end.go()
+    reports = [end.report() for end in ends]
+    after = server.cpu_seconds()
     used = None if before is None or after is None else after - before
-    return figures(
-        appending=reports[-1] if appending else None, reading=reports[:1] if reading else [], server_cpu_seconds=used
-    )
+    return figures(reports[-1] if appending else None, reports[: len(reading)], server_cpu_seconds=used)
 
 
 def python(module: str, *arguments: str) -> list[str]:

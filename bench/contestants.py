@@ -157,9 +157,21 @@ def serve(*, local: bool = False, data_dir: Path | None = None) -> list[str]:
     return command if local else [*command, "--unix", "off"]
 
 
+def listening(server: Child) -> str:
+    """The URL of a coordinator that has just been started."""
+    return f"grpc://{json.loads(server.line())['listen']}"
+
+
+def rust_end(end: str, url: str, stream: str, case: Case, *more: str) -> list[str]:
+    """The command of an end in Rust, "append" or "read"; the streams are called `stream`-0 and so on."""
+    command = [SERVER, "bench-end", end, "--url", url, "--stream", stream, "--streams", str(case.streams)]
+    amount = ["--batch-bytes", str(case.batch_bytes), "--batches", str(case.batches // case.streams)]
+    return [*command, *amount, *(["--rate", str(case.rate)] if case.rate else []), *more]
+
+
 def _prepare(server: Child, case: Case) -> str:
     """Creates the stream, with default limits and a subscription that holds batches until they are acked."""
-    url = f"grpc://{json.loads(server.line())['listen']}"
+    url = listening(server)
     client = bowstring.connect(url)
     if case.work == "put":
         client.create_stream("bench", full_policy="drop_oldest", max_buffered_batches=case.filled)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,12 +12,12 @@ from os import environ
 import bowstring
 from bench.cases import Case
 from bench.children import carry, children
-from bench.contestants import PEERS, Contestant, bench, ours_rust, serve
+from bench.contestants import PEERS, Contestant, bench, listening, ours_rust, serve
 from bench.data_folder import data_folder
 from bench.figures import Figures, figures
 from bench.parts import KIB, MIB, Part
 from bench.recovery import measure_recovery
-from bench.report import Floor, Series
+from bench.report import Floor, Series, counted
 from bench.rounds import measure
 
 MEMORY, DURABLE, DURABLE_SHARED = "bowstring in memory", "bowstring durable", "bowstring durable, shared memory"
@@ -183,7 +182,7 @@ def measure_confirmed(what: str, amount: Amount, rounds: int) -> list[Series]:
     noun = {"epochs": "commits", "appends": "confirmed appends"}[what]
     measured = [
         Series(
-            f"{noun} of one 1 KiB batch, {_counted(producers, 'producer')} on {_counted(streams, 'stream')}",
+            f"{noun} of one 1 KiB batch, {counted(producers, 'producer')} on {counted(streams, 'stream')}",
             f"{noun}/s",
             {MEMORY: [], DURABLE: []},
             against=[MEMORY],
@@ -192,7 +191,7 @@ def measure_confirmed(what: str, amount: Amount, rounds: int) -> list[Series]:
         for producers, streams in amount.producers
     ]
     with data_folder() as folder, children(serve(), serve(data_dir=folder)) as servers:
-        urls = [f"grpc://{json.loads(server.line())['listen']}" for server in servers]
+        urls = [listening(server) for server in servers]
         for _ in range(rounds):
             for series, (producers, streams) in zip(measured, amount.producers, strict=True):
                 for name, server, url in zip(series.values, servers, urls, strict=True):
@@ -237,7 +236,3 @@ def _alone(command: list[str]) -> Figures:
         end.expect("ready")
         end.go()
         return figures(end.report(), [], None)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -35,6 +35,17 @@ class Figures:
         """Batches per second."""
         return self.batches / self.seconds
 
+    def cpu_s_per_gb(self, process: str) -> float:
+        """CPU seconds of one of PROCESSES per GB that it has carried. Raises RuntimeError if nobody has measured it."""
+        cpu = self.cpu.get(process)
+        if cpu is None:
+            raise RuntimeError(f"nobody knows the CPU time of the {process}: it is measured on Linux alone")
+        return cpu
+
+    def cpu_us_per_batch(self, process: str) -> float:
+        """The same as microseconds per batch that was delivered."""
+        return self.cpu_s_per_gb(process) * self.bytes / self.batches / 1e3
+
     def json(self) -> dict[str, Any]:
         """As `bowstring bench --json` has it."""
         return {

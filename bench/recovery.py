@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import bowstring
+from bench.cases import Case
 from bench.children import Child, carry, children
-from bench.contestants import SERVER, serve
+from bench.contestants import listening, rust_end, serve
 from bench.data_folder import data_folder, forget_cached
 from bench.report import Series
 
@@ -44,9 +45,8 @@ def measure_recovery(rounds: int, *, total_bytes: int, batch_bytes: int) -> Seri
 
 
 def _write(server: Child, batch_bytes: int, batches: int) -> None:
-    url = f"grpc://{json.loads(server.line())['listen']}"
-    end = [SERVER, "bench-end", "append", "--url", url, "--stream", STREAM.removesuffix("-0")]
-    carry(server, [*end, "--batch-bytes", str(batch_bytes), "--batches", str(batches)], None)
+    case = Case("recovery", "put", batch_bytes, batches)
+    carry(server, rust_end("append", listening(server), STREAM.removesuffix("-0"), case))
 
 
 def _start(folder: Path, batches: int) -> float:

@@ -147,5 +147,10 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
     print(f"\nevery round's figures: {path}")
 
 
+def counted(count: int, noun: str) -> str:
+    """For a name: "1 stream", "1,000 streams"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _digits(figure: float) -> int:
     return 0 if figure >= 100 else 2 if figure >= 1 else 3

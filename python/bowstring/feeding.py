@@ -105,7 +105,9 @@ class Feeding:
                 raise
             raise self._closed_meanwhile() from None
         if taken is None:
-            self._ended |= has_ended
+            # Not in one: another thread may close it meanwhile.
+            if has_ended:
+                self._ended = True
             self.flush()
             return False
         try:

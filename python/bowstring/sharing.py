@@ -14,7 +14,8 @@ class Sharing:
     Attributes:
         max_deliveries: after so many deliveries that failed (refused, not acked in time, or with a consumer that went),
             rows go to the dead letters; 0: never.
-        bisect: rows that failed are halved before, and each half is delivered once more, until single rows are left.
+        bisect: rows that failed so often are halved, and each half is delivered once more, until single rows are left;
+            with keys, those of one of 64 lanes.
         dead_letters: the stream that they go to, made with the first of them: the stream's name and ".dead-letters" by
             default. Its rows have the columns that they had, and `bowstring_reason`, `bowstring_deliveries`,
             `bowstring_stream`, `bowstring_subscription`, `bowstring_partition`, `bowstring_offset`, `bowstring_row` (in

@@ -11,6 +11,7 @@ import pytest
 # The benchmarks' programs are there; nothing here starts one.
 os.environ.setdefault("CARGO_TARGET_DIR", "target")
 
+from bench import leases, many, subscriptions
 from bench.__main__ import chosen
 from bench.cases import Case
 from bench.data_folder import data_folder, file_system
@@ -35,6 +36,65 @@ def test_durable_streams_are_measured_unless_somebody_chooses():
     assert chosen(["durables", "relay", "durables"]) == ["durables", "relay"]
     with pytest.raises(SystemExit, match=r"no such part: durabel; there are: core, all, .*durable"):
         chosen(["durabel"])
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """The command that pip has installed, as coordinator and ends, instead of cargo's."""
+    monkeypatch.setattr("bench.contestants.SERVER", str(Path(sys.executable).parent / "bowstring"))
+
+
+def contestants(series):
+    """Those of each series, of one round, whose table can be printed."""
+    for one in series:
+        assert all(len(values) == 1 for values in one.values.values()), one
+        assert set(one.against) <= set(one.values), one
+        print_table(one)
+    return [list(one.values) for one in series]
+
+
+@pytest.mark.usefixtures("installed")
+def test_subscriptions_are_measured_beside_a_single_one_and_reading_alone():
+    amount = subscriptions.Amount(counts=(1, 3), batches={1 << 10: 100, 1 << 20: 70})
+    series, floors = subscriptions.measure_subscriptions(1, amount)
+    both = ["1 subscription", "3 subscriptions"]
+    assert floors == []
+    beside = [*both, subscriptions.SENDS_ALONE]
+    assert contestants(series) == 3 * [beside, beside, both] + 9 * [both]
+    delivered = {one.name: {name: shown[0].batches for name, shown in one.figures.items()} for one in series[::3]}
+    assert list(delivered.values()) == [
+        {both[0]: batches, both[1]: batches * (3 if "each read" in name else 1)}
+        | ({subscriptions.SENDS_ALONE: batches} if "each read" in name else {})
+        for name in delivered
+        for batches in [100 if "1 KiB" in name else 70]
+    ]
+
+
+def test_a_hundred_subscriptions_may_not_take_more_than_one_does():
+    amount = subscriptions.Amount(counts=(1, 100), batches={1 << 20: 8})
+    load = subscriptions.Load(subscriptions.READ, "1 MiB", 1 << 20)
+    measured = subscriptions.Measured(load, load.case(amount.batches), amount)
+    for name, cpu, peak in [("1 subscription", 1.0, 10), ("100 subscriptions", 4.0, 50)]:
+        measured.add(name, subscriptions.Shown(Figures(1.0, 8, 8 << 20, {"coordinator": cpu}), peak))
+    assert [(floor.ratio, floor.holds) for floor in measured.floors()] == [(0.2, False), (0.25, False)]
+
+
+@pytest.mark.usefixtures("installed")
+def test_many_streams_are_measured_beside_a_single_one():
+    series, _ = many.measure_many(1, many.Amount(counts=(1, 20), seconds=0.2, idle_seconds=0.05))
+    p50, p99, cpu, idle, total, each = contestants(series)
+    assert p50 == p99 == cpu == idle == ["1 stream", "20 streams"]
+    assert (len(total), len(each)) == (12, 3)
+    assert [shown[0].batches for shown in series[0].figures.values()] == [200 + 1, 200 + 20]
+
+
+@pytest.mark.usefixtures("installed")
+def test_every_mode_of_a_subscription_is_measured_beside_static():
+    series, _ = leases.measure_leases(1, leases.Amount([("1 KiB", 1 << 10, 200)]))
+    assert contestants(series) == 6 * [list(leases.MODES)]
+    assert all(shown[0].batches == 200 for one in series[::3] for shown in one.figures.values())
+    named = [leases.reads(leases.case("1 KiB", 1 << 10, 1, 3), "static", number)[-1] for number in range(3)]
+    assert named == ["0,3", "1", "2"], "each partition is named once"
 
 
 def test_every_amount_has_batches_of_three_sizes_and_whole_files():

@@ -6,14 +6,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::acks::{Acked, Acks, Pending};
-use super::in_flight::{End, InFlight, Unacked};
+use super::in_flight::{InFlight, Unacked};
 use super::options::Offsets;
 use super::prefetch::Prefetch;
-use super::shares::{Here, Shares};
+use super::shares::Shares;
 use super::updates::{Updates, Verb};
 use super::watched::Watched;
 use super::{Client, Error};
-use crate::engine::{LeaseId, Offset, PartitionId, StreamId};
+use crate::engine::{ACK_WITHIN_MAX, ACK_WITHIN_MIN, LeaseId, Offset, PartitionId, StreamId};
 
 /// Acks what a [`Consumer`](super::Consumer) has delivered, while that may be waiting for its next batch. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -58,8 +58,9 @@ impl Acker {
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack(&self, partition: PartitionId, offset: Offset) -> Result<(), Error> {
         if self.is_shared() {
-            let is_before = |here: &Here| here.partition == partition && here.end <= End { offset, rows: 0 };
-            return self.with_shares(|shares| shares.ack_where(is_before));
+            return Err(Error::invalid(format!(
+                "offset {offset} of partition {partition} was to be acked with all before it, but what comes of a shared subscription is acked one by one; use ack_one, or ack_through"
+            )));
         }
         self.ack_with(|in_flight| in_flight.ack(partition, offset).into_iter().collect())
     }
@@ -69,8 +70,8 @@ impl Acker {
     /// # Errors
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_by(&self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
-        if self.is_shared() {
-            return self.ack(partition, offset);
+        if self.is_shared() && lease.is_some() {
+            return self.say(&Unacked::new(partition, offset, 0, None, lease), Verb::Ack);
         }
         self.ack_with(|in_flight| in_flight.ack_by(partition, offset, lease).into_iter().collect())
     }
@@ -93,7 +94,7 @@ impl Acker {
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_all(&self, offsets: &Offsets) -> Result<(), Error> {
         if self.is_shared() {
-            return offsets.iter().try_for_each(|(partition, offset)| self.ack(*partition, *offset));
+            return offsets.iter().next().map_or(Ok(()), |(partition, offset)| self.ack(*partition, *offset));
         }
         self.ack_with(|in_flight| offsets.iter().filter_map(|(partition, offset)| in_flight.ack(*partition, *offset)).collect())
     }
@@ -117,7 +118,7 @@ impl Acker {
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_each(&self, unacked: &[Unacked]) -> Result<(), Error> {
         if self.is_shared() {
-            return unacked.iter().try_for_each(|one| self.ack_one(one));
+            return self.with_shares(|shares| shares.finish(unacked, &Verb::Ack));
         }
         self.ack_with(|in_flight| unacked.iter().filter_map(|one| in_flight.ack_one(one)).collect())
     }
@@ -160,7 +161,15 @@ impl Acker {
                 "only what comes of a shared subscription can be given back or renewed by itself; ack it, or leave it: it comes again when this consumer ends",
             ));
         }
-        self.with_shares(|shares| shares.finish(unacked, &verb))
+        let (name, time, least) = match verb {
+            Verb::Nack { delay, .. } => ("delay", delay, Duration::ZERO),
+            Verb::Renew { lasts } => ("lasts", lasts, ACK_WITHIN_MIN),
+            Verb::Ack | Verb::Release => ("", ACK_WITHIN_MIN, ACK_WITHIN_MIN),
+        };
+        if !(least..=ACK_WITHIN_MAX).contains(&time) {
+            return Err(Error::invalid(format!("{name} is {time:?}; use {least:?} to {ACK_WITHIN_MAX:?}")));
+        }
+        self.with_shares(|shares| shares.finish(std::slice::from_ref(unacked), &verb))
     }
 
     fn with_shares(&self, say: impl FnOnce(&mut Shares) -> Result<(), Error>) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use super::acks::Pending;
 use super::options::ConsumerOptions;
 use super::prefetch::Prefetch;
 use super::task::OwnedTask;
-use super::updates::{self, Of, Updates};
+use super::updates::{self, Of, Presence, Updates};
 use super::watched::Watched;
 use super::{Client, Error};
 use crate::engine::{Code, ConsumerId, Holding, InFlight, LeaseId, LeasedOffset, Offset, PartitionId, Retry, StreamId};
@@ -168,9 +168,10 @@ impl Membership {
         let watched = prefetch.clone();
         let task = OwnedTask::spawn(client.runtime(), async move { membership.run(&keeper, &watched).await }, on_panic);
         let renewing = own.sharing.as_ref().map(|sharing| renew(client, sharing.ack_within, prefetch.clone()));
-        let updating = own.sharing.as_ref().zip(updates).map(|(_, updates)| updates::send(client, own.of(), updates, prefetch.clone()));
+        let updating =
+            own.sharing.as_ref().zip(updates.clone()).map(|(_, updates)| updates::send(client, own.of(), updates, prefetch.clone()));
         let _tasks = [Some(task), renewing, updating].into_iter().flatten().collect();
-        Ok(Kept { membership: own, client: client.clone(), prefetch, says_goodbye: true, _tasks })
+        Ok(Kept { membership: own, client: client.clone(), prefetch, updates, says_goodbye: true, _tasks })
     }
 
     async fn run(&self, client: &Client, prefetch: &Watched<Prefetch>) {
@@ -209,6 +210,7 @@ pub(super) struct Kept {
     membership: Arc<Membership>,
     client: Client,
     prefetch: Arc<Watched<Prefetch>>,
+    updates: Option<Arc<Watched<Updates>>>,
     says_goodbye: bool,
     _tasks: Vec<OwnedTask>,
 }
@@ -227,13 +229,14 @@ impl Drop for Kept {
         }
         let goodbye = Membership { lease: Duration::ZERO, ..(*self.membership).clone() };
         let client = self.client.clone();
-        // What the caller never had is no failure of anybody.
-        let unused = self.prefetch.with(Prefetch::take_unused);
+        // What the caller never had is no failure of anybody, and what it has acked less so.
+        let mut words = self.prefetch.with(Prefetch::take_unused);
+        words.extend(self.updates.iter().flat_map(|updates| updates.with(Updates::take_all)));
         // Without it the others wait for the lease to run out. It ends by itself, well within a lease.
         drop(self.client.runtime().spawn(async move {
             let say = async {
-                if !unused.is_empty() {
-                    drop(client.update_leases(&goodbye.of(), &unused, false).await);
+                if !words.is_empty() {
+                    drop(client.update_leases(&goodbye.of(), &words, Presence::default()).await);
                 }
                 drop(goodbye.sign(&client, Known::default(), Duration::ZERO).await);
                 tokio::time::sleep(GOODBYE_AGAIN).await;
@@ -249,7 +252,7 @@ fn renew(client: &Client, ack_within: Duration, prefetch: Arc<Watched<Prefetch>>
     let renew = async move {
         loop {
             tokio::time::sleep(ack_within / RENEWALS_PER_LEASE).await;
-            prefetch.with(|prefetch| prefetch.renew(false));
+            prefetch.with(Prefetch::keep_shares);
         }
     };
     OwnedTask::spawn(client.runtime(), renew, |_| ())

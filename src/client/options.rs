@@ -187,12 +187,14 @@ impl Default for ReadStart {
 pub struct Sharing {
     /// After so many deliveries that failed, rows go to the dead letters; 0: never. None: 5.
     pub max_deliveries: Option<u32>,
-    /// Rows that failed are halved before, and each half is delivered once more, until single rows are left. Default false.
+    /// Rows that failed so often are halved, and each half is delivered once more, until single rows are left; with keys, those of one of
+    /// 64 lanes. Default false.
     pub bisect: bool,
     /// The stream of the dead letters, which is made with the first. None: the stream's name and ".dead-letters".
     pub dead_letters: Option<String>,
     /// Columns whose values say which rows belong together: those are never with two consumers at once, and a consumer gets of each
-    /// batch the rows whose keys it has. None: any rows may be with anybody. Default none.
+    /// batch the rows whose keys it has. Numbers, strings, binary values, booleans, times and dictionaries of them. After a restart of
+    /// the coordinator others may get rows of keys whose former consumer still works. None: any rows may be with anybody. Default none.
     pub keys: Vec<String>,
 }
 

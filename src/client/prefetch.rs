@@ -195,9 +195,20 @@ impl Prefetch {
         self.drop_ready(&released);
     }
 
+    /// As time passes: see [`Shares::keep`].
+    pub(super) fn keep_shares(&mut self) {
+        let released = self.shares.as_mut().map(Shares::keep).unwrap_or_default();
+        self.drop_ready(&released);
+    }
+
     /// Renews what is here of a shared subscription: see [`Shares::renew`].
     pub(super) fn renew(&mut self, all: bool) {
         self.shares.iter_mut().for_each(|shares| shares.renew(all));
+    }
+
+    /// See [`Shares::skip`].
+    pub(super) fn skip(&self, origin: &Origin) {
+        self.shares.iter().for_each(|shares| shares.skip(origin));
     }
 
     /// What the caller does not have of a shared subscription, to be given back by the last call.

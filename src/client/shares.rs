@@ -5,25 +5,31 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::in_flight::{End, Unacked};
 use super::membership::SharingTerms;
 use super::ready::Origin;
+use super::retry::now;
 use super::updates::{Update, Updates, Verb};
 use super::watched::Watched;
 use crate::engine::{LeaseId, LeasedOffset, PartitionId};
 
+/// Lost leases that the caller has and has said nothing of.
+const LOST_MAX: usize = 4096;
+
 /// A lease that is here.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Here {
-    pub(super) partition: PartitionId,
-    pub(super) end: End,
+struct Here {
+    partition: PartitionId,
+    end: End,
     /// When the caller got it, as a number that rises; none while it has not.
     handed: Option<u64>,
     /// Renewed since.
     is_renewed: bool,
+    /// Others have it. The caller may still say something of it: that is refused, and it is told.
+    is_lost: bool,
 }
 
 /// The leases of a consumer.
@@ -36,19 +42,21 @@ pub(super) struct Shares {
     is_keyed: bool,
     /// The coordinator has seen one of its leases run out, and gives it nothing before its caller is back.
     is_stalled: bool,
+    /// When the caller last asked for more, or said something of what it has.
+    caller_at: Instant,
     updates: Arc<Watched<Updates>>,
 }
 
 impl Shares {
     pub(super) fn new(terms: &SharingTerms, updates: Arc<Watched<Updates>>) -> Self {
         let (ack_within, is_keyed) = (terms.ack_within, !terms.keys.is_empty());
-        Self { here: BTreeMap::new(), handed: 0, ack_within, is_keyed, is_stalled: false, updates }
+        Self { here: BTreeMap::new(), handed: 0, ack_within, is_keyed, is_stalled: false, caller_at: now(), updates }
     }
 
     /// A lease has come, of so many rows; whether the caller is to have what came by it.
     pub(super) fn receive(&mut self, origin: &Origin, rows: u64) -> bool {
         let Some(lease) = origin.lease else { return false };
-        let here = Here { partition: origin.partition, end: origin.end(), handed: None, is_renewed: false };
+        let here = Here { partition: origin.partition, end: origin.end(), handed: None, is_renewed: false, is_lost: false };
         if self.is_stalled {
             // Sent before the coordinator knew.
             self.say([(lease, here)], &Verb::Release);
@@ -59,7 +67,9 @@ impl Shares {
             self.say([(lease, here)], &Verb::Ack);
             return false;
         }
-        self.here.insert(lease, here).is_none()
+        let is_new = !self.here.contains_key(&lease);
+        self.here.entry(lease).or_insert(here);
+        is_new
     }
 
     /// The caller's side takes what came by it.
@@ -72,6 +82,7 @@ impl Shares {
 
     /// The caller wants more: it goes on, whatever it has let run out.
     pub(super) fn caller_is_here(&mut self) {
+        self.caller_at = now();
         if std::mem::take(&mut self.is_stalled) {
             self.updates.update(Updates::resume);
         }
@@ -98,10 +109,26 @@ impl Shares {
         self.updates_of(own, &Verb::Release)
     }
 
-    /// Renews what the caller does not have, and once more what it has got since the last time; all of it after a reconnect.
+    /// As time passes: renews what the caller does not have, and once more what it has got since the last time. If the caller has not
+    /// been heard of for as long as a lease lasts, others get what it does not have, and all that comes, until it is back; gives the
+    /// leases.
+    pub(super) fn keep(&mut self) -> Vec<LeaseId> {
+        let waits = self.here.values().any(|here| here.handed.is_none());
+        if !waits || now().saturating_duration_since(self.caller_at) <= self.ack_within {
+            self.renew(false);
+            return Vec::new();
+        }
+        self.is_stalled = true;
+        self.updates.update(Updates::pause);
+        let released = self.release();
+        self.renew(false);
+        released
+    }
+
+    /// Renews what the caller does not have, and what it has got since the last time; all of it after a reconnect.
     pub(super) fn renew(&mut self, all: bool) {
         let mut own = Vec::new();
-        for (lease, here) in &mut self.here {
+        for (lease, here) in self.here.iter_mut().filter(|(_, here)| !here.is_lost) {
             if all || here.handed.is_none() || !here.is_renewed {
                 here.is_renewed = here.handed.is_some();
                 own.push((*lease, *here));
@@ -113,21 +140,33 @@ impl Shares {
 
     /// What is here, for a new connection.
     pub(super) fn got(&self) -> Vec<LeasedOffset> {
-        self.here.iter().map(|(lease, here)| LeasedOffset { partition: here.partition, lease: *lease, offset: here.end.offset }).collect()
+        let held = self.here.iter().filter(|(_, here)| !here.is_lost);
+        held.map(|(lease, here)| LeasedOffset { partition: here.partition, lease: *lease, offset: here.end.offset }).collect()
     }
 
+    /// Whether what came by it may be handed out.
     pub(super) fn has(&self, lease: LeaseId) -> bool {
-        self.here.contains_key(&lease)
+        self.here.get(&lease).is_some_and(|here| !here.is_lost)
     }
 
     /// Whether the caller has something that is not done with.
     pub(super) fn has_unacked(&self) -> bool {
-        self.here.values().any(|here| here.handed.is_some())
+        self.here.values().any(|here| here.handed.is_some() && !here.is_lost)
     }
 
-    /// These were lost. What the caller has it may still say something of: that is refused, and it is told.
+    /// These were lost.
     pub(super) fn lose(&mut self, leases: &[LeaseId]) {
-        self.here.retain(|lease, here| here.handed.is_some() || !leases.contains(lease));
+        for lease in leases {
+            if let Some(here) = self.here.get_mut(lease) {
+                here.is_lost = true;
+            }
+        }
+        let mut lost = self.here.values().filter(|here| here.is_lost).count();
+        self.here.retain(|_, here| {
+            let is_kept = !here.is_lost || here.handed.is_some() && lost <= LOST_MAX;
+            lost -= usize::from(!is_kept);
+            is_kept
+        });
     }
 
     /// The partitions of which something is here.
@@ -136,27 +175,32 @@ impl Shares {
         all.into_iter().collect()
     }
 
-    /// What the caller says of one.
-    pub(super) fn finish(&mut self, unacked: &Unacked, verb: &Verb) -> Result<(), Error> {
-        let is_open = |lease: &LeaseId| self.here.get(lease).is_some_and(|here| here.handed.is_some());
-        let Some(lease) = unacked.lease.filter(is_open) else { return self.updates.update(|updates| updates.add([])) };
-        let here = match verb {
-            Verb::Renew { .. } => self.here.get(&lease).copied(),
-            Verb::Ack | Verb::Nack { .. } | Verb::Release => self.here.remove(&lease),
-        };
-        self.try_say(here.map(|here| (lease, here)), verb)
+    /// What the caller says of some.
+    pub(super) fn finish(&mut self, unacked: &[Unacked], verb: &Verb) -> Result<(), Error> {
+        self.caller_at = now();
+        let mut own = Vec::with_capacity(unacked.len());
+        for lease in unacked.iter().filter_map(|unacked| unacked.lease) {
+            let Some(here) = self.here.get(&lease).copied().filter(|here| here.handed.is_some()) else { continue };
+            if !matches!(verb, Verb::Renew { .. }) {
+                self.here.remove(&lease);
+            }
+            own.push((lease, here));
+        }
+        self.try_say(own, verb)
+    }
+
+    /// A lease of rows that are none, for instance of keys that its batch does not have, is done with before its caller hears of it.
+    pub(super) fn skip(&self, origin: &Origin) {
+        let here = Here { partition: origin.partition, end: origin.end(), handed: None, is_renewed: false, is_lost: false };
+        self.say(origin.lease.map(|lease| (lease, here)), &Verb::Ack);
     }
 
     /// Acks this one, and those of its partition that the caller got before it.
     pub(super) fn ack_through(&mut self, unacked: &Unacked) -> Result<(), Error> {
+        self.caller_at = now();
         let reached = unacked.lease.and_then(|lease| self.here.get(&lease)).and_then(|here| here.handed);
-        self.ack_where(|here| here.partition == unacked.partition && here.handed <= reached)
-    }
-
-    /// Acks what the caller has of these batches.
-    pub(super) fn ack_where(&mut self, is_meant: impl Fn(&Here) -> bool) -> Result<(), Error> {
-        let meant = self.here.iter().filter(|(_, here)| here.handed.is_some() && is_meant(here));
-        let meant: Vec<_> = meant.map(|(lease, here)| (*lease, *here)).collect();
+        let is_meant = |here: &Here| here.partition == unacked.partition && here.handed.is_some() && here.handed <= reached;
+        let meant: Vec<_> = self.here.iter().filter(|(_, here)| is_meant(here)).map(|(lease, here)| (*lease, *here)).collect();
         meant.iter().for_each(|(lease, _)| _ = self.here.remove(lease));
         self.try_say(meant, &Verb::Ack)
     }

@@ -14,6 +14,10 @@ use crate::wire::proto::{self, LeaseVerb, UpdateLeasesRequest};
 
 /// How long after a call's answer acks wait for others to go with them.
 const LINGER: Duration = Duration::from_millis(1);
+/// After a call that failed, whatever its own tries.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Words in vain that are told: who never asks hears of so many.
+const LOST_MAX: usize = 4096;
 /// So much goes in one call.
 const AT_ONCE_MAX: usize = 4096;
 
@@ -43,12 +47,21 @@ pub(super) struct Update {
     pub(super) verb: Verb,
 }
 
+/// What is said of the caller itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Presence {
+    resumes: bool,
+    pauses: bool,
+}
+
 /// What is to be said, and what is known of the last call.
 #[derive(Debug, Default)]
 pub(super) struct Updates {
     pending: Vec<Update>,
     /// The caller is back after a lease had run out.
     resumes: bool,
+    /// The caller has not asked for more for so long that others get what there is.
+    pauses: bool,
     /// Something is there that is not to wait.
     is_urgent: bool,
     /// So many acks are not to wait for more.
@@ -79,9 +92,20 @@ impl Updates {
         self.is_urgent |= self.pending[before..].iter().any(|update| update.verb != Verb::Ack) || self.pending.len() >= self.urgent_acks;
     }
 
-    pub(super) fn resume(&mut self) {
-        self.resumes = true;
+    /// The caller has not asked for more for long.
+    pub(super) fn pause(&mut self) {
+        (self.resumes, self.pauses) = (false, true);
         self.is_urgent = true;
+    }
+
+    pub(super) fn resume(&mut self) {
+        (self.resumes, self.pauses) = (true, false);
+        self.is_urgent = true;
+    }
+
+    /// All that was to be said, for who says it by itself.
+    pub(super) fn take_all(&mut self) -> Vec<Update> {
+        std::mem::take(&mut self.pending)
     }
 
     /// What is pending goes out now.
@@ -90,21 +114,24 @@ impl Updates {
     }
 
     fn is_ready(&self) -> bool {
-        (self.resumes || !self.pending.is_empty()) && self.failed.is_none()
+        // What could not be sent is tried again, whether the caller knows or not: renewals are of that.
+        let is_over = self.failed.as_ref().is_some_and(|error| error.retry() == Retry::Never);
+        (self.resumes || self.pauses || !self.pending.is_empty()) && !is_over
     }
 
-    fn take(&mut self) -> Option<(Vec<Update>, bool)> {
+    fn take(&mut self) -> Option<(Vec<Update>, Presence)> {
         if !self.is_ready() {
             return None;
         }
         self.in_flight = true;
         let rest = self.pending.split_off(self.pending.len().min(AT_ONCE_MAX));
         self.is_urgent = !rest.is_empty();
-        Some((std::mem::replace(&mut self.pending, rest), std::mem::take(&mut self.resumes)))
+        let presence = Presence { resumes: std::mem::take(&mut self.resumes), pauses: std::mem::take(&mut self.pauses) };
+        Some((std::mem::replace(&mut self.pending, rest), presence))
     }
 
     /// The leases that were lost.
-    fn answered(&mut self, mut sent: Vec<Update>, resumed: bool, result: Result<Vec<u64>, Error>) -> Vec<LeaseId> {
+    fn answered(&mut self, mut sent: Vec<Update>, said: Presence, result: Result<Vec<u64>, Error>) -> Vec<LeaseId> {
         self.in_flight = false;
         match result {
             Ok(lost) => {
@@ -112,12 +139,17 @@ impl Updates {
                 let in_vain = sent.iter().filter(is_lost).filter(|update| update.verb.is_a_word());
                 let named = |update: &Update| LeasedOffset { partition: update.partition, lease: update.lease, offset: update.offset };
                 self.lost.extend(in_vain.map(named));
+                self.lost.truncate(LOST_MAX);
                 lost.into_iter().map(LeaseId).collect()
             }
             Err(error) => {
                 if error.retry() != Retry::Never {
                     sent.append(&mut self.pending);
-                    (self.pending, self.resumes) = (sent, self.resumes || resumed);
+                    self.pending = sent;
+                    // What was said since counts.
+                    let is_said = self.resumes || self.pauses;
+                    self.resumes |= said.resumes && !is_said;
+                    self.pauses |= said.pauses && !is_said;
                 }
                 self.failed = Some(error);
                 Vec::new()
@@ -177,10 +209,14 @@ async fn run(client: Client, of: Of, updates: Arc<Watched<Updates>>, prefetch: A
             // The time is up, or it is urgent: both are a reason to go.
             let _ = updates.wait_until(Some(last + LINGER), |updates| updates.is_urgent.then_some(())).await;
         }
-        let Some((sent, resumes)) = updates.with(Updates::take) else { continue };
-        let result = client.update_leases(&of, &sent, resumes).await;
+        let Some((sent, said)) = updates.with(Updates::take) else { continue };
+        let result = client.update_leases(&of, &sent, said).await;
         last = Some(now());
-        let lost = updates.update(|updates| updates.answered(sent, resumes, result));
+        let has_failed = result.is_err();
+        let lost = updates.update(|updates| updates.answered(sent, said, result));
+        if has_failed {
+            tokio::time::sleep(PAUSE).await;
+        }
         if !lost.is_empty() {
             prefetch.update(|prefetch| prefetch.lose(&lost));
         }
@@ -189,7 +225,7 @@ async fn run(client: Client, of: Of, updates: Arc<Watched<Updates>>, prefetch: A
 
 impl Client {
     /// Says what becomes of leases; gives those that were lost before.
-    pub(super) async fn update_leases(&self, of: &Of, updates: &[Update], resumes: bool) -> Result<Vec<u64>, Error> {
+    pub(super) async fn update_leases(&self, of: &Of, updates: &[Update], said: Presence) -> Result<Vec<u64>, Error> {
         let message = |update: &Update| {
             let (verb, time, reason) = match &update.verb {
                 Verb::Ack => (LeaseVerb::Ack, Duration::ZERO, ""),
@@ -205,7 +241,8 @@ impl Client {
             subscription: of.subscription.clone(),
             stream_id: of.stream_id.0,
             updates: updates.iter().map(message).collect(),
-            resumes: if resumes { of.consumer.0 } else { 0 },
+            resumes: if said.resumes { of.consumer.0 } else { 0 },
+            pauses: if said.pauses { of.consumer.0 } else { 0 },
         };
         let response = self.call(request, |mut control, request| async move { control.update_leases(request).await }).await?;
         Ok(response.lost)
@@ -232,7 +269,7 @@ mod tests {
         assert!(updates.is_ready() && !updates.is_urgent);
         updates.add([ack(2)]).expect("nothing has failed");
         assert!(updates.is_urgent, "two of eight");
-        assert_eq!(updates.take(), Some((vec![ack(1), ack(2)], false)));
+        assert_eq!(updates.take(), Some((vec![ack(1), ack(2)], Presence::default())));
         updates.add([Update { verb: Verb::Release, ..ack(3) }]).expect("nothing has failed");
         assert!(updates.is_urgent);
         assert!(updates.settled().is_none(), "a call is on its way");
@@ -243,24 +280,27 @@ mod tests {
         let mut updates = Updates::new(8);
         let renewal = Update { verb: Verb::Renew { lasts: Duration::from_secs(1) }, ..ack(2) };
         updates.add([ack(1), renewal, ack(3)]).expect("nothing has failed");
-        let (sent, resumed) = updates.take().expect("three to send");
-        assert_eq!(updates.answered(sent, resumed, Ok(vec![1, 2])), [LeaseId(1), LeaseId(2)]);
+        let (sent, said) = updates.take().expect("three to send");
+        assert_eq!(updates.answered(sent, said, Ok(vec![1, 2])), [LeaseId(1), LeaseId(2)]);
         let Some(Err(Error::LeaseLost { lost })) = updates.settled() else { panic!("one ack was in vain") };
         assert_eq!(lost.iter().map(|lost| lost.lease).collect::<Vec<_>>(), [LeaseId(1)]);
         assert!(updates.settled().expect("all is confirmed").is_ok());
     }
 
     #[test]
-    fn what_could_not_be_sent_is_sent_again_once_the_caller_knows() {
+    fn what_could_not_be_sent_is_sent_again_and_the_caller_is_told_once() {
         let mut updates = Updates::new(8);
         updates.resume();
         updates.add([ack(1)]).expect("nothing has failed");
-        let (sent, resumed) = updates.take().expect("one to send");
-        updates.answered(sent, resumed, Err(refused(Code::Unavailable)));
-        assert_eq!(updates.take(), None, "not before the error was reported");
+        let (sent, said) = updates.take().expect("one to send");
+        updates.answered(sent, said, Err(refused(Code::Unavailable)));
         assert_eq!(updates.add([ack(2)]).expect_err("not reached").code(), Code::Unavailable);
-        assert_eq!(updates.take(), Some((vec![ack(1), ack(2)], true)));
-        updates.answered(Vec::new(), false, Err(refused(Code::SubscriptionNotFound)));
+        let resumes = Presence { resumes: true, pauses: false };
+        assert_eq!(updates.take(), Some((vec![ack(1), ack(2)], resumes)));
+        updates.pause();
+        updates.answered(Vec::new(), resumes, Err(refused(Code::Unavailable)));
+        assert_eq!(updates.take(), Some((Vec::new(), Presence { resumes: false, pauses: true })), "what was said since counts");
+        updates.answered(Vec::new(), Presence::default(), Err(refused(Code::SubscriptionNotFound)));
         for _ in 0..2 {
             assert!(updates.settled().expect("known").is_err(), "for ever");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     AppenderId, AppenderKind, Attempt, Connection, ConsumerId, ConsumerName, Epoch, EpochState, Error, Generation, InFlight, LeaseId,
     LeaseUpdate, LeasedOffset, Offset, OnOverflow, PartitionId, PartitionMove, Place, ProducerId, Receipt, RunId, ShareTerms, SharingRules,
-    Start, SubscriptionMode, SubscriptionName, Taken, TakenShare, Task,
+    Start, SubscriptionMode, SubscriptionName, Taken, TakenShare, Task, Timestamp,
 };
 
 /// One change to a stream.
@@ -199,6 +199,8 @@ pub enum Command<D> {
         updates: Vec<LeaseUpdate>,
         /// A consumer that had let a lease run out, and goes on.
         resumes: Option<ConsumerId>,
+        /// A consumer whose caller has not asked for more for as long as a lease lasts: it is given nothing until it goes on.
+        pauses: Option<ConsumerId>,
     },
     /// What is known of a shared subscription is to be durable now: before a dead letter is written, whose number says that it was.
     SaveShares {
@@ -209,6 +211,8 @@ pub enum Command<D> {
     Bury {
         /// The subscription.
         subscription: SubscriptionName,
+        /// When that was made: another one of its name has other numbers.
+        created_at: Timestamp,
         /// The dead letter's number.
         number: u64,
     },

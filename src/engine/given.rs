@@ -75,6 +75,13 @@ impl Given {
         }
     }
 
+    /// What lies from `end` on was never durable, and is not there.
+    pub(super) fn end_at(&mut self, end: Offset) {
+        for (offset, row) in self.places.iter_mut().filter(|(offset, _)| *offset >= end) {
+            (*offset, *row) = (end, 0);
+        }
+    }
+
     /// What lies before `start` is gone.
     pub(super) fn drop_before(&mut self, start: Offset) {
         for (offset, row) in self.places.iter_mut().filter(|(offset, _)| *offset < start) {

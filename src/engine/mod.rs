@@ -50,7 +50,10 @@ pub use id::{
 pub use lease::{Holding, InFlight, LeasedOffset, ModeError, SubscriptionMode, Taken};
 pub use limits::{FullPolicy, LEASE_MIN, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
 pub use overflow::{Eviction, Fill, HeldBy, OnOverflow};
-pub use share::{Dying, LANES, LeaseUpdate, MAX_DELIVERIES, Share, ShareSnapshot, ShareTerms, SharesSnapshot, SharingRules, TakenShare};
+pub use share::{
+    ACK_WITHIN_MAX, ACK_WITHIN_MIN, Dying, LANES, LeaseUpdate, MAX_DELIVERIES, Share, ShareSnapshot, ShareTerms, SharesSnapshot,
+    SharingRules, TakenShare,
+};
 pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnapshot, StreamSnapshot, SubscriptionSnapshot};
 pub use start::{PartitionMove, Start, StartError};
 pub use stream::{EpochSpan, Standing, Stream, StreamState, Wanted};

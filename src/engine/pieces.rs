@@ -1,6 +1,7 @@
 //! The shares of batches that were given to somebody and are not acked: who has which until when, and which wait for whom.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{ConsumerId, LeaseId, Offset, PartitionId, Share, Timestamp};
@@ -109,7 +110,9 @@ impl Pieces {
         let Some(piece) = self.leases.get(&lease).and_then(|key| self.all.get_mut(key)) else { return };
         if let PieceState::Leased { until: known, .. } = &mut piece.state {
             self.deadlines.remove(&(*known, lease));
-            *known = until;
+            // Never shorter: its holder may have asked for longer.
+            *known = until.max(*known);
+            let until = *known;
             self.deadlines.insert((until, lease));
         }
     }
@@ -126,10 +129,11 @@ impl Pieces {
         due.filter_map(|(_, key)| Some((*key, self.all.get(key)?)))
     }
 
-    /// When there is something to do by time alone.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
+    /// When there is something to do by time alone. What is due already waits for a consumer that may have it.
+    pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         let overdue = self.deadlines.first().map(|(until, _)| Timestamp(until.0.saturating_add(1)));
-        let waiting = self.waiting.first().map(|(due, _)| *due);
+        let last = PieceKey { partition: PartitionId(u32::MAX), offset: Offset(u64::MAX), order: u64::MAX };
+        let waiting = self.waiting.range((Bound::Excluded((now, last)), Bound::Unbounded)).next().map(|(due, _)| *due);
         overdue.into_iter().chain(waiting).min()
     }
 

@@ -48,7 +48,7 @@ impl Share {
 }
 
 /// `amount` times `part / of`.
-fn part_of(amount: u64, part: u64, of: u64) -> u64 {
+pub(super) fn part_of(amount: u64, part: u64, of: u64) -> u64 {
     u64::try_from(u128::from(amount) * u128::from(part) / u128::from(of.max(1))).unwrap_or(u64::MAX)
 }
 
@@ -57,7 +57,7 @@ fn part_of(amount: u64, part: u64, of: u64) -> u64 {
 pub struct SharingRules {
     /// After so many deliveries that failed, what failed goes to the dead letters; 0: never. Default 5.
     pub max_deliveries: u32,
-    /// What failed is halved before, and each half delivered once more, until single rows are left. Default no.
+    /// What failed so often is halved, and each half delivered once more, until single rows (or lanes) are left. Default no.
     pub bisect: bool,
     /// The stream of the dead letters.
     pub dead_letters: StreamName,
@@ -76,6 +76,11 @@ impl SharingRules {
         Self { max_deliveries: MAX_DELIVERIES, bisect: false, dead_letters, keys: Vec::new() }
     }
 }
+
+/// Shortest time for which a consumer may ask to have what it is given: a call must be able to come in between.
+pub const ACK_WITHIN_MIN: Duration = Duration::from_millis(100);
+/// Longest one, and the longest delay: a day.
+pub const ACK_WITHIN_MAX: Duration = Duration::from_hours(24);
 
 /// On which terms a consumer takes part of a shared subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +111,7 @@ pub struct TakenShare {
     pub share: Share,
     /// Which delivery of these rows it is: 1 for the first.
     pub delivery: u32,
-    /// Batches that were dropped before it and that nobody was given.
+    /// Batches of its partition of which something was dropped before anybody acked it.
     pub skipped: u64,
 }
 

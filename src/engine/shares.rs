@@ -15,7 +15,7 @@ use super::leases::{Lost, Room};
 use super::limits::PIECES_MAX;
 use super::partition::Partition;
 use super::pieces::{Piece, PieceKey, PieceState, Pieces};
-use super::share::{ShareTerms, SharingRules, TakenShare};
+use super::share::{ShareTerms, SharingRules, TakenShare, part_of};
 use super::subscription::Cursor;
 use super::{ConsumerId, ConsumerName, LeaseId, Offset, PartitionId, Share, ShareSnapshot, SharesSnapshot, Timestamp};
 use crate::zoo::{self, Bug};
@@ -35,6 +35,10 @@ pub(super) struct Shares {
     turn: usize,
     /// The number of the next dead letter.
     next_number: u64,
+    /// Leases that were ended by a word, the newest of them: a word that is said again, since its answer was lost, is not in vain.
+    ended: BTreeSet<LeaseId>,
+    /// Something was dropped that consumers had.
+    has_dropped: bool,
 }
 
 /// A consumer of the subscription.
@@ -80,6 +84,8 @@ impl Shares {
             newest: LeaseId::default(),
             turn: 0,
             next_number: 0,
+            ended: BTreeSet::new(),
+            has_dropped: false,
         }
     }
 
@@ -93,6 +99,7 @@ impl Shares {
                 given = Given::new(open.map(|open| open.offset).min().unwrap_or(given.next()), is_keyed);
             }
             given.drop_before(partition.start());
+            given.end_at(partition.end());
             given
         });
         let mut shares = Self { given: given.collect(), next_number: found.next_number, newest, ..Self::new(found.rules.clone(), &[]) };
@@ -168,6 +175,7 @@ impl Shares {
         let reading = self.next_lease(now).0;
         let member = self.consumers.get_mut(&consumer).ok_or(Lost::Consumer)?;
         member.reading = reading;
+        let got: BTreeSet<_> = got.iter().collect();
         let lost: Vec<_> = member.leases.iter().filter(|lease| !got.contains(lease)).copied().collect();
         for lease in lost {
             self.end_lease(lease, |piece| piece.state = PieceState::Waiting { due: now });
@@ -228,7 +236,11 @@ impl Shares {
         let mut chosen = Vec::new();
         for (key, piece) in self.pieces.waiting(now) {
             let share = match piece.share {
-                Share::Rows { start, end } => Share::Rows { start, end: end.min(start.saturating_add(max_rows.max(1))) },
+                // At the limit nothing is divided: there would be more of them.
+                Share::Rows { start, end } if self.pieces.len() + chosen.len() < PIECES_MAX => {
+                    Share::Rows { start, end: end.min(start.saturating_add(max_rows.max(1))) }
+                }
+                rows @ Share::Rows { .. } => rows,
                 Share::Lanes(mask) => Share::Lanes(mask & lanes),
             };
             if share == Share::Lanes(0) {
@@ -268,7 +280,11 @@ impl Shares {
             let index = self.turn.wrapping_add(turn) % partitions.len();
             let partition = &partitions[index];
             while let Some((offset, lanes)) = self.given[index].next_of(lanes) {
-                let Some(batch) = partition.get(offset).filter(|_| self.pieces.len() < PIECES_MAX) else { break };
+                let Some(batch) = partition.get(offset) else { break };
+                if self.pieces.len() >= PIECES_MAX {
+                    self.consumers.entry(consumer).and_modify(|member| member.is_full = true);
+                    break;
+                }
                 let (rows, bytes) = (batch.facts.rows, batch.facts.bytes);
                 let share = self.given[index].share(lanes, rows, max_rows);
                 if !room.admit(share.bytes_of(rows, bytes)) {
@@ -320,10 +336,16 @@ impl Shares {
         let next = self.given[index].next();
         let mut offsets: Vec<_> = gone.iter().map(|key| key.offset).filter(|offset| *offset < next).collect();
         offsets.dedup();
+        self.has_dropped |= !gone.is_empty();
         gone.into_iter().for_each(|key| drop(self.take_out(key)));
         let given = &mut self.given[index];
         given.skipped += offsets.len() as u64 + start.since(next);
         given.drop_before(start);
+    }
+
+    /// Whether something was dropped that consumers had, since this was asked last.
+    pub(super) fn has_dropped(&mut self) -> bool {
+        std::mem::take(&mut self.has_dropped)
     }
 
     /// The first offset of a partition that is not acked.
@@ -342,12 +364,14 @@ impl Shares {
         self.given[index].row()
     }
 
-    /// Everything is given anew from the cursors on: by other leases, to those who read anew.
-    pub(super) fn renew(&mut self, cursors: &[Cursor]) {
-        let keys: Vec<_> = self.pieces.iter().map(|(key, _)| *key).collect();
-        keys.into_iter().for_each(|key| drop(self.take_out(key)));
+    /// These partitions are given anew from the cursors on: by other leases, to those who read anew.
+    pub(super) fn renew(&mut self, cursors: &[Cursor], is_meant: impl Fn(usize) -> bool) {
+        let keys = self.pieces.iter().map(|(key, _)| *key).filter(|key| is_meant(key.partition.index()));
+        keys.collect::<Vec<_>>().into_iter().for_each(|key| drop(self.take_out(key)));
         let is_keyed = self.lanes.is_some();
-        self.given = cursors.iter().map(|cursor| Given::new(cursor.acked, is_keyed)).collect();
+        for (_, (given, cursor)) in self.given.iter_mut().zip(cursors).enumerate().filter(|(index, _)| is_meant(*index)) {
+            *given = Given::new(cursor.acked, is_keyed);
+        }
         self.consumers.values_mut().for_each(|member| member.reading = 0);
     }
 }
@@ -362,7 +386,13 @@ fn divided(piece: Piece, share: Share) -> (Piece, Option<Piece>) {
     let part = |share: Share| {
         let (rows, bytes) = match share {
             Share::Rows { start, end } => (end - start, share.bytes_of(piece.rows, piece.bytes)),
-            Share::Lanes(_) => (piece.rows, piece.bytes),
+            Share::Lanes(mask) => {
+                let part = |amount: u64| {
+                    let whole = if let Share::Lanes(whole) = piece.share { whole.count_ones() } else { 1 };
+                    part_of(amount, u64::from(mask.count_ones()), u64::from(whole))
+                };
+                (part(piece.rows), part(piece.bytes))
+            }
         };
         Piece { share, rows, bytes, ..piece.clone() }
     };

@@ -176,9 +176,11 @@ impl<D: Clone> Stream<D> {
                 self.take_leased(&subscription, consumer, reading, most, now, effects)
             }
             Command::AckLeased { subscription, acks } => self.ack_leased(&subscription, &acks, now, effects),
-            Command::UpdateLeases { subscription, updates, resumes } => self.update_leases(&subscription, &updates, resumes, now, effects),
+            Command::UpdateLeases { subscription, updates, resumes, pauses } => {
+                self.update_leases(&subscription, &updates, (resumes, pauses), now, effects)
+            }
             Command::SaveShares { subscription } => self.save_shares(subscription, effects),
-            Command::Bury { subscription, number } => self.bury(&subscription, number, now, effects),
+            Command::Bury { subscription, created_at, number } => self.bury(&subscription, (created_at, number), now, effects),
             Command::GiveBack { subscription, from } => self.give_back(&subscription, &from, now, effects),
             Command::Complete => self.end(StreamState::Completed, effects),
             Command::Fail { reason } => self.end(StreamState::Failed { reason }, effects),

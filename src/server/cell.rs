@@ -20,6 +20,7 @@ pub(super) use self::commit::NamedWriter;
 pub(super) use self::leases::{ConsumerWatch, Leased, LeasedReader, SignOfLife};
 use self::readers::Reader;
 pub(super) use self::readers::{ConsumerView, ReaderName, Watch};
+use self::shares::Burial;
 pub(super) use self::starts::Look;
 use super::clock::Clock;
 use super::counters::StreamCounters;
@@ -52,7 +53,7 @@ pub struct StreamCell {
     /// Who reads now, in the order in which they came.
     readers: Mutex<Vec<Arc<Reader>>>,
     /// Why dead letters cannot be written, of the subscriptions whose cannot.
-    burials: Mutex<BTreeMap<SubscriptionName, String>>,
+    burials: Mutex<BTreeMap<SubscriptionName, Burial>>,
     /// Of a durable stream.
     log: Option<Arc<LogState>>,
 }

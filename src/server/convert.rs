@@ -161,6 +161,7 @@ pub(super) fn subscription(cell: &StreamCell, view: &SubscriptionView, consumers
     let own = || consumers.iter().filter(|consumer| consumer.name.subscription.as_ref() == Some(&view.name));
     let joined =
         |joined: &crate::engine::ConsumerView| joined_consumer(joined, own().find(|own| own.name.consumer_id == Some(joined.consumer)));
+    let is_dying = view.partitions.iter().any(|partition| partition.shares.as_ref().is_some_and(|shares| shares.dying > 0));
     proto::SubscriptionDescription {
         subscription: view.name.to_string(),
         partitions: view.partitions.iter().map(partition).collect(),
@@ -172,7 +173,7 @@ pub(super) fn subscription(cell: &StreamCell, view: &SubscriptionView, consumers
         generation: view.generation.0,
         mode: mode_message(view.mode).into(),
         sharing: view.sharing.as_ref().map(sharing_message),
-        dead_letters_wait_for: cell.burial_trouble(&view.name).unwrap_or_default(),
+        dead_letters_wait_for: if is_dying { cell.burial_trouble(&view.name).unwrap_or_default() } else { String::new() },
         on_overflow: wire::overflow::message(view.on_overflow).into(),
         eviction: view.eviction.map(wire::overflow::eviction_message),
     }

@@ -16,11 +16,12 @@ use self::letter::Letter;
 use super::cell::{NamedWriter, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
-use super::write;
+use super::write::put;
 use crate::engine::{
-    Attempt, Code, Command, Dying, Epoch, EpochState, Outcome, ProducerId, RunId, SharingRules, StreamId, StreamOptions, Task, Timestamp,
-    Visibility,
+    Attempt, Code, Command, Dying, Epoch, EpochState, Outcome, ProducerId, RunId, SharingRules, StreamId, StreamOptions, SubscriptionName,
+    Task, Timestamp, Visibility,
 };
+use crate::storage::StoredBatch;
 use crate::wire::keys::fnv1a;
 use crate::zoo::{self, Bug};
 
@@ -72,13 +73,22 @@ impl Coordinator {
 
 /// All that are due of a stream, those of each subscription in the order of their numbers.
 async fn bury_all(coordinator: &Arc<Coordinator>, cell: &Arc<StreamCell>) {
-    let mut stuck = HashSet::new();
+    let (mut saved, mut stuck) = (HashSet::new(), HashSet::new());
     for (dying, rules) in cell.dying() {
-        if stuck.contains(&dying.subscription) {
+        let subscription = dying.subscription.clone();
+        if stuck.contains(&subscription) || cell.burial_waits(&subscription) {
             continue;
         }
-        let subscription = dying.subscription.clone();
-        let trouble = bury(coordinator, cell, dying, &rules).await.err();
+        // Their numbers before anything that is written by them.
+        let is_saved = match saved.insert(subscription.clone()) {
+            true => save(cell, subscription.clone()).await,
+            false => Ok(()),
+        };
+        let buried = match is_saved {
+            Ok(()) => bury(coordinator, cell, dying, &rules).await,
+            Err(error) => Err(error),
+        };
+        let trouble = buried.err();
         if let Some(error) = &trouble {
             tracing::warn!(stream = %cell.name(), %subscription, letters = %rules.dead_letters, %error, "a dead letter cannot be written");
             stuck.insert(subscription.clone());
@@ -87,58 +97,84 @@ async fn bury_all(coordinator: &Arc<Coordinator>, cell: &Arc<StreamCell>) {
     }
 }
 
+async fn save(cell: &StreamCell, subscription: SubscriptionName) -> Result<(), Error> {
+    cell.apply(Command::SaveShares { subscription })?;
+    cell.durable().await
+}
+
 async fn bury(coordinator: &Arc<Coordinator>, cell: &Arc<StreamCell>, dying: Dying, rules: &SharingRules) -> Result<(), Error> {
-    let (subscription, number) = (dying.subscription.clone(), dying.number);
-    // The number before anything that is written by it.
-    cell.apply(Command::SaveShares { subscription: subscription.clone() })?;
-    cell.durable().await?;
+    let done = Command::Bury { subscription: dying.subscription.clone(), created_at: dying.created_at, number: dying.number };
     let batch = match cell.read(dying.partition, dying.offset, 1, u64::MAX) {
         // It was dropped meanwhile, and with it goes what was to be done.
-        Err(error) if error.code() == Code::OffsetGone => return Ok(()),
+        Err(error) if error.code() == Code::OffsetGone => None,
         read => read?.pop(),
     };
-    let Some(batch) = batch else { return Ok(()) };
-    let letters = letters(coordinator, cell, rules)?;
-    let producer = producer(cell, &dying)?;
-    let (run, epoch) = (RunId::new("1")?, Epoch(if zoo::has(Bug::DeadLetterTwice) { cell.now().0 } else { number }));
-    let opened = letters.apply(Command::OpenEpoch { producer: producer.clone(), run: run.clone(), epoch })?;
-    if opened != Outcome::Epoch(EpochState::AlreadyCommitted) {
-        let attempt = Attempt(letters.now().0);
-        let letter = Letter {
-            stream: letters.name().clone(),
-            stream_id: letters.id(),
-            producer: producer.clone(),
-            run: run.clone(),
-            epoch,
-            attempt,
-            room_wait: ROOM_WAIT,
-            origin: cell.name().clone(),
-            keys: rules.keys.clone(),
-            dying,
-            died_at: cell.now(),
-        };
-        let stored = batch.data.clone();
-        let schema_of = |version| cell.schema_of(version);
-        let loaded = read(coordinator, move || stored.read()).await??;
-        let schema = schema_of(loaded.schema).ok_or_else(|| Error::Task { reason: "the batch's schema is not known".to_owned() })?;
-        let mut writers = Vec::new();
-        if let Some(frames) = read(coordinator, move || letter.frames(&schema, &loaded)).await?? {
-            let progress = watch::Sender::new(None);
-            write::put(coordinator, Full::new(frames), None, &progress).await?;
-            let receipt = progress.borrow().as_ref().and_then(|result| result.receipt);
-            let opened_at = receipt.map(|receipt| Timestamp(receipt.opened_at_micros));
-            writers.push(NamedWriter { task: Task(0), attempt, opened_at });
+    if let Some(batch) = batch {
+        let letters = letters(coordinator, cell, rules)?;
+        let producer = producer(cell, &dying)?;
+        let run = RunId::new("1")?;
+        // Another one after each restart, and at any time another one for each letter.
+        let epoch = Epoch(if zoo::has(Bug::DeadLetterTwice) { cell.now().0 + dying.number } else { dying.number });
+        let opened = letters.apply(Command::OpenEpoch { producer: producer.clone(), run: run.clone(), epoch })?;
+        if opened != Outcome::Epoch(EpochState::AlreadyCommitted) {
+            let letter = Letter {
+                stream: letters.name().clone(),
+                stream_id: letters.id(),
+                producer: producer.clone(),
+                run: run.clone(),
+                epoch,
+                attempt: Attempt(letters.now().0),
+                room_wait: ROOM_WAIT,
+                origin: cell.name().clone(),
+                keys: rules.keys.clone(),
+                dying,
+                died_at: cell.now(),
+            };
+            if let Err(error) = write(coordinator, cell, &letters, letter, batch.data.clone()).await {
+                // What of it is staged would hold room that nobody gives free.
+                drop(letters.apply(Command::AbortEpoch { producer, run, epoch }));
+                return Err(error);
+            }
         }
-        letters.commit_epoch(producer, run, epoch, &writers)?;
+        letters.durable().await?;
+        cell.counters().count_dead_letter();
     }
-    letters.durable().await?;
-    cell.counters().count_dead_letter();
-    cell.apply(Command::Bury { subscription, number }).map(drop)
+    cell.apply(done).map(drop)
+}
+
+/// Writes the letter as an epoch of its own.
+async fn write(
+    coordinator: &Arc<Coordinator>,
+    cell: &StreamCell,
+    letters: &StreamCell,
+    letter: Letter,
+    stored: StoredBatch,
+) -> Result<(), Error> {
+    let (producer, run, epoch, attempt) = (letter.producer.clone(), letter.run.clone(), letter.epoch, letter.attempt);
+    let loaded = read(coordinator, move || stored.read()).await??;
+    let schema = cell.schema_of(loaded.schema);
+    let schema = schema.ok_or_else(|| Error::Task { reason: "the batch's schema is not known".to_owned() })?;
+    let mut writers = Vec::new();
+    if let Some(frames) = read(coordinator, move || letter.frames(&schema, &loaded)).await?? {
+        let progress = watch::Sender::new(None);
+        put(coordinator, Full::new(frames), None, &progress).await?;
+        let receipt = progress.borrow().as_ref().and_then(|result| result.receipt);
+        let opened_at = receipt.map(|receipt| Timestamp(receipt.opened_at_micros));
+        writers.push(NamedWriter { task: Task(0), attempt, opened_at });
+    }
+    letters.commit_epoch(producer, run, epoch, &writers).map(drop)
 }
 
 /// The stream of the dead letters, which is made with the first.
 fn letters(coordinator: &Coordinator, cell: &StreamCell, rules: &SharingRules) -> Result<Arc<StreamCell>, Error> {
     if let Ok(found) = coordinator.get(&rules.dead_letters) {
+        if found.options().visibility == Visibility::Immediate {
+            let reason = format!(
+                "stream {} is immediate, so that a letter could be there twice after a crash; delete it, or make it a committed stream",
+                rules.dead_letters
+            );
+            return Err(Error::InvalidArgument { field: "dead_letters", reason });
+        }
         return Ok(found);
     }
     let options = StreamOptions {

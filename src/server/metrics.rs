@@ -70,6 +70,10 @@ metrics! {
     HELD_SECONDS = Gauge "bowstring_subscription_held_seconds" "How long the subscription could have acked that batch: since it became visible or the cursor last moved, whichever was later";
     SKIPPED_BATCHES = Counter "bowstring_subscription_skipped_batches_total" "Batches that were dropped before the subscription had acked them";
     EVICTED = Gauge "bowstring_subscription_evicted" "1 while the subscription is evicted: it held room that was needed, and was to be evicted then";
+    LEASES = Gauge "bowstring_subscription_leases" "Of a shared subscription: parts of batches that consumers have";
+    RETURNED = Gauge "bowstring_subscription_returned" "Of a shared subscription: parts of batches that came back, and wait for a consumer";
+    DYING = Gauge "bowstring_subscription_dying" "Of a shared subscription: parts of batches that failed too often, and are to go to the dead letters";
+    DEAD_LETTERS = Counter "bowstring_dead_letters_total" "Parts of the stream's batches that went to dead letters";
     EPOCHS_COMMITTED = Counter "bowstring_epochs_committed_total" "Epochs committed";
     EPOCHS_ABORTED = Counter "bowstring_epochs_aborted_total" "Epochs aborted, by their producer or by its newer run";
     EPOCHS_REPLAYED = Counter "bowstring_epochs_replayed_total" "Epochs opened or committed again after their commit, which changed nothing";
@@ -146,6 +150,7 @@ impl Scrape {
         self.add(BLOCKED_SECONDS, &stream, counters.blocked().as_secs_f64());
         self.add(APPENDERS, &stream, count(counters.appenders()));
         self.add(READERS, &stream, count(counters.readers()));
+        self.add(DEAD_LETTERS, &stream, count(counters.dead_letters()));
         let mut latency = labelled(&stream);
         latency.set_histogram(histogram(&counters.latency()));
         self.0.entry(LATENCY.name).or_default().push(latency);
@@ -161,6 +166,10 @@ impl Scrape {
         for subscription in &view.subscriptions {
             let labels = [stream[0], ("subscription", subscription.name.as_str())];
             self.add(EVICTED, &labels, count(u64::from(subscription.eviction.is_some())));
+            let shares = || subscription.partitions.iter().filter_map(|partition| partition.shares.as_ref());
+            self.add(LEASES, &labels, count(shares().map(|shares| shares.leased).sum()));
+            self.add(RETURNED, &labels, count(shares().map(|shares| shares.waiting).sum()));
+            self.add(DYING, &labels, count(shares().map(|shares| shares.dying).sum()));
         }
     }
 

@@ -6,15 +6,12 @@ use super::cell::StreamCell;
 use super::control::ControlService;
 use super::error::Error;
 use crate::engine::{
-    Command, ConsumerId, LeaseId, LeaseUpdate, MAX_DELIVERIES, Outcome, Share, ShareTerms, ShareView, SharingRules, StreamName,
-    SubscriptionMode, SubscriptionName, TakenShare,
+    ACK_WITHIN_MAX, ACK_WITHIN_MIN, Command, ConsumerId, LeaseId, LeaseUpdate, MAX_DELIVERIES, Outcome, Share, ShareTerms, ShareView,
+    SharingRules, StreamName, SubscriptionMode, SubscriptionName, TakenShare,
 };
+use crate::wire::keys::is_key_type;
 use crate::wire::proto;
 
-/// Longest time for which a consumer may ask to have what it is given: a day.
-const ACK_WITHIN_MAX: Duration = Duration::from_hours(24);
-/// Shortest: a call must be able to come in between.
-const ACK_WITHIN_MIN: Duration = Duration::from_millis(100);
 /// Longest text that says why rows could not be done; what is longer is cut.
 const REASON_BYTES_MAX: usize = 1024;
 /// Most columns that a key may have.
@@ -25,8 +22,9 @@ impl ControlService {
         let cell = self.cell_of(&request.stream, request.stream_id)?;
         let subscription = SubscriptionName::new(&request.subscription)?;
         let updates = request.updates.iter().map(lease_update).collect::<Result<_, _>>()?;
-        let resumes = (request.resumes != 0).then_some(ConsumerId(request.resumes));
-        match cell.apply(Command::UpdateLeases { subscription, updates, resumes })? {
+        let consumer = |id: u64| (id != 0).then_some(ConsumerId(id));
+        let (resumes, pauses) = (consumer(request.resumes), consumer(request.pauses));
+        match cell.apply(Command::UpdateLeases { subscription, updates, resumes, pauses })? {
             Outcome::Updated { lost } => Ok(proto::UpdateLeasesResponse { lost: lost.into_iter().map(|lease| lease.0).collect() }),
             other => Err(Error::unexpected(&other)),
         }
@@ -95,6 +93,11 @@ pub(super) fn sharing(
         if let Some(missing) = asked.keys.iter().find(|key| fields.find(key).is_none()) {
             let known = fields.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
             let reason = format!("there is no column {missing:?}; the stream has {known}");
+            return Err(Error::InvalidArgument { field: "sharing.keys", reason });
+        }
+        let of_type = |key: &&String| fields.find(key).filter(|(_, field)| !is_key_type(field.data_type()));
+        if let Some((_, field)) = asked.keys.iter().find_map(|key| of_type(&key)) {
+            let reason = format!("column {:?} is of type {}, which makes no key; use another one", field.name(), field.data_type());
             return Err(Error::InvalidArgument { field: "sharing.keys", reason });
         }
     }

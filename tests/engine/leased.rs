@@ -177,6 +177,12 @@ fn consumers_of_a_subscription_that_is_deleted_are_woken() {
     let most = InFlight { batches: 1, bytes: 1 };
     let take = crew.apply(Command::TakeLeased { subscription: self::crew(), consumer: ConsumerId(0), reading, most });
     assert_eq!(take.outcome.expect_err("is deleted").code(), Code::SubscriptionNotFound);
+    for (mode, wakes) in [(SubscriptionMode::Shared, true), (SubscriptionMode::Static, false)] {
+        let subscription = SubscriptionName::new("other").expect("a valid name");
+        let (start, mode, on_overflow) = (Start::Earliest, Some(mode), OnOverflow::Hold);
+        crew.ask(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow, sharing: None });
+        assert_eq!(crew.apply(Command::Unsubscribe { subscription }).changed, wakes, "who reads by itself reads on: {mode:?}");
+    }
 }
 
 /// What was dropped and not sent, whatever happened between.

@@ -34,11 +34,13 @@ mod object_store;
 mod overflow;
 mod put_messages;
 mod regressions;
+mod replay;
 mod retention;
 mod schemas;
 mod server_support;
 #[cfg(target_os = "linux")]
 mod shared;
+mod shared_leases;
 mod shared_memory;
 mod shutdown;
 mod sizes;

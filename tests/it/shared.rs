@@ -15,7 +15,7 @@ use super::client_support::{create, next, number, numbered, server, soon};
 use super::leases_support::{LONG, append, described, stream, until};
 use super::transport::Transport;
 
-fn options() -> ConsumerOptions {
+pub(crate) fn options() -> ConsumerOptions {
     ConsumerOptions {
         subscription: Some("team".to_owned()),
         mode: Some(SubscriptionMode::Shared),
@@ -25,7 +25,7 @@ fn options() -> ConsumerOptions {
     }
 }
 
-async fn open(client: &Client, options: ConsumerOptions) -> Consumer {
+pub(crate) async fn open(client: &Client, options: ConsumerOptions) -> Consumer {
     client.consumer("s", options).await.expect("joins")
 }
 
@@ -40,7 +40,7 @@ async fn work(mut consumer: Consumer) -> Result<Vec<i64>, Error> {
     Ok(numbers)
 }
 
-fn values(batch: &RecordBatch) -> Vec<i64> {
+pub(crate) fn values(batch: &RecordBatch) -> Vec<i64> {
     batch.column(0).as_primitive::<Int64Type>().values().to_vec()
 }
 
@@ -50,7 +50,7 @@ fn keys() -> RecordBatch {
     RecordBatch::try_from_iter([("n", column)]).expect("one column")
 }
 
-async fn shares(client: &Client) -> SharesDescription {
+pub(crate) async fn shares(client: &Client) -> SharesDescription {
     described(client).await.partitions[0].shares.unwrap_or_default()
 }
 
@@ -143,7 +143,7 @@ async fn what_is_refused_comes_again_and_then_goes_to_the_dead_letters() {
     assert_eq!(deliveries, 2);
 }
 
-async fn only_letter(client: &Client, stream: &str) -> Delivered {
+pub(crate) async fn only_letter(client: &Client, stream: &str) -> Delivered {
     let mut letters = client.consumer(stream, ConsumerOptions { follow: false, ..ConsumerOptions::default() }).await.expect("is there");
     let letter = next(&mut letters).await;
     assert!(soon(letters.next(None)).await.expect("reads").is_none(), "only one");

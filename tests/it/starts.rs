@@ -21,7 +21,7 @@ async fn append(client: &Client, partition: u32, numbers: std::ops::Range<i64>) 
 }
 
 /// An epoch of two batches, one in each partition, numbered 2 * epoch and 2 * epoch + 1.
-async fn epoch(client: &Client, producer: &str, epoch: u64) {
+pub(crate) async fn epoch(client: &Client, producer: &str, epoch: u64) {
     let run = ProducerRun { producer: producer.to_owned(), run: "r".to_owned() };
     let id = WriterId { producer: run.producer.clone(), run: run.run.clone(), epoch: Epoch(epoch), task: Task(0), attempt: Attempt(0) };
     let mut writer = client.writer("s", id, WriterOptions::default()).expect("a writer");
@@ -56,7 +56,7 @@ fn offsets<const N: usize>(offsets: [(u32, u64); N]) -> Offsets {
     offsets.into_iter().map(|(partition, offset)| (PartitionId(partition), Offset(offset))).collect()
 }
 
-fn of(producer: &str, epoch: u64) -> Start {
+pub(crate) fn of(producer: &str, epoch: u64) -> Start {
     Start::Epoch { producer: Some(ProducerId::new(producer).expect("a name")), epoch: Epoch(epoch) }
 }
 

@@ -13,6 +13,7 @@ use crate::cli::compression::CompressionArg;
 use crate::cli::error::CliError;
 use crate::cli::print_lines;
 use crate::cli::quantity::Size;
+use crate::engine::{PartitionId, SubscriptionMode};
 
 /// One end of a benchmark
 #[derive(Debug, Args)]
@@ -52,6 +53,15 @@ pub(in crate::cli) struct EndArgs {
     /// Subscription to read and ack with, until the streams end; without one what is there is read again and again
     #[arg(long)]
     pub(super) subscription: Option<String>,
+    /// So many subscriptions of each stream instead, each with a consumer of its own; their numbers follow the name
+    #[arg(long, requires = "subscription")]
+    subscriptions: Option<u32>,
+    /// How the subscription's consumers divide its batches; then each batch is acked by itself
+    #[arg(long, requires = "subscription")]
+    pub(super) mode: Option<SubscriptionMode>,
+    /// Which partitions to read; all without
+    #[arg(long, requires = "subscription", value_delimiter = ',')]
+    partitions: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,6 +92,19 @@ impl EndArgs {
     pub(super) fn stream_names(&self) -> impl Iterator<Item = String> + use<> {
         stream_names(&self.stream, self.streams)
     }
+
+    /// What is read and acked of each stream.
+    pub(super) fn subscription_names(&self) -> Vec<String> {
+        let name = self.subscription.as_deref().unwrap_or_default();
+        match self.subscriptions {
+            Some(count) => (0..count).map(|number| format!("{name}-{number}")).collect(),
+            None => vec![name.to_owned()],
+        }
+    }
+
+    pub(super) fn partitions(&self) -> Option<Vec<PartitionId>> {
+        (!self.partitions.is_empty()).then(|| self.partitions.iter().copied().map(PartitionId).collect())
+    }
 }
 
 impl Limit {
@@ -101,6 +124,7 @@ pub(super) fn stream_names(prefix: &str, streams: u32) -> impl Iterator<Item = S
 }
 
 pub(in crate::cli) async fn run(args: EndArgs) -> Result<(), CliError> {
+    crate::cli::allow_files();
     let report: Report = match args.role {
         Role::Append => append::append(&args).await?,
         Role::Read => read::read(args).await?,

@@ -73,8 +73,8 @@ pub(super) struct BenchArgs {
     /// Streams at once, each with a connection of its own at both ends, 1 to 1000
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', default_value = "1", help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=1000))]
     streams: Vec<u32>,
-    /// Consumers, each a process with its own subscription, 1 to 64 [default: 1; 1,4,16 for fan-out]
-    #[arg(long, value_name = "COUNTS", value_delimiter = ',', help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Consumers, each a process with its own subscription, 1 to 128 [default: 1; 1,4,16 for fan-out]
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',', help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=128))]
     consumers: Vec<u32>,
     /// Batches per second when latency is measured, or "half" of what a relay reaches [default: 1000]
     #[arg(long, value_name = "RATES", value_delimiter = ',', help_heading = "Load")]

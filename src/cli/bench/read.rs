@@ -30,8 +30,12 @@ struct End {
 async fn follow(end: &Arc<End>) -> Result<Report, CliError> {
     let mut consumers = Vec::new();
     for stream in end.args.stream_names() {
-        let options = ConsumerOptions { subscription: end.args.subscription.clone(), ..ConsumerOptions::default() };
-        consumers.push(end.client.consumer(&stream, options).await?);
+        for subscription in end.args.subscription_names() {
+            let EndArgs { mode, .. } = end.args;
+            let partitions = end.args.partitions();
+            let options = ConsumerOptions { subscription: Some(subscription), mode, partitions, ..ConsumerOptions::default() };
+            consumers.push(end.client.consumer(&stream, options).await?);
+        }
     }
     let meter = wait_for_go().await?;
     let tally = match consumers.as_mut_slice() {
@@ -82,9 +86,14 @@ impl End {
     /// Everything of a stream, acked on the way.
     async fn drain(&self, consumer: &mut Consumer) -> Result<Tally, CliError> {
         let mut tally = Tally::default();
+        let acker = consumer.acker();
         while let Some(delivered) = consumer.next(None).await? {
             self.count(&mut tally, &delivered)?;
-            consumer.ack(delivered.partition, delivered.offset.plus(1))?;
+            match self.args.mode {
+                // What every mode has, since nobody knows who has the batches before it.
+                Some(_) => acker.ack_one(&delivered.unacked())?,
+                None => acker.ack(delivered.partition, delivered.offset.plus(1))?,
+            }
         }
         Ok(tally)
     }

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::limits::PIECES_MAX;
 use super::super::pieces::{Piece, PieceKey, PieceState};
 use super::super::share::LeaseUpdate;
 use super::super::{ConsumerId, LeaseId, Share, Timestamp};
 use super::Shares;
 use crate::zoo::{self, Bug};
+
+/// Leases that were ended by a word, of which is known that they were.
+const ENDED_MAX: usize = 16_384;
 
 /// What an update of leases has brought about.
 #[derive(Debug, Default)]
@@ -28,12 +32,18 @@ impl Shares {
     /// What consumers say of their leases.
     pub(in crate::engine) fn update(&mut self, updates: &[LeaseUpdate], now: Timestamp) -> Settled {
         let mut settled = Settled::default();
+        let was_full = self.pieces.len() >= PIECES_MAX;
         for update in updates {
             let lease = update.lease();
             let Some(key) = self.pieces.leased(lease) else {
-                settled.lost.push(lease);
+                if !self.ended.contains(&lease) {
+                    settled.lost.push(lease);
+                }
                 continue;
             };
+            if !matches!(update, LeaseUpdate::Renew { .. }) {
+                self.note_ended(lease);
+            }
             match update {
                 LeaseUpdate::Renew { lasts, .. } => self.pieces.renew(lease, now.plus(*lasts)),
                 LeaseUpdate::Release(_) => {
@@ -54,7 +64,26 @@ impl Shares {
                 }
             }
         }
+        // All had to wait for that.
+        settled.has_returned |= was_full && self.pieces.len() < PIECES_MAX;
         settled
+    }
+
+    fn note_ended(&mut self, lease: LeaseId) {
+        self.ended.insert(lease);
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_first();
+        }
+    }
+
+    /// A consumer is given nothing until it goes on; whether it was.
+    pub(in crate::engine) fn pause(&mut self, consumer: ConsumerId) -> bool {
+        let going = self.consumers.get_mut(&consumer).filter(|member| !member.is_stalled);
+        let was_going = going.map(|member| member.is_stalled = true).is_some();
+        if was_going {
+            self.spread();
+        }
+        was_going
     }
 
     /// A consumer that had let a lease run out goes on; whether it had.
@@ -116,7 +145,7 @@ impl Shares {
             }
             return woken;
         }
-        match halves(&piece, self.rules.max_deliveries).filter(|_| self.rules.bisect) {
+        match halves(&piece).filter(|_| self.rules.bisect) {
             Some(halves) => {
                 halves.into_iter().for_each(|half| self.pieces.insert(PieceKey::new(key.partition, key.offset, half.share), half));
             }
@@ -178,7 +207,7 @@ impl Piece {
 }
 
 /// Two halves of a piece, each to be delivered once more; none of one that has a single row or lane.
-fn halves(piece: &Piece, max_deliveries: u32) -> Option<[Piece; 2]> {
+fn halves(piece: &Piece) -> Option<[Piece; 2]> {
     let shares = match piece.share {
         Share::Rows { start, end } if end.saturating_sub(start) > 1 => {
             let middle = start + (end - start) / 2;
@@ -192,7 +221,7 @@ fn halves(piece: &Piece, max_deliveries: u32) -> Option<[Piece; 2]> {
     };
     let half = |share: Share| {
         let rows = if let Share::Rows { start, end } = share { end - start } else { piece.rows / 2 };
-        Piece { share, rows, bytes: piece.bytes / 2, failed: max_deliveries - 1, ..piece.clone() }
+        Piece { share, rows, bytes: piece.bytes / 2, ..piece.clone() }
     };
     Some(shares.map(half))
 }

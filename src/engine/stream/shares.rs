@@ -38,8 +38,8 @@ impl<D: Clone> Stream<D> {
     ///
     /// # Errors
     /// [`Error::SubscriptionNotFound`].
-    pub fn next_due(&self, name: &SubscriptionName) -> Result<Option<Timestamp>, Error> {
-        Ok(self.subscription(name)?.shares.as_ref().and_then(|shares| shares.pieces.next_due()))
+    pub fn next_due(&self, name: &SubscriptionName, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        Ok(self.subscription(name)?.shares.as_ref().and_then(|shares| shares.pieces.next_due(now)))
     }
 
     /// What is to go to the dead letters, by subscription and in the order of the numbers.
@@ -63,13 +63,13 @@ impl<D: Clone> Stream<D> {
             });
             dying.collect::<Vec<_>>()
         };
-        self.subscriptions.iter().flat_map(of_one).collect()
+        self.subscriptions.iter().filter(|(_, subscription)| subscription.holds()).flat_map(of_one).collect()
     }
 
     /// Whether anything is to go to the dead letters.
     #[must_use]
     pub fn has_dying(&self) -> bool {
-        self.subscriptions.values().filter_map(|subscription| subscription.shares.as_ref()).any(|shares| shares.pieces.dying_len() > 0)
+        self.holders().filter_map(|subscription| subscription.shares.as_ref()).any(|shares| shares.pieces.dying_len() > 0)
     }
 
     pub(super) fn new_shares(
@@ -157,8 +157,8 @@ impl<D: Clone> Stream<D> {
         let Self { subscriptions, partitions, state, .. } = self;
         let Some(shares) = subscriptions.get_mut(name).and_then(|found| found.shares.as_mut()) else { return Ok(Outcome::Done) };
         let taken = shares.take(consumer, reading, most, partitions, now).map_err(|lost| lost.into_error(name, consumer))?;
-        // The others may have waited for that: it may have been the last.
-        effects.changed |= !taken.is_empty() && *state != super::StreamState::Open;
+        // The others may have waited for that: it may have been the last, or what they had in its place was dropped.
+        effects.changed |= shares.has_dropped() || !taken.is_empty() && *state != super::StreamState::Open;
         Ok(Outcome::TakenShares(taken))
     }
 
@@ -166,15 +166,15 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: &SubscriptionName,
         updates: &[LeaseUpdate],
-        resumes: Option<ConsumerId>,
+        (resumes, pauses): (Option<ConsumerId>, Option<ConsumerId>),
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
         let shares = self.shares(name)?;
         let mut settled = shares.update(updates, now);
-        if resumes.is_some_and(|consumer| shares.resume(consumer)) {
-            effects.changed = true;
-        }
+        let has_resumed = resumes.is_some_and(|consumer| shares.resume(consumer));
+        let has_paused = pauses.is_some_and(|consumer| shares.pause(consumer));
+        effects.changed |= has_resumed || has_paused;
         let lost = std::mem::take(&mut settled.lost);
         self.settle_shares(name, settled, now, effects);
         Ok(Outcome::Updated { lost })
@@ -186,7 +186,16 @@ impl<D: Clone> Stream<D> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn bury(&mut self, name: &SubscriptionName, number: u64, now: Timestamp, effects: &mut Effects) -> Result<Outcome, Error> {
+    pub(super) fn bury(
+        &mut self,
+        name: &SubscriptionName,
+        (created_at, number): (Timestamp, u64),
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<Outcome, Error> {
+        if self.subscription(name)?.created_at != created_at {
+            return Err(Error::SubscriptionNotFound { subscription: name.clone() });
+        }
         let acked: Vec<_> = self.shares(name)?.bury(number).into_iter().collect();
         self.settle_shares(name, Settled { acked, ..Settled::default() }, now, effects);
         Ok(Outcome::Done)

@@ -8,11 +8,24 @@ use super::leases::{Leased, LeasedReader};
 use super::{Inner, StreamCell};
 use crate::engine::{ConsumerId, Dying, SharingRules, SubscriptionName, TakenShare, Timestamp};
 
+/// After a dead letter could not be written, it is tried again after so long, and each time after twice that.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+const TRY_AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Why the dead letters of a subscription cannot be written.
+#[derive(Debug)]
+pub(super) struct Burial {
+    trouble: String,
+    tries: u32,
+    again: Timestamp,
+}
+
 impl StreamCell {
     /// How long until a shared subscription has something to do by time alone.
     pub(in crate::server) fn next_due(&self, reader: &LeasedReader) -> Option<Duration> {
-        let due: Option<Timestamp> = self.inner.lock().stream.next_due(&reader.subscription).ok()?;
-        due.map(|due| due.since(self.now()))
+        let now = self.now();
+        let due: Option<Timestamp> = self.inner.lock().stream.next_due(&reader.subscription, now).ok()?;
+        due.map(|due| due.since(now))
     }
 
     /// Whether a consumer has let a lease run out, and has not said that it goes on.
@@ -32,14 +45,23 @@ impl StreamCell {
     pub(in crate::server) fn note_burial(&self, subscription: &SubscriptionName, trouble: Option<String>) {
         let mut burials = self.burials.lock();
         match trouble {
-            Some(trouble) => drop(burials.insert(subscription.clone(), trouble)),
+            Some(trouble) => {
+                let tries = burials.get(subscription).map_or(0, |burial| burial.tries.saturating_add(1));
+                let again = self.now().plus(TRY_AGAIN.saturating_mul(1 << tries.min(7)).min(TRY_AGAIN_MAX));
+                burials.insert(subscription.clone(), Burial { trouble, tries, again });
+            }
             None => drop(burials.remove(subscription)),
         }
     }
 
+    /// Whether there is no use in trying yet, after it could not be done.
+    pub(in crate::server) fn burial_waits(&self, subscription: &SubscriptionName) -> bool {
+        self.burials.lock().get(subscription).is_some_and(|burial| self.now() < burial.again)
+    }
+
     /// What was noted of it last.
     pub(in crate::server) fn burial_trouble(&self, subscription: &SubscriptionName) -> Option<String> {
-        self.burials.lock().get(subscription).cloned()
+        self.burials.lock().get(subscription).map(|burial| burial.trouble.clone())
     }
 
     /// What is to go to the dead letters, and how each subscription with any is shared.

@@ -119,6 +119,9 @@ fn shares_of(value: SharesValue) -> Option<SharesSnapshot> {
         reason: open.reason.into(),
         dying: open.dying,
     };
+    if value.open.iter().any(|open| open.start > open.end) {
+        return None;
+    }
     Some(SharesSnapshot {
         rules: SharingRules {
             max_deliveries: value.max_deliveries,
@@ -207,7 +210,8 @@ impl Saved for SubscriptionSnapshot {
             Some(shares) => Some(shares_of(shares)?),
             None => None,
         };
-        let is_whole = is_whole && shares.is_some() == (mode == SubscriptionMode::Shared);
+        let fits = |shares: &SharesSnapshot| shares.given.len() == value.acked.len();
+        let is_whole = is_whole && shares.is_some() == (mode == SubscriptionMode::Shared) && shares.as_ref().is_none_or(fits);
         is_whole.then(|| Self {
             shares,
             on_overflow,

@@ -454,13 +454,16 @@ pub struct Sharing {
     /// After so many deliveries that failed, rows go to the dead letters; 0: never. Unset: 5.
     #[prost(uint32, optional, tag = "1")]
     pub max_deliveries: ::core::option::Option<u32>,
-    /// Rows that failed are halved before, and each half delivered once more, until single rows are left.
+    /// Rows that failed so often are halved, and each half is delivered once more, until single rows are left; with keys, those of a
+    /// lane.
     #[prost(bool, tag = "2")]
     pub bisect: bool,
     /// The stream of the dead letters. Empty: this one's name and ".dead-letters".
     #[prost(string, tag = "3")]
     pub dead_letters: ::prost::alloc::string::String,
-    /// Columns whose values say which rows belong together: those are never with two consumers at once.
+    /// Columns whose values say which rows belong together: those are never with two consumers at once. Integers, floats, decimals,
+    /// booleans, strings, binary values, dates, times and dictionaries of them; a column that a batch lacks is null. A row is in one of
+    /// 64 lanes: src/wire/keys.rs says in which.
     #[prost(string, repeated, tag = "4")]
     pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -623,9 +626,12 @@ pub struct UpdateLeasesRequest {
     pub stream_id: u64,
     #[prost(message, repeated, tag = "4")]
     pub updates: ::prost::alloc::vec::Vec<LeaseUpdate>,
-    /// If not 0: this consumer had let a lease run out, and goes on.
+    /// If not 0: this consumer had let a lease run out, or was paused, and goes on.
     #[prost(fixed64, tag = "5")]
     pub resumes: u64,
+    /// If not 0: this consumer's caller has not asked for more for as long as a lease lasts; it is given nothing before it goes on.
+    #[prost(fixed64, tag = "6")]
+    pub pauses: u64,
 }
 /// What becomes of a lease.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -643,7 +649,7 @@ pub struct LeaseUpdate {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateLeasesResponse {
-    /// What was said of these changed nothing, since they were lost before. The others count.
+    /// What was said of these changed nothing, since they were lost before. The others count; what is said twice counts once.
     #[prost(uint64, repeated, tag = "1")]
     pub lost: ::prost::alloc::vec::Vec<u64>,
 }

@@ -66,6 +66,29 @@ fn latency_is_of_batches_at_the_rate_asked_for() {
 }
 
 #[test]
+fn a_reading_end_has_several_subscriptions_or_shares_one_by_its_mode() {
+    let coordinator = Coordinator::start();
+    coordinator.run(&["stream", "create", "s-0", "--partitions", "2"]).done();
+    for (name, mode) in [("each-0", "static"), ("each-1", "static"), ("named", "static"), ("team", "partitioned")] {
+        coordinator.run(&["subscription", "create", "s-0", name, "--mode", mode]).done();
+    }
+    let end = |flags: &[&str]| {
+        let url = coordinator.url();
+        let shape = ["--url", &url, "--stream", "s", "--batch-bytes", "1KiB", "--batches", "8"];
+        let said = finish(bowstring(&[&["bench-end"], flags, &shape].concat()), Some(b"go\n")).done();
+        let report: Value = serde_json::from_str(said.strip_prefix("ready\n").unwrap()).unwrap();
+        report["batches"].as_u64().unwrap()
+    };
+    assert_eq!(end(&["append"]), 8);
+    assert_eq!(end(&["read", "--subscription", "each", "--subscriptions", "2"]), 16);
+    assert_eq!(end(&["read", "--subscription", "named", "--mode", "static", "--partitions", "1"]), 4);
+    assert_eq!(end(&["read", "--subscription", "named", "--mode", "static"]), 4, "the others are acked");
+    assert_eq!(end(&["read", "--subscription", "team", "--mode", "partitioned"]), 8);
+    let described: Value = serde_json::from_str(&coordinator.run(&["stream", "describe", "s-0", "--json"]).done()).unwrap();
+    assert_eq!(described["buffered_batches"].to_string().trim_matches('"'), "0", "all is acked: {described}");
+}
+
+#[test]
 fn a_coordinator_that_runs_is_left_as_it_was() {
     let coordinator = Coordinator::start();
     coordinator.run(&["stream", "create", "mine"]).done();
