@@ -38,6 +38,8 @@ def share(url: str, stream: str, subscription: str, done: str) -> None:
     print("ready")
     for number, handle in enumerate(iterator.handles()):
         if number == int(done):
+            # What it has acked is to be known before it is killed.
+            iterator.flush()
             print("hangs")
             sys.stdin.readline()
         # As long as it takes somebody else to have a turn.

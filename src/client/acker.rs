@@ -71,7 +71,7 @@ impl Acker {
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_by(&self, partition: PartitionId, offset: Offset, lease: Option<LeaseId>) -> Result<(), Error> {
         if self.is_shared() && lease.is_some() {
-            return self.say(&Unacked::new(partition, offset, 0, None, lease), Verb::Ack);
+            return self.say(&Unacked::new(partition, offset, 0, None, lease), &Verb::Ack);
         }
         self.ack_with(|in_flight| in_flight.ack_by(partition, offset, lease).into_iter().collect())
     }
@@ -107,7 +107,7 @@ impl Acker {
     /// As [`Consumer::ack`](super::Consumer::ack).
     pub fn ack_one(&self, unacked: &Unacked) -> Result<(), Error> {
         if self.is_shared() {
-            return self.say(unacked, Verb::Ack);
+            return self.say(unacked, &Verb::Ack);
         }
         self.ack_with(|in_flight| in_flight.ack_one(unacked).into_iter().collect())
     }
@@ -130,7 +130,7 @@ impl Acker {
     /// # Errors
     /// `invalid_argument` for a subscription that is not shared; what an earlier word was refused with.
     pub fn nack(&self, unacked: &Unacked, delay: Duration, reason: &str) -> Result<(), Error> {
-        self.say(unacked, Verb::Nack { delay, reason: reason.to_owned() })
+        self.say(unacked, &Verb::Nack { delay, reason: reason.to_owned() })
     }
 
     /// The caller needs longer: it has what it was given for so long from now on. As [`nack`](Self::nack).
@@ -138,7 +138,7 @@ impl Acker {
     /// # Errors
     /// As [`nack`](Self::nack).
     pub fn renew(&self, unacked: &Unacked, lasts: Duration) -> Result<(), Error> {
-        self.say(unacked, Verb::Renew { lasts })
+        self.say(unacked, &Verb::Renew { lasts })
     }
 
     /// The caller has not begun with what it was given: it goes to anybody, and that is no failure. As [`nack`](Self::nack).
@@ -146,7 +146,7 @@ impl Acker {
     /// # Errors
     /// As [`nack`](Self::nack).
     pub fn release(&self, unacked: &Unacked) -> Result<(), Error> {
-        self.say(unacked, Verb::Release)
+        self.say(unacked, &Verb::Release)
     }
 
     /// Whether the subscription is shared: then what was delivered can be given back and renewed by itself.
@@ -155,21 +155,21 @@ impl Acker {
         self.inner.updates.is_some()
     }
 
-    fn say(&self, unacked: &Unacked, verb: Verb) -> Result<(), Error> {
+    fn say(&self, unacked: &Unacked, verb: &Verb) -> Result<(), Error> {
         if !self.is_shared() {
             return Err(Error::invalid(
                 "only what comes of a shared subscription can be given back or renewed by itself; ack it, or leave it: it comes again when this consumer ends",
             ));
         }
         let (name, time, least) = match verb {
-            Verb::Nack { delay, .. } => ("delay", delay, Duration::ZERO),
-            Verb::Renew { lasts } => ("lasts", lasts, ACK_WITHIN_MIN),
+            Verb::Nack { delay, .. } => ("delay", *delay, Duration::ZERO),
+            Verb::Renew { lasts } => ("lasts", *lasts, ACK_WITHIN_MIN),
             Verb::Ack | Verb::Release => ("", ACK_WITHIN_MIN, ACK_WITHIN_MIN),
         };
         if !(least..=ACK_WITHIN_MAX).contains(&time) {
             return Err(Error::invalid(format!("{name} is {time:?}; use {least:?} to {ACK_WITHIN_MAX:?}")));
         }
-        self.with_shares(|shares| shares.finish(std::slice::from_ref(unacked), &verb))
+        self.with_shares(|shares| shares.finish(std::slice::from_ref(unacked), verb))
     }
 
     fn with_shares(&self, say: impl FnOnce(&mut Shares) -> Result<(), Error>) -> Result<(), Error> {

@@ -285,7 +285,7 @@ impl Connection<'_> {
             delivery: 1,
         };
         if !metadata.shares.is_empty() {
-            return self.take_shares(head, body, origin, &metadata.shares);
+            return self.take_shares(head, body, &origin, &metadata.shares);
         }
         let content = match self.decoder.small(&head.header, body) {
             Some(small) => Content::Small(small),
@@ -304,7 +304,7 @@ impl Connection<'_> {
     }
 
     /// A batch of which this consumer is given some rows, each share by a lease of its own.
-    fn take_shares(&mut self, head: &FlightHead, body: &Body, origin: Origin, shares: &[LeasedShare]) -> Result<(), Error> {
+    fn take_shares(&mut self, head: &FlightHead, body: &Body, origin: &Origin, shares: &[LeasedShare]) -> Result<(), Error> {
         let batch = match self.decoder.decode(&head.header, body) {
             Ok(Decoded::Batch(batch)) => batch,
             Ok(Decoded::Schema(_) | Decoded::Dictionary) => return Ok(()),
@@ -312,7 +312,7 @@ impl Connection<'_> {
         };
         let keys = self.plan.membership.as_ref().and_then(|membership| membership.sharing.as_ref()).map(|sharing| &sharing.keys);
         let is_plain = self.decoder.is_plain();
-        for ready in shared(&batch, &origin, shares, (keys.map_or(&[], |keys| keys), &self.decoder.shape, is_plain))? {
+        for ready in shared(&batch, origin, shares, (keys.map_or(&[], |keys| keys), &self.decoder.shape, is_plain))? {
             if ready.rows() == 0 && batch.num_rows() > 0 {
                 self.prefetch.with(|prefetch| prefetch.skip(&ready.origin));
                 continue;

@@ -227,7 +227,7 @@ fn shared(subscription: &SubscriptionDescription, (number, acked, held): (u32, u
         None if stalled == subscription.consumers.len() => {
             format!("{place}: all of its {stalled} consumers have let a lease run out, and not asked for more since")
         }
-        None => format!("{place}: {} that came back for its {} consumers", pieces(shares.waiting), subscription.consumers.len()),
+        None => format!("{place}: {} back, and waiting for its {} consumers", pieces(shares.waiting), subscription.consumers.len()),
     }
 }
 

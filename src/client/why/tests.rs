@@ -3,7 +3,7 @@
 use super::*;
 use crate::wire::proto::{
     ConsumerDescription, ConsumerPartition, EpochDescription, Eviction, FullPolicy, OnOverflow, PartitionDescription, ProducerDescription,
-    StreamOptions, SubscriptionDescription, SubscriptionPartition, Visibility,
+    SharesDescription, StreamOptions, SubscriptionDescription, SubscriptionPartition, Visibility,
 };
 
 const SECOND: u64 = 1_000_000;
@@ -296,4 +296,40 @@ fn a_producer_that_waits_for_a_stream_to_drain_is_told_how_far() {
     stream.options.as_mut().expect("is set").resume_percent = Some(50);
     let text = "producer q waits 12 s: stream clicks was full, and lets nobody in before it has fallen from 40 batches to 32: subscription train holds it back: ";
     assert!(first(&stream).starts_with(text), "{}", first(&stream));
+}
+
+#[test]
+fn of_a_shared_subscription_it_is_said_who_has_the_oldest_piece_or_why_nobody_has_any() {
+    let consumer = |consumer_id: u64, is_stalled| ConsumerDescription {
+        consumer: format!("host-{consumer_id}/1"),
+        consumer_id,
+        is_stalled,
+        ..ConsumerDescription::default()
+    };
+    let said = |shares: SharesDescription, consumers: Vec<ConsumerDescription>, waits_for: &str| {
+        let mut shared =
+            SubscriptionDescription { consumers, dead_letters_wait_for: waits_for.to_owned(), ..subscription("team", [3, 10]) };
+        shared.partitions[0].shares = Some(shares);
+        let text = why(&StreamDescription { subscriptions: vec![shared], ..stream() }).to_string();
+        text.split("bytes: ").last().unwrap_or_default().split("; it is not").next().unwrap_or_default().to_owned()
+    };
+    let both = || vec![consumer(1, false), consumer(2, true)];
+    let leased = SharesDescription { leased: 4, oldest_consumer_id: 2, oldest_micros: 35 * SECOND, waiting: 1, ..Default::default() };
+    let place = "partition 0 has been at offset 3 for 40 s";
+    assert!(
+        said(leased, both(), "")
+            .contains(&format!("{place}: 4 pieces are with consumers, of which consumer host-2/1 has had the oldest for 35 s"))
+    );
+    let waiting = SharesDescription { waiting: 1, ..Default::default() };
+    assert!(
+        said(waiting, both(), "").contains(&format!("{place}: 1 piece is back, and waiting for its 2 consumers")),
+        "{}",
+        said(waiting, both(), "")
+    );
+    let stalled = vec![consumer(2, true)];
+    assert!(said(waiting, stalled, "").contains("all of its 1 consumers have let a lease run out, and not asked for more since"));
+    let dying = SharesDescription { dying: 2, dying_micros: 90 * SECOND, ..Default::default() };
+    let text = said(dying, both(), "no room");
+    assert!(text.contains("2 pieces are to go to the dead letters, which cannot be written: no room, since 1 min 30 s"), "{text}");
+    assert!(said(dying, both(), "").contains("which are being written, since"));
 }

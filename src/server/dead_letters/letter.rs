@@ -85,10 +85,9 @@ impl Letter {
         if let Some(first) = messages.first_mut() {
             first.flight_descriptor = Some(FlightDescriptor::new_cmd(self.command()?));
         }
-        let mut ordinal = 0;
-        for message in messages.iter_mut().skip(1).filter(|message| is_batch(message)) {
+        let parts = messages.iter_mut().skip(1).filter(|message| is_batch(message));
+        for (ordinal, message) in (0..).zip(parts) {
             message.app_metadata = AppendMetadata { partition: Some(0), ordinal, user: batch.user.clone(), shared: None }.to_bytes();
-            ordinal += 1;
         }
         Ok(messages)
     }
