@@ -203,7 +203,7 @@ impl Sharer<'_> {
             }
             Err(error) => return Err(error),
         }
-        self.actor.oracle.said(&self.actor.stream.name, self.plan, &self.who, &said);
+        self.actor.oracle.said(&self.actor.stream.name, &self.plan.subscription, &self.who, &said);
         Ok(())
     }
 

@@ -47,10 +47,10 @@ impl Oracle {
     }
 
     /// What it said has counted.
-    pub(crate) fn said(&self, stream: &str, plan: &SharingPlan, who: &str, said: &[Said]) {
+    pub(crate) fn said(&self, stream: &str, subscription: &str, who: &str, said: &[Said]) {
         let now = self.clock.elapsed();
         for said in said {
-            if let Err(failure) = self.with_sharing(stream, &plan.subscription, |sharing| sharing.said(said, now, plan)) {
+            if let Err(failure) = self.with_sharing(stream, subscription, |sharing| sharing.said(said, now)) {
                 self.fail(format!("{stream}: {who}: {failure}"));
             }
         }

@@ -161,7 +161,7 @@ impl SharingFacts {
     }
 
     /// What it said has counted.
-    pub(super) fn said(&mut self, said: &Said, now: Duration, plan: &SharingPlan) -> Result<(), String> {
+    pub(super) fn said(&mut self, said: &Said, now: Duration) -> Result<(), String> {
         // A coordinator that has crashed since may have said so in its last moments, and forgotten it.
         let is_sure = said.lease > self.sought && self.crashed_at.is_none_or(|crashed_at| crashed_at < said.at);
         let Some(known) = self.leases.get(&said.lease).filter(|_| is_sure) else { return Ok(()) };
@@ -174,7 +174,7 @@ impl SharingFacts {
                     return Err(format!("row {number} was acked by {:?}, and had been given by {:?}", said.lease, row.newest));
                 }
                 Word::Ack => row.acked = Some(fact),
-                Word::Nack => row.try_again(fact, plan.at_most(known.delivery + 1)),
+                Word::Nack => row.try_again(fact, known.delivery + 1),
                 Word::Release => {}
             }
         }
@@ -294,13 +294,14 @@ impl Row {
                 fact.by
             ));
         }
-        if plan.max_deliveries > 0 && delivery > plan.max_deliveries {
+        // Halves are delivered once more.
+        if plan.max_deliveries > 0 && !plan.bisect && delivery > plan.max_deliveries {
             return Err(format!("it comes for the {delivery}. time, and was to come {} times", plan.max_deliveries));
         }
         if lease > self.newest {
             self.newest = lease;
             if is_sure {
-                self.try_again(Fact { by: lease, since: now, is_kept: false }, plan.at_most(delivery));
+                self.try_again(Fact { by: lease, since: now, is_kept: false }, delivery);
             }
         }
         Ok(())
@@ -317,13 +318,6 @@ impl Row {
             }
         }
         self.tries = Some((fact, tries));
-    }
-}
-
-impl SharingPlan {
-    /// Halves of what has failed too often are delivered once more.
-    fn at_most(&self, tries: u32) -> u32 {
-        if self.bisect && self.max_deliveries > 0 { tries.min(self.max_deliveries) } else { tries }
     }
 }
 
