@@ -55,7 +55,7 @@ impl Delivered {
         self.unacked.end.offset
     }
 
-    /// What names it to [`Acker::ack_one`].
+    /// What names it to [`Acker::ack_one`](super::Acker::ack_one).
     #[must_use]
     pub fn unacked(&self) -> Unacked {
         self.unacked

@@ -1,6 +1,7 @@
 //! How far a partition's batches were given to consumers of a shared subscription: by rows, or by the lanes of keys.
 
-use super::share::LANES;
+use super::partition::Partition;
+use super::share::{LANES, part_of};
 use super::{Offset, Share};
 
 /// How far it is. What lies before it and is no piece, is acked.
@@ -8,13 +9,15 @@ use super::{Offset, Share};
 pub(super) struct Given {
     /// The next offset and, of that, the next row; one of each lane where rows are shared by keys.
     places: Vec<(Offset, u64)>,
+    /// The next offset of which anything is to be given. Invariant: the lowest of the places.
+    next: Offset,
     /// Batches that were dropped and that nobody was told of.
     pub(super) skipped: u64,
 }
 
 impl Given {
     pub(super) fn new(next: Offset, is_keyed: bool) -> Self {
-        Self { places: vec![(next, 0); if is_keyed { LANES as usize } else { 1 }], skipped: 0 }
+        Self { places: vec![(next, 0); if is_keyed { LANES as usize } else { 1 }], next, skipped: 0 }
     }
 
     /// As it was saved: one place where all lanes are at the same.
@@ -22,6 +25,7 @@ impl Given {
         let mut given = Self::new(places.first().map_or(Offset(0), |(offset, _)| *offset), is_keyed);
         if places.len() == given.places.len() {
             given.places = places.to_vec();
+            given.find_next();
         }
         given
     }
@@ -35,12 +39,24 @@ impl Given {
 
     /// The next offset of which anything is to be given.
     pub(super) fn next(&self) -> Offset {
-        self.places.iter().map(|(offset, _)| *offset).min().unwrap_or_default()
+        self.next
     }
 
-    /// Rows of the next offset that are given, where they are given in order.
-    pub(super) fn row(&self) -> u64 {
-        if let [(_, row)] = self.places.as_slice() { *row } else { 0 }
+    fn find_next(&mut self) {
+        self.next = self.places.iter().map(|(offset, _)| *offset).min().unwrap_or_default();
+    }
+
+    /// About how many rows and bytes are to be given yet.
+    pub(super) fn left<D>(&self, partition: &Partition<D>) -> (u64, u64) {
+        let (end_rows, end_bytes) = partition.totals_before(partition.visible_end());
+        let of_place = |(offset, row): &(Offset, u64)| {
+            let (rows, bytes) = partition.totals_before(*offset);
+            let begun = partition.get(*offset).map_or(0, |batch| part_of(batch.facts.bytes, *row, batch.facts.rows));
+            (u128::from((end_rows - rows).saturating_sub(*row)), u128::from((end_bytes - bytes).saturating_sub(begun)))
+        };
+        let (rows, bytes) = self.places.iter().map(of_place).fold((0, 0), |sum, left| (sum.0 + left.0, sum.1 + left.1));
+        let of_one = |sum: u128| u64::try_from(sum / self.places.len().max(1) as u128).unwrap_or(u64::MAX);
+        (of_one(rows), of_one(bytes))
     }
 
     /// The next offset for these lanes (all where rows are given in order), and which of them are there.
@@ -73,13 +89,15 @@ impl Given {
             }
             (Share::Rows { .. }, _) => {}
         }
+        self.find_next();
     }
 
-    /// What lies from `end` on was never durable, and is not there.
-    pub(super) fn end_at(&mut self, end: Offset) {
-        for (offset, row) in self.places.iter_mut().filter(|(offset, _)| *offset >= end) {
-            (*offset, *row) = (end, 0);
+    /// What lies from `end` on was never there, or is not there any more.
+    pub(super) fn clamp_to(&mut self, end: Offset) {
+        for place in self.places.iter_mut().filter(|(offset, _)| *offset >= end) {
+            *place = (end, 0);
         }
+        self.find_next();
     }
 
     /// What lies before `start` is gone.
@@ -87,6 +105,7 @@ impl Given {
         for (offset, row) in self.places.iter_mut().filter(|(offset, _)| *offset < start) {
             (*offset, *row) = (start, 0);
         }
+        self.find_next();
     }
 }
 
@@ -100,12 +119,16 @@ mod tests {
         let mut next = |rows| {
             let share = given.share(0, rows, 4);
             given.give(share, rows);
-            (share, given.next(), given.row())
+            (share, given.saved()[0])
         };
-        assert_eq!(next(10), (Share::Rows { start: 0, end: 4 }, Offset(3), 4));
-        assert_eq!(next(10), (Share::Rows { start: 4, end: 8 }, Offset(3), 8));
-        assert_eq!(next(10), (Share::Rows { start: 8, end: 10 }, Offset(4), 0));
-        assert_eq!(next(0), (Share::Rows { start: 0, end: 0 }, Offset(5), 0));
+        assert_eq!(next(10), (Share::Rows { start: 0, end: 4 }, (Offset(3), 4)));
+        assert_eq!(next(10), (Share::Rows { start: 4, end: 8 }, (Offset(3), 8)));
+        assert_eq!(next(10), (Share::Rows { start: 8, end: 10 }, (Offset(4), 0)));
+        assert_eq!(next(0), (Share::Rows { start: 0, end: 0 }, (Offset(5), 0)));
+        given.clamp_to(Offset(6));
+        assert_eq!(given.next(), Offset(5));
+        given.clamp_to(Offset(2));
+        assert_eq!(given.next(), Offset(2));
         given.drop_before(Offset(7));
         assert_eq!((given.next(), Given::restore(&given.saved(), false)), (Offset(7), given));
     }

@@ -1,12 +1,12 @@
 //! The leases of a partitioned subscription. Each partition has one owner as soon as there is any consumer; they are spread evenly,
 //! and only what has to move moves: once its owner has acked what it was sent, or at once if it is dead.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::lease::{Holding, InFlight, LeasedOffset, Taken};
 use super::partition::Partition;
+use super::spread::evenly;
 use super::subscription::Cursor;
 use super::{ConsumerId, ConsumerName, LeaseId, Offset, PartitionId, Timestamp};
 use crate::zoo::{self, Bug};
@@ -151,36 +151,12 @@ impl Leases {
 
     /// Spreads the partitions evenly; who has one keeps it unless it has more than its share.
     fn spread(&mut self, cursors: &[Cursor], now: Timestamp) {
-        if self.consumers.is_empty() {
-            return;
+        let heirs: Vec<_> = self.partitions.iter().map(PartitionLease::heir).collect();
+        let consumers: Vec<_> = self.consumers.iter().map(|(consumer, member)| (*consumer, member.joined_at)).collect();
+        // First those with nothing under way: they go over at once.
+        for (index, consumer) in evenly(&heirs, &consumers, |index| self.partitions[index].is_idle(&cursors[index])) {
+            self.bequeath(index, consumer, &cursors[index], now);
         }
-        let mut shares: BTreeMap<ConsumerId, Vec<usize>> = self.consumers.keys().map(|id| (*id, Vec::new())).collect();
-        let mut free = Vec::new();
-        for (index, lease) in self.partitions.iter().enumerate() {
-            match lease.heir().and_then(|heir| shares.get_mut(&heir)) {
-                Some(share) => share.push(index),
-                None => free.push(index),
-            }
-        }
-        let (least, more) = (self.partitions.len() / shares.len(), self.partitions.len() % shares.len());
-        let mut order: Vec<_> = shares.into_iter().collect();
-        order.sort_by_key(|(id, share)| (Reverse(share.len()), self.consumers[id].joined_at, *id));
-        let due = |turn: usize| least + usize::from(turn < more);
-        for (turn, (_, share)) in order.iter_mut().enumerate() {
-            // Last those with nothing under way: they go over at once.
-            share.sort_by_key(|index| self.partitions[*index].is_idle(&cursors[*index]));
-            let end = share.len().min(due(turn));
-            free.extend(share.drain(end..));
-        }
-        let mut free = free.into_iter();
-        for (turn, (consumer, share)) in order.iter_mut().enumerate() {
-            let missing = due(turn).saturating_sub(share.len());
-            share.extend(free.by_ref().take(missing));
-            for index in share {
-                self.bequeath(*index, *consumer, &cursors[*index], now);
-            }
-        }
-        debug_assert!(free.next().is_none(), "the shares add up");
     }
 
     /// The partition is to be this consumer's.
@@ -375,6 +351,11 @@ impl Room {
     /// Whether what is allowed until acked was the limit.
     pub(super) fn is_full(&self) -> bool {
         self.is_full
+    }
+
+    /// Whether nothing was taken, and nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.batches == 0
     }
 
     /// Takes a batch, if it may be.

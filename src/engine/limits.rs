@@ -54,6 +54,8 @@ pub(super) const CONSUMERS_MAX: usize = 16_384;
 /// Most parts of batches of a shared subscription that are given and not acked: a restart has to know of each, and with the next ack
 /// after a change all of them are written down. Beyond that nobody is given more until some are acked.
 pub(super) const PIECES_MAX: usize = 16_384;
+/// Most parts of batches after halving: what has failed too often while there are so many goes to the dead letters as it is.
+pub(super) const HALVES_MAX: usize = 2 * PIECES_MAX;
 /// Shortest lease of a consumer: signs of life come three times as often, and a shorter one would be lost to any delay.
 pub const LEASE_MIN: Duration = Duration::from_millis(100);
 /// Most producers a stream remembers; each keeps its last committed epoch, which makes replays harmless.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::share::part_of;
 use super::{ConsumerId, LeaseId, Offset, PartitionId, Share, Timestamp};
 
 /// Names a piece: its partition, offset and the order of its share.
@@ -40,6 +41,34 @@ pub(super) struct Piece {
     pub(super) state: PieceState,
 }
 
+impl Piece {
+    /// Its rows as two pieces.
+    pub(super) fn divided(self, first: Share, rest: Share) -> [Self; 2] {
+        let part = |amount| part_of(amount, first.count(), self.share.count());
+        let (rows, bytes) = (part(self.rows), part(self.bytes));
+        let rest = Self { share: rest, rows: self.rows - rows, bytes: self.bytes - bytes, ..self.clone() };
+        [Self { share: first, rows, bytes, ..self }, rest]
+    }
+
+    /// About how many bytes a part of it has.
+    pub(super) fn bytes_of(&self, part: Share) -> u64 {
+        if part == self.share { self.bytes } else { part_of(self.bytes, part.count(), self.share.count()) }
+    }
+
+    /// Who has it, and since when.
+    pub(super) fn lessee(&self) -> Option<(ConsumerId, Timestamp)> {
+        if let PieceState::Leased { consumer, since, .. } = self.state { Some((consumer, since)) } else { None }
+    }
+
+    /// Pieces for the same consumers lie together.
+    fn bin(&self) -> Bin {
+        (if let Share::Lanes(mask) = self.share { mask } else { u64::MAX }, self.is_suspect)
+    }
+}
+
+/// For whom it is that waits: a mask of lanes, and whether it is suspect.
+type Bin = (u64, bool);
+
 /// Where a piece is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PieceState {
@@ -66,7 +95,11 @@ pub(super) struct Pieces {
     all: BTreeMap<PieceKey, Piece>,
     leases: BTreeMap<LeaseId, PieceKey>,
     deadlines: BTreeSet<(Timestamp, LeaseId)>,
-    waiting: BTreeSet<(Timestamp, PieceKey)>,
+    /// Those that wait for their time, or did when this was looked at last.
+    delayed: BTreeSet<(Timestamp, PieceKey)>,
+    /// Those that wait for a consumer. Invariant: no bin is empty.
+    ready: BTreeMap<Bin, BTreeSet<(Timestamp, PieceKey)>>,
+    ready_len: usize,
     dying: BTreeMap<u64, PieceKey>,
 }
 
@@ -77,7 +110,7 @@ impl Pieces {
                 self.leases.insert(lease, key);
                 self.deadlines.insert((until, lease));
             }
-            PieceState::Waiting { due } => drop(self.waiting.insert((due, key))),
+            PieceState::Waiting { due } => drop(self.delayed.insert((due, key))),
             PieceState::Dying { number, .. } => drop(self.dying.insert(number, key)),
         }
         self.all.insert(key, piece);
@@ -90,7 +123,8 @@ impl Pieces {
                 self.leases.remove(&lease);
                 self.deadlines.remove(&(until, lease));
             }
-            PieceState::Waiting { due } => drop(self.waiting.remove(&(due, key))),
+            PieceState::Waiting { due } if self.delayed.remove(&(due, key)) => {}
+            PieceState::Waiting { due } => self.remove_ready(piece.bin(), (due, key)),
             PieceState::Dying { number, .. } => drop(self.dying.remove(&number)),
         }
         Some(piece)
@@ -123,18 +157,38 @@ impl Pieces {
         overdue.filter_map(|(_, lease)| self.leased(*lease)).collect()
     }
 
-    /// Those that wait for anybody, first due first.
-    pub(super) fn waiting(&self, now: Timestamp) -> impl Iterator<Item = (PieceKey, &Piece)> {
-        let due = self.waiting.iter().take_while(move |(due, _)| *due <= now);
-        due.filter_map(|(_, key)| Some((*key, self.all.get(key)?)))
+    /// Those whose time has come wait for a consumer from now on.
+    pub(super) fn ripen(&mut self, now: Timestamp) {
+        while let Some((due, key)) = self.delayed.first().copied().filter(|(due, _)| *due <= now) {
+            self.delayed.remove(&(due, key));
+            if let Some(piece) = self.all.get(&key) {
+                self.ready.entry(piece.bin()).or_default().insert((due, key));
+                self.ready_len += 1;
+            }
+        }
+    }
+
+    fn remove_ready(&mut self, bin: Bin, waiting: (Timestamp, PieceKey)) {
+        let Some(pieces) = self.ready.get_mut(&bin) else { return };
+        self.ready_len -= usize::from(pieces.remove(&waiting));
+        if pieces.is_empty() {
+            self.ready.remove(&bin);
+        }
+    }
+
+    /// Those that wait for a consumer of any of these lanes, in parts of the same kind: whether they are suspect, and which they are,
+    /// first due first.
+    pub(super) fn ready(&self, lanes: u64) -> impl Iterator<Item = (bool, impl Iterator<Item = (Timestamp, PieceKey)>)> {
+        let bins = self.ready.iter().filter(move |((mask, _), _)| mask & lanes != 0);
+        bins.map(|((_, is_suspect), pieces)| (*is_suspect, pieces.iter().copied()))
     }
 
     /// When there is something to do by time alone. What is due already waits for a consumer that may have it.
     pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         let overdue = self.deadlines.first().map(|(until, _)| Timestamp(until.0.saturating_add(1)));
         let last = PieceKey { partition: PartitionId(u32::MAX), offset: Offset(u64::MAX), order: u64::MAX };
-        let waiting = self.waiting.range((Bound::Excluded((now, last)), Bound::Unbounded)).next().map(|(due, _)| *due);
-        overdue.into_iter().chain(waiting).min()
+        let delayed = self.delayed.range((Bound::Excluded((now, last)), Bound::Unbounded)).next().map(|(due, _)| *due);
+        overdue.into_iter().chain(delayed).min()
     }
 
     /// The lowest offset of a partition that is not acked.
@@ -165,8 +219,14 @@ impl Pieces {
         self.all.len()
     }
 
+    /// Those that wait, for whatever.
     pub(super) fn waiting_len(&self) -> usize {
-        self.waiting.len()
+        self.ready_len + self.delayed.len()
+    }
+
+    /// Those that are with consumers, or could be now.
+    pub(super) fn at_work_len(&self) -> usize {
+        self.ready_len + self.leases.len()
     }
 
     pub(super) fn dying_len(&self) -> usize {

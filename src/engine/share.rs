@@ -33,17 +33,29 @@ impl Share {
         }
     }
 
+    /// How many rows or lanes it names.
+    pub(super) fn count(self) -> u64 {
+        match self {
+            Self::Rows { start, end } => end.saturating_sub(start),
+            Self::Lanes(mask) => u64::from(mask.count_ones()),
+        }
+    }
+
     /// About how many rows it has of a batch of so many.
     pub(super) fn rows_of(self, rows: u64) -> u64 {
         match self {
-            Self::Rows { start, end } => end.saturating_sub(start),
-            Self::Lanes(mask) => part_of(rows, u64::from(mask.count_ones()), u64::from(LANES)),
+            Self::Rows { .. } => self.count(),
+            Self::Lanes(_) => part_of(rows, self.count(), u64::from(LANES)),
         }
     }
 
     /// About how many bytes it has of a batch with so many rows and bytes.
     pub(super) fn bytes_of(self, rows: u64, bytes: u64) -> u64 {
-        if rows == 0 { bytes } else { part_of(bytes, self.rows_of(rows), rows) }
+        match self {
+            Self::Rows { .. } if rows == 0 => bytes,
+            Self::Rows { .. } => part_of(bytes, self.count(), rows),
+            Self::Lanes(_) => part_of(bytes, self.count(), u64::from(LANES)),
+        }
     }
 }
 

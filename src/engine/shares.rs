@@ -2,22 +2,21 @@
 //! to anybody; what fails too often goes to the dead letters.
 
 mod settle;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use self::settle::Settled;
 use super::given::Given;
 use super::lanes::Lanes;
 use super::lease::InFlight;
-use super::leases::{Lost, Room};
-use super::limits::PIECES_MAX;
+use super::leases::Lost;
 use super::partition::Partition;
 use super::pieces::{Piece, PieceKey, PieceState, Pieces};
-use super::share::{ShareTerms, SharingRules, TakenShare, part_of};
+use super::share::{ShareTerms, SharingRules};
 use super::subscription::Cursor;
-use super::{ConsumerId, ConsumerName, LeaseId, Offset, PartitionId, Share, ShareSnapshot, SharesSnapshot, Timestamp};
+use super::{ConsumerId, ConsumerName, LeaseId, Offset, PartitionId, ShareSnapshot, SharesSnapshot, Timestamp};
 use crate::zoo::{self, Bug};
 
 /// All that is shared. Leases do not outlive a restart; what was not acked by them comes again, with the failures it had.
@@ -35,10 +34,12 @@ pub(super) struct Shares {
     turn: usize,
     /// The number of the next dead letter.
     next_number: u64,
+    /// Nobody is dead before that for want of a sign of life.
+    alive_until: Timestamp,
+    /// How many have let a lease run out or pause, and do not go on.
+    stalled: usize,
     /// Leases that were ended by a word, the newest of them: a word that is said again, since its answer was lost, is not in vain.
     ended: BTreeSet<LeaseId>,
-    /// Something was dropped that consumers had.
-    has_dropped: bool,
 }
 
 /// A consumer of the subscription.
@@ -84,8 +85,9 @@ impl Shares {
             newest: LeaseId::default(),
             turn: 0,
             next_number: 0,
+            alive_until: Timestamp(u64::MAX),
+            stalled: 0,
             ended: BTreeSet::new(),
-            has_dropped: false,
         }
     }
 
@@ -98,8 +100,9 @@ impl Shares {
                 let open = found.open.iter().filter(|open| open.partition == partition.id());
                 given = Given::new(open.map(|open| open.offset).min().unwrap_or(given.next()), is_keyed);
             }
+            // As the cursors do.
+            given.clamp_to(partition.end());
             given.drop_before(partition.start());
-            given.end_at(partition.end());
             given
         });
         let mut shares = Self { given: given.collect(), next_number: found.next_number, newest, ..Self::new(found.rules.clone(), &[]) };
@@ -158,6 +161,7 @@ impl Shares {
             is_stalled: false,
         };
         self.consumers.insert(consumer, member);
+        self.alive_until = self.alive_until.min(until);
         self.spread();
         true
     }
@@ -189,163 +193,24 @@ impl Shares {
         if member.reading == reading { Ok(()) } else { Err(Lost::Reading) }
     }
 
-    /// The next shares for a consumer, within what it may have in flight and its share of all that there is.
-    pub(super) fn take<D>(
-        &mut self,
-        consumer: ConsumerId,
-        reading: u64,
-        most: InFlight,
-        partitions: &[Partition<D>],
-        now: Timestamp,
-    ) -> Result<Vec<TakenShare>, Lost> {
-        self.check(consumer, reading)?;
-        partitions.iter().enumerate().for_each(|(index, partition)| self.drop_before(index, partition.start()));
-        let fair = self.fair_share(partitions);
-        let lanes = self.lanes.as_ref().map_or(u64::MAX, |lanes| lanes.of(consumer));
-        let Some(member) = self.consumers.get_mut(&consumer) else { return Err(Lost::Consumer) };
-        if member.is_stalled {
-            return Ok(Vec::new());
-        }
-        let allowed = InFlight { batches: member.in_flight.batches.min(fair), ..member.in_flight };
-        let mut room = Room::new(most, allowed, member.under_way);
-        let mut taken = Vec::new();
-        self.take_waiting(consumer, lanes, &mut room, &mut taken, now);
-        self.take_new(consumer, lanes, &mut room, &mut taken, partitions, now);
-        self.consumers.entry(consumer).and_modify(|member| member.is_full |= room.is_full());
-        self.turn = self.turn.wrapping_add(1);
-        Ok(taken)
-    }
-
-    /// How many pieces each consumer may have, so that the first does not take what there would be for all.
-    fn fair_share<D>(&self, partitions: &[Partition<D>]) -> u64 {
-        let going = self.consumers.values().filter(|member| !member.is_stalled);
-        let rows_max = going.clone().map(|member| member.terms.max_rows).min().unwrap_or(u64::MAX).max(1);
-        let ahead = partitions.iter().zip(&self.given).map(|(partition, given)| {
-            let (next, end) = (given.next(), partition.visible_end());
-            let rows = partition.totals_before(end).0.saturating_sub(partition.totals_before(next).0).saturating_sub(given.row());
-            end.since(next).max(rows / rows_max)
-        });
-        let there = ahead.fold(0, u64::saturating_add).saturating_add(self.pieces.len() as u64);
-        there.div_ceil((going.count() as u64).max(1)).max(1)
-    }
-
-    /// What came back, first.
-    fn take_waiting(&mut self, consumer: ConsumerId, lanes: u64, room: &mut Room, taken: &mut Vec<TakenShare>, now: Timestamp) {
-        let Some(member) = self.consumers.get_mut(&consumer) else { return };
-        let (max_rows, mut suspects) = (member.terms.max_rows, member.suspects);
-        let mut chosen = Vec::new();
-        for (key, piece) in self.pieces.waiting(now) {
-            let share = match piece.share {
-                // At the limit nothing is divided: there would be more of them.
-                Share::Rows { start, end } if self.pieces.len() + chosen.len() < PIECES_MAX => {
-                    Share::Rows { start, end: end.min(start.saturating_add(max_rows.max(1))) }
-                }
-                rows @ Share::Rows { .. } => rows,
-                Share::Lanes(mask) => Share::Lanes(mask & lanes),
-            };
-            if share == Share::Lanes(0) {
-                continue;
-            }
-            if piece.is_suspect && suspects > 0 {
-                // Until the one that it has is acked.
-                member.is_full = true;
-                continue;
-            }
-            if !room.admit(piece.bytes) {
-                break;
-            }
-            suspects += usize::from(piece.is_suspect);
-            chosen.push((key, share));
-        }
-        for (key, share) in chosen {
-            let Some(piece) = self.pieces.remove(key) else { continue };
-            let (given, rest) = divided(piece, share);
-            rest.into_iter().for_each(|rest| self.pieces.insert(PieceKey::new(key.partition, key.offset, rest.share), rest));
-            taken.push(self.lease(consumer, (key.partition, key.offset), given, now));
-        }
-    }
-
-    /// What nobody was given yet.
-    fn take_new<D>(
-        &mut self,
-        consumer: ConsumerId,
-        lanes: u64,
-        room: &mut Room,
-        taken: &mut Vec<TakenShare>,
-        partitions: &[Partition<D>],
-        now: Timestamp,
-    ) {
-        let Some(max_rows) = self.consumers.get(&consumer).map(|member| member.terms.max_rows) else { return };
-        for turn in 0..partitions.len() {
-            let index = self.turn.wrapping_add(turn) % partitions.len();
-            let partition = &partitions[index];
-            while let Some((offset, lanes)) = self.given[index].next_of(lanes) {
-                let Some(batch) = partition.get(offset) else { break };
-                if self.pieces.len() >= PIECES_MAX {
-                    self.consumers.entry(consumer).and_modify(|member| member.is_full = true);
-                    break;
-                }
-                let (rows, bytes) = (batch.facts.rows, batch.facts.bytes);
-                let share = self.given[index].share(lanes, rows, max_rows);
-                if !room.admit(share.bytes_of(rows, bytes)) {
-                    break;
-                }
-                self.given[index].give(share, rows);
-                let state = PieceState::Waiting { due: now };
-                let (rows, bytes) = (share.rows_of(rows), share.bytes_of(rows, bytes));
-                let piece = Piece { share, rows, bytes, failed: 0, reason: Arc::from(""), is_suspect: false, state };
-                taken.push(self.lease(consumer, (PartitionId::of(index), offset), piece, now));
-            }
-        }
-    }
-
-    /// The consumer gets the piece.
-    fn lease(&mut self, consumer: ConsumerId, (partition, offset): (PartitionId, Offset), mut piece: Piece, now: Timestamp) -> TakenShare {
-        let lease = self.next_lease(now);
-        let key = PieceKey::new(partition, offset, piece.share);
-        if let Some(member) = self.consumers.get_mut(&consumer) {
-            piece.state = PieceState::Leased { lease, consumer, until: now.plus(member.terms.ack_within), since: now };
-            member.leases.insert(lease);
-            member.under_way.batches += 1;
-            member.under_way.bytes = member.under_way.bytes.saturating_add(piece.bytes);
-            member.suspects += usize::from(piece.is_suspect);
-        }
-        if let (Some(lanes), Share::Lanes(mask)) = (&mut self.lanes, piece.share) {
-            lanes.lease(mask);
-        }
-        let (share, delivery) = (piece.share, piece.failed.saturating_add(1));
-        self.pieces.insert(key, piece);
-        let skipped = std::mem::take(&mut self.given[partition.index()].skipped);
-        TakenShare { lease, partition, offset, share, delivery, skipped }
-    }
-
     /// Time makes it one that was never given, also before a restart.
     fn next_lease(&mut self, now: Timestamp) -> LeaseId {
         self.newest = LeaseId(now.0.max(self.newest.0.saturating_add(1)));
         self.newest
     }
 
-    /// What lies before `start` in a partition was dropped: who has it may do with it what it likes.
-    pub(super) fn drop_before(&mut self, index: usize, start: Offset) {
-        let partition = PartitionId::of(index);
-        let lowest = self.pieces.lowest(partition);
-        if lowest.is_none_or(|lowest| lowest >= start) && self.given[index].next() >= start {
-            return;
-        }
-        let gone: Vec<_> = self.pieces.of(partition).map(|(key, _)| *key).take_while(|key| key.offset < start).collect();
-        let next = self.given[index].next();
+    /// What lies before `start` in a partition was dropped: who has it may do with it what it likes. Whether others are to look again.
+    pub(super) fn drop_before(&mut self, index: usize, start: Offset) -> bool {
+        let (partition, next) = (PartitionId::of(index), self.given[index].next());
+        let gone = self.pieces.of(partition).take_while(|(key, _)| key.offset < start);
+        let gone: Vec<_> = gone.map(|(key, _)| *key).collect();
         let mut offsets: Vec<_> = gone.iter().map(|key| key.offset).filter(|offset| *offset < next).collect();
         offsets.dedup();
-        self.has_dropped |= !gone.is_empty();
-        gone.into_iter().for_each(|key| drop(self.take_out(key)));
+        gone.iter().for_each(|key| drop(self.take_out(*key)));
         let given = &mut self.given[index];
         given.skipped += offsets.len() as u64 + start.since(next);
         given.drop_before(start);
-    }
-
-    /// Whether something was dropped that consumers had, since this was asked last.
-    pub(super) fn has_dropped(&mut self) -> bool {
-        std::mem::take(&mut self.has_dropped)
+        !gone.is_empty()
     }
 
     /// The first offset of a partition that is not acked.
@@ -359,42 +224,26 @@ impl Shares {
         self.given[index].next()
     }
 
-    /// Rows of that one that were given already.
-    pub(super) fn row(&self, index: usize) -> u64 {
-        self.given[index].row()
+    /// About how many rows and bytes of a partition nobody was given.
+    pub(super) fn left<D>(&self, index: usize, partition: &Partition<D>) -> (u64, u64) {
+        self.given[index].left(partition)
     }
 
-    /// These partitions are given anew from the cursors on: by other leases, to those who read anew.
-    pub(super) fn renew(&mut self, cursors: &[Cursor], is_meant: impl Fn(usize) -> bool) {
-        let keys = self.pieces.iter().map(|(key, _)| *key).filter(|key| is_meant(key.partition.index()));
-        keys.collect::<Vec<_>>().into_iter().for_each(|key| drop(self.take_out(key)));
+    /// What is named is given anew from the cursors on; the rest comes by other leases, to those who read anew.
+    pub(super) fn renew(&mut self, cursors: &[Cursor], is_named: impl Fn(&PartitionId) -> bool, now: Timestamp) {
+        let keys: Vec<_> = self.pieces.iter().map(|(key, piece)| (*key, piece.lessee().is_some())).collect();
+        for (key, is_leased) in keys {
+            if is_named(&key.partition) {
+                self.take_out(key);
+            } else if let Some(mut piece) = is_leased.then(|| self.take_out(key).0).flatten() {
+                piece.state = PieceState::Waiting { due: now };
+                self.pieces.insert(key, piece);
+            }
+        }
         let is_keyed = self.lanes.is_some();
-        for (_, (given, cursor)) in self.given.iter_mut().zip(cursors).enumerate().filter(|(index, _)| is_meant(*index)) {
-            *given = Given::new(cursor.acked, is_keyed);
+        for (index, cursor) in cursors.iter().enumerate().filter(|(index, _)| is_named(&PartitionId::of(*index))) {
+            self.given[index] = Given::new(cursor.acked, is_keyed);
         }
         self.consumers.values_mut().for_each(|member| member.reading = 0);
     }
-}
-
-/// The part of a piece that is given, and what is left of it.
-fn divided(piece: Piece, share: Share) -> (Piece, Option<Piece>) {
-    let rest = match (piece.share, share) {
-        (Share::Rows { end: whole, .. }, Share::Rows { end, .. }) if end < whole => Share::Rows { start: end, end: whole },
-        (Share::Lanes(whole), Share::Lanes(mask)) if mask != whole => Share::Lanes(whole & !mask),
-        _ => return (piece, None),
-    };
-    let part = |share: Share| {
-        let (rows, bytes) = match share {
-            Share::Rows { start, end } => (end - start, share.bytes_of(piece.rows, piece.bytes)),
-            Share::Lanes(mask) => {
-                let part = |amount: u64| {
-                    let whole = if let Share::Lanes(whole) = piece.share { whole.count_ones() } else { 1 };
-                    part_of(amount, u64::from(mask.count_ones()), u64::from(whole))
-                };
-                (part(piece.rows), part(piece.bytes))
-            }
-        };
-        Piece { share, rows, bytes, ..piece.clone() }
-    };
-    (part(share), Some(part(rest)))
 }

@@ -93,6 +93,18 @@ impl Subscription {
         }
     }
 
+    /// Batches of a partition before `start` are gone; whether consumers are to look again.
+    pub(super) fn skip_to(&mut self, index: usize, start: Offset) -> bool {
+        let cursor = &mut self.cursors[index];
+        let is_behind = cursor.acked < start;
+        cursor.skip_to(start);
+        let Some(shares) = self.shares.as_mut().filter(|_| is_behind) else { return false };
+        let is_news = shares.drop_before(index, start);
+        // What lies there may be acked already.
+        cursor.acked = cursor.acked.max(shares.acked(index));
+        is_news
+    }
+
     /// Whether anything stays because of it.
     pub(super) fn holds(&self) -> bool {
         self.eviction.is_none()

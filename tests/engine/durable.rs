@@ -101,7 +101,7 @@ fn seen(view: &StreamView) -> String {
     )
 }
 
-fn snapshot(stream: &Stream<u64>, names: (&[SubscriptionName], &[ProducerId])) -> StreamSnapshot<u64> {
+pub(crate) fn snapshot(stream: &Stream<u64>, names: (&[SubscriptionName], &[ProducerId])) -> StreamSnapshot<u64> {
     let partition = |partition| {
         let PartitionSnapshot { start, rows_before, bytes_before, dropped, .. } = stream.partition_snapshot(partition).expect("is there");
         let batches = stream.unsettled(partition, start).expect("is there");

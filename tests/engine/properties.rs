@@ -6,5 +6,6 @@ mod limits;
 mod logs;
 mod overflow;
 mod retention;
+mod shares;
 mod starts;
 mod waiting;

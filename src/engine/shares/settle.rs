@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::limits::PIECES_MAX;
+use super::super::limits::{HALVES_MAX, PIECES_MAX};
 use super::super::pieces::{Piece, PieceKey, PieceState};
 use super::super::share::LeaseUpdate;
 use super::super::{ConsumerId, LeaseId, Share, Timestamp};
@@ -64,6 +64,8 @@ impl Shares {
                 }
             }
         }
+        settled.acked.sort_unstable();
+        settled.acked.dedup();
         // All had to wait for that.
         settled.has_returned |= was_full && self.pieces.len() < PIECES_MAX;
         settled
@@ -78,11 +80,17 @@ impl Shares {
 
     /// A consumer is given nothing until it goes on; whether it was.
     pub(in crate::engine) fn pause(&mut self, consumer: ConsumerId) -> bool {
-        let going = self.consumers.get_mut(&consumer).filter(|member| !member.is_stalled);
-        let was_going = going.map(|member| member.is_stalled = true).is_some();
+        let was_going = self.stall(consumer);
         if was_going {
             self.spread();
         }
+        was_going
+    }
+
+    fn stall(&mut self, consumer: ConsumerId) -> bool {
+        let going = self.consumers.get_mut(&consumer).filter(|member| !member.is_stalled);
+        let was_going = going.map(|member| member.is_stalled = true).is_some();
+        self.stalled += usize::from(was_going);
         was_going
     }
 
@@ -91,6 +99,7 @@ impl Shares {
         let stalled = self.consumers.get_mut(&consumer).filter(|member| member.is_stalled);
         let was_stalled = stalled.map(|member| member.is_stalled = false).is_some();
         if was_stalled {
+            self.stalled -= 1;
             self.spread();
         }
         was_stalled
@@ -104,23 +113,36 @@ impl Shares {
             let name = self.consumers.get(&consumer).map_or_else(String::new, |member| member.name.to_string());
             let reason = format!("consumer {name} did not ack it within {}", humantime::format_duration(now.since(since)));
             self.fail(key, reason.into(), Duration::ZERO, true, now);
-            self.consumers.entry(consumer).and_modify(|member| member.is_stalled = true);
+            self.stall(consumer);
             (settled.has_failed, settled.has_returned) = (true, true);
         }
-        if settled.has_failed {
+        let mut have_changed = settled.has_failed;
+        if self.alive_until < now && !zoo::has(Bug::DeadKeepShares) {
+            let dead: Vec<_> = self.consumers.iter().filter(|(_, member)| member.until < now).map(|(id, _)| *id).collect();
+            for consumer in dead {
+                settled.has_failed |= self.forget(consumer, "gave no sign of life and had it", now);
+                (settled.has_returned, have_changed) = (true, true);
+            }
+            self.alive_until = self.consumers.values().map(|member| member.until).min().unwrap_or(Timestamp(u64::MAX));
+        }
+        if have_changed {
             self.spread();
         }
-        let dead: Vec<_> = self.consumers.iter().filter(|(_, member)| member.until < now).map(|(id, _)| *id).collect();
-        for consumer in dead.into_iter().filter(|_| !zoo::has(Bug::DeadKeepShares)) {
-            settled.has_failed |= self.forget(consumer, "gave no sign of life and had it", now);
-            settled.has_returned = true;
-        }
+        self.pieces.ripen(now);
         settled
     }
 
+    /// The consumer goes; whether it had anything.
+    pub(in crate::engine) fn leave(&mut self, consumer: ConsumerId, now: Timestamp) -> bool {
+        let had_any = self.forget(consumer, "left and had not acked it", now);
+        self.spread();
+        had_any
+    }
+
     /// The consumer is gone. What it has failed, since nobody knows why it went; whether it had anything.
-    pub(in crate::engine) fn forget(&mut self, consumer: ConsumerId, how: &str, now: Timestamp) -> bool {
+    fn forget(&mut self, consumer: ConsumerId, how: &str, now: Timestamp) -> bool {
         let Some(member) = self.consumers.get(&consumer) else { return false };
+        self.stalled -= usize::from(member.is_stalled);
         let reason: Arc<str> = format!("consumer {} {how}", member.name).into();
         let keys: Vec<_> = member.leases.iter().filter_map(|lease| self.pieces.leased(*lease)).collect();
         let had_any = !keys.is_empty();
@@ -128,7 +150,6 @@ impl Shares {
             self.fail(key, reason.clone(), Duration::ZERO, true, now);
         }
         self.consumers.remove(&consumer);
-        self.spread();
         had_any
     }
 
@@ -145,8 +166,10 @@ impl Shares {
             }
             return woken;
         }
-        match halves(&piece).filter(|_| self.rules.bisect) {
-            Some(halves) => {
+        let may_halve = self.rules.bisect && self.pieces.len() + 2 <= HALVES_MAX;
+        match halves(piece.share).filter(|_| may_halve) {
+            Some([first, rest]) => {
+                let halves = piece.divided(first, rest);
                 halves.into_iter().for_each(|half| self.pieces.insert(PieceKey::new(key.partition, key.offset, half.share), half));
             }
             None => {
@@ -158,11 +181,12 @@ impl Shares {
         woken
     }
 
-    /// The dead letter is where it is to be; the partition in which its rows are done with.
-    pub(in crate::engine) fn bury(&mut self, number: u64) -> Option<usize> {
+    /// The dead letter is where it is to be, and its rows are done with; nothing if it is not there any more.
+    pub(in crate::engine) fn bury(&mut self, number: u64) -> Option<Settled> {
         let key = self.pieces.dying_with(number)?;
+        let has_returned = self.pieces.len() == PIECES_MAX;
         self.take_out(key);
-        Some(key.partition.index())
+        Some(Settled { acked: vec![key.partition.index()], has_returned, ..Settled::default() })
     }
 
     /// Ends a lease, and puts the piece back as it is changed; who may be given more.
@@ -199,29 +223,17 @@ impl Shares {
     }
 }
 
-impl Piece {
-    /// Who has it, and since when.
-    pub(in crate::engine) fn lessee(&self) -> Option<(ConsumerId, Timestamp)> {
-        if let PieceState::Leased { consumer, since, .. } = self.state { Some((consumer, since)) } else { None }
-    }
-}
-
-/// Two halves of a piece, each to be delivered once more; none of one that has a single row or lane.
-fn halves(piece: &Piece) -> Option<[Piece; 2]> {
-    let shares = match piece.share {
+/// Two halves of a share; none of one that has a single row or lane.
+fn halves(share: Share) -> Option<[Share; 2]> {
+    match share {
         Share::Rows { start, end } if end.saturating_sub(start) > 1 => {
             let middle = start + (end - start) / 2;
-            [Share::Rows { start, end: middle }, Share::Rows { start: middle, end }]
+            Some([Share::Rows { start, end: middle }, Share::Rows { start: middle, end }])
         }
         Share::Lanes(mask) if mask.count_ones() > 1 => {
             let lower = (0..64).map(|bit| 1 << bit).filter(|bit| mask & bit != 0).take(mask.count_ones() as usize / 2).sum::<u64>();
-            [Share::Lanes(lower), Share::Lanes(mask & !lower)]
+            Some([Share::Lanes(lower), Share::Lanes(mask & !lower)])
         }
-        Share::Rows { .. } | Share::Lanes(_) => return None,
-    };
-    let half = |share: Share| {
-        let rows = if let Share::Rows { start, end } = share { end - start } else { piece.rows / 2 };
-        Piece { share, rows, bytes: piece.bytes / 2, ..piece.clone() }
-    };
-    Some(shares.map(half))
+        Share::Rows { .. } | Share::Lanes(_) => None,
+    }
 }

@@ -98,12 +98,14 @@ impl<D: Clone> Stream<D> {
             subscription.renew(now);
             subscription.eviction = None;
             // Of an evicted one; the others are there already.
-            subscription.cursors.iter_mut().zip(&self.partitions).for_each(|(cursor, partition)| cursor.skip_to(partition.start()));
+            for (index, partition) in self.partitions.iter().enumerate() {
+                subscription.skip_to(index, partition.start());
+            }
             if let Some(leases) = &mut subscription.leases {
                 leases.renew(&subscription.cursors, now);
             }
             if let Some(shares) = &mut subscription.shares {
-                shares.renew(&subscription.cursors, |index| is_named(&PartitionId::of(index)));
+                shares.renew(&subscription.cursors, is_named, now);
             }
         }
         effects.changed = true;
@@ -183,17 +185,20 @@ impl<D: Clone> Stream<D> {
     }
 
     /// Drops the oldest visible batch of all partitions, acked or not. False if there is none.
-    pub(super) fn drop_oldest(&mut self, effects: &mut Effects) -> bool {
+    pub(super) fn drop_oldest(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
         let fronts = self.partitions.iter().enumerate().filter_map(|(index, partition)| Some((partition.oldest()?.age, index)));
         let Some((_, index)) = fronts.min() else { return false };
         self.drop_oldest_of(index, effects);
-        let start = self.partitions[index].start();
+        let (start, mut is_shared) = (self.partitions[index].start(), false);
         for (name, subscription) in self.subscriptions.iter_mut().filter(|(_, subscription)| subscription.holds()) {
-            let cursor = &mut subscription.cursors[index];
-            if cursor.acked < start && self.is_durable {
+            if subscription.cursors[index].acked < start && self.is_durable {
                 effects.touched.push(Part::Subscription(name.clone()));
             }
-            cursor.skip_to(start);
+            is_shared |= subscription.skip_to(index, start);
+        }
+        if is_shared {
+            effects.changed = true;
+            self.drop_acked([index], now, effects);
         }
         true
     }

@@ -102,12 +102,12 @@ impl<D: Clone> Stream<D> {
     /// A partition's oldest batch goes; whoever has not acked it skips it or is evicted.
     fn let_go(&mut self, index: usize, needed_bytes: u64, now: Timestamp, effects: &mut Effects) {
         let start = self.partitions[index].start();
-        let mut evicted = Vec::new();
+        let (mut evicted, mut is_shared) = (Vec::new(), false);
         for (name, subscription) in self.subscriptions.iter_mut().filter(|(_, subscription)| subscription.holds()) {
             let is_behind = subscription.cursors[index].acked <= start;
             match subscription.on_overflow {
                 OnOverflow::Evict if is_behind || zoo::has(Bug::EvictsWhoKeepsUp) => evicted.push(name.clone()),
-                OnOverflow::Skip if is_behind => subscription.cursors[index].skip_to(start.plus(1)),
+                OnOverflow::Skip if is_behind => is_shared |= subscription.skip_to(index, start.plus(1)),
                 OnOverflow::Hold | OnOverflow::Skip | OnOverflow::Evict => continue,
             }
             if self.is_durable {
@@ -119,6 +119,10 @@ impl<D: Clone> Stream<D> {
         }
         if self.partitions[index].start() == start {
             self.drop_oldest_of(index, effects);
+        }
+        if is_shared {
+            effects.changed = true;
+            self.drop_acked([index], now, effects);
         }
     }
 

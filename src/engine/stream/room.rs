@@ -43,11 +43,11 @@ impl<D: Clone> Stream<D> {
             return self.try_place_in_log(bytes, now, effects);
         }
         let policy = self.options.full_policy;
-        if self.fits_drained(Place::Memory, bytes, effects) {
+        if self.fits_drained(Place::Memory, bytes, now, effects) {
             return Ok(Some(Place::Memory));
         }
         let spills = policy == FullPolicy::Spill;
-        if spills && self.fits_drained(Place::Spool, bytes, effects) {
+        if spills && self.fits_drained(Place::Spool, bytes, now, effects) {
             return Ok(Some(Place::Spool));
         }
         let places = if spills { &[Place::Memory, Place::Spool][..] } else { &[Place::Memory] };
@@ -62,7 +62,7 @@ impl<D: Clone> Stream<D> {
                 }
                 FullPolicy::Reject => return Err(self.budget.full(bytes)),
                 FullPolicy::DropOldest => {
-                    if let Some(place) = self.drop_for_room(&[Place::Memory, Place::Spool], bytes, effects) {
+                    if let Some(place) = self.drop_for_room(&[Place::Memory, Place::Spool], bytes, now, effects) {
                         return Ok(Some(place));
                     }
                 }
@@ -85,7 +85,7 @@ impl<D: Clone> Stream<D> {
         if !self.budget.fits_unwritten(bytes) {
             return if policy == FullPolicy::Reject { Err(self.budget.full(bytes)) } else { Ok(None) };
         }
-        if self.fits_drained(Place::Log, bytes, effects) {
+        if self.fits_drained(Place::Log, bytes, now, effects) {
             return Ok(Some(Place::Log));
         }
         if let Some(place) = self.take_from_laggards(&[Place::Log], bytes, now, effects) {
@@ -100,7 +100,7 @@ impl<D: Clone> Stream<D> {
                 }
                 Ok(None)
             }
-            FullPolicy::DropOldest if holds_back => match self.drop_for_room(&[Place::Log], bytes, effects) {
+            FullPolicy::DropOldest if holds_back => match self.drop_for_room(&[Place::Log], bytes, now, effects) {
                 None if self.passing == 0 => Err(self.budget.disk_full(bytes)),
                 None => Err(self.budget.full(bytes)),
                 // What is still to become visible cannot be dropped yet.
@@ -112,25 +112,25 @@ impl<D: Clone> Stream<D> {
 
     /// Drops the oldest visible batches until one of this size fits, and down to the low watermark if that is all it takes. None, and nothing is dropped, if open
     /// epochs and reservations hold so much that it would not fit even then.
-    fn drop_for_room(&mut self, places: &[Place], bytes: u64, effects: &mut Effects) -> Option<Place> {
+    fn drop_for_room(&mut self, places: &[Place], bytes: u64, now: Timestamp, effects: &mut Effects) -> Option<Place> {
         let visible = self.partitions.iter().fold(Usage::default(), |sum, partition| sum.with(partition.used()));
         let fits = |place: &Place| self.budget.fits_without(&visible, *place, bytes);
         let place = places.iter().copied().find(fits)?;
         let drains = self.is_low_without(&visible, place);
-        while !(self.budget.fits(place, bytes) && (!drains || self.is_low_in(place))) && self.drop_oldest(effects) {}
+        while !(self.budget.fits(place, bytes) && (!drains || self.is_low_in(place))) && self.drop_oldest(now, effects) {}
         Some(place)
     }
 
     /// Whether a batch fits, and need not wait for the stream to drain. What nobody needs any more gives way first.
-    fn fits_drained(&mut self, place: Place, bytes: u64, effects: &mut Effects) -> bool {
+    fn fits_drained(&mut self, place: Place, bytes: u64, now: Timestamp, effects: &mut Effects) -> bool {
         let is_enough = |stream: &Self| stream.budget.fits(place, bytes) && (stream.draining.is_none() || stream.is_low_in(place));
-        while !is_enough(self) && self.drop_unheld(effects) {}
+        while !is_enough(self) && self.drop_unheld(now, effects) {}
         self.budget.fits(place, bytes) && self.has_drained()
     }
 
     /// Drops the oldest batch that no subscription holds; false if there is none.
-    fn drop_unheld(&mut self, effects: &mut Effects) -> bool {
-        if self.all_are_evicted() { self.drop_oldest(effects) } else { self.drop_oldest_acked(effects) }
+    fn drop_unheld(&mut self, now: Timestamp, effects: &mut Effects) -> bool {
+        if self.all_are_evicted() { self.drop_oldest(now, effects) } else { self.drop_oldest_acked(effects) }
     }
 
     fn hold_room(&mut self, id: AppenderId, place: Place, bytes: u64) {

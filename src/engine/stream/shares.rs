@@ -42,7 +42,7 @@ impl<D: Clone> Stream<D> {
         Ok(self.subscription(name)?.shares.as_ref().and_then(|shares| shares.pieces.next_due(now)))
     }
 
-    /// What is to go to the dead letters, by subscription and in the order of the numbers.
+    /// What is to go to the dead letters, by subscription and in the order of the numbers. Nothing of one that is evicted.
     #[must_use]
     pub fn dying(&self) -> Vec<Dying> {
         let of_one = |(name, subscription): (&SubscriptionName, &Subscription)| {
@@ -111,7 +111,7 @@ impl<D: Clone> Stream<D> {
         let shares = self.shares(name)?;
         if sign.lease.is_zero() {
             if shares.consumers.contains_key(&consumer) {
-                let has_failed = shares.forget(consumer, "left and had not acked it", now);
+                let has_failed = shares.leave(consumer, now);
                 effects.changed = true;
                 if has_failed {
                     self.touch(Part::Subscription(name.clone()), effects);
@@ -157,8 +157,8 @@ impl<D: Clone> Stream<D> {
         let Self { subscriptions, partitions, state, .. } = self;
         let Some(shares) = subscriptions.get_mut(name).and_then(|found| found.shares.as_mut()) else { return Ok(Outcome::Done) };
         let taken = shares.take(consumer, reading, most, partitions, now).map_err(|lost| lost.into_error(name, consumer))?;
-        // The others may have waited for that: it may have been the last, or what they had in its place was dropped.
-        effects.changed |= shares.has_dropped() || !taken.is_empty() && *state != super::StreamState::Open;
+        // The others may have waited for that: it may have been the last.
+        effects.changed |= !taken.is_empty() && *state != super::StreamState::Open;
         Ok(Outcome::TakenShares(taken))
     }
 
@@ -196,8 +196,9 @@ impl<D: Clone> Stream<D> {
         if self.subscription(name)?.created_at != created_at {
             return Err(Error::SubscriptionNotFound { subscription: name.clone() });
         }
-        let acked: Vec<_> = self.shares(name)?.bury(number).into_iter().collect();
-        self.settle_shares(name, Settled { acked, ..Settled::default() }, now, effects);
+        if let Some(settled) = self.shares(name)?.bury(number) {
+            self.settle_shares(name, settled, now, effects);
+        }
         Ok(Outcome::Done)
     }
 
@@ -244,16 +245,11 @@ impl<D: Clone> Stream<D> {
     /// What is with consumers of a partition, or waits for them.
     pub(super) fn share_view(&self, shares: &Shares, index: usize, now: Timestamp) -> ShareView {
         let partition = &self.partitions[index];
-        let (next, row) = (shares.next(index).max(partition.start()), shares.row(index));
-        let (end_rows, end_bytes) = partition.totals_before(partition.visible_end());
-        let (next_rows, next_bytes) = partition.totals_before(next);
-        let mut view = ShareView {
-            given: next,
-            lag_batches: partition.visible_end().since(next),
-            lag_rows: (end_rows - next_rows).saturating_sub(row),
-            lag_bytes: end_bytes - next_bytes,
-            ..ShareView::default()
-        };
+        // An evicted one may stand before the start.
+        let next = shares.next(index).max(partition.start());
+        let (lag_rows, lag_bytes) = shares.left(index, partition);
+        let mut view =
+            ShareView { given: next, lag_batches: partition.visible_end().since(next), lag_rows, lag_bytes, ..ShareView::default() };
         let mut last = None;
         for (key, piece) in shares.pieces.of(PartitionId::of(index)) {
             match piece.state {
