@@ -58,6 +58,8 @@ pub enum Bug {
     SharedAcksForgotten,
     /// A dead letter that was written before a crash is written again.
     DeadLetterTwice,
+    /// Keys that another consumer is to have go over before what was sent of them is acked.
+    KeysMoveUnacked,
 }
 
 impl Bug {
@@ -90,6 +92,7 @@ impl Bug {
         Self::NackedIsLost,
         Self::SharedAcksForgotten,
         Self::DeadLetterTwice,
+        Self::KeysMoveUnacked,
     ];
 }
 

@@ -62,10 +62,10 @@ impl Consumer {
         let (plan, Starts { offsets, generation, .. }, schema) = plan::plan(&client, stream, options).await?;
         let to_ack = Arc::new(Watched::new(Pending::new(plan.acks_urgent, generation)));
         let prefetch = Arc::new(Watched::new(Prefetch::new((batches, bytes), offsets, generation, schema)));
-        let sharing = plan.membership.as_ref().and_then(|membership| Some((membership.sharing.as_ref()?.ack_within, membership.most())));
+        let sharing = plan.membership.as_ref().and_then(|membership| Some((membership.sharing.as_ref()?, membership.most())));
         let updates = sharing.map(|(_, most)| Arc::new(Watched::new(Updates::new(most))));
-        if let (Some((ack_within, _)), Some(updates)) = (sharing, &updates) {
-            prefetch.update(|prefetch| prefetch.shares = Some(Shares::new(ack_within, updates.clone())));
+        if let (Some((terms, _)), Some(updates)) = (sharing, &updates) {
+            prefetch.update(|prefetch| prefetch.shares = Some(Shares::new(terms, updates.clone())));
         }
         let leased = plan.membership.as_ref().filter(|_| updates.is_none()).map(|_| HandedOut::default());
         let (is_counted, in_flight) = if updates.is_some() { (false, (None, None)) } else { (subscription.is_some(), in_flight) };

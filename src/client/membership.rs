@@ -46,7 +46,7 @@ pub(super) struct Membership {
 #[derive(Debug, Clone)]
 pub(super) struct SharingTerms {
     pub(super) ack_within: Duration,
-    max_rows: Option<u64>,
+    pub(super) max_rows: Option<u64>,
     /// Columns whose values say which rows belong together.
     pub(super) keys: Arc<[Arc<str>]>,
 }

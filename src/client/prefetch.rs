@@ -93,7 +93,7 @@ impl Prefetch {
             let Origin { partition, offset, lease, .. } = batch.origin;
             if let Some(shares) = &mut self.shares {
                 self.all_sent = false;
-                if shares.receive(&batch.origin) {
+                if shares.receive(&batch.origin, batch.rows()) {
                     self.bytes += batch.origin.bytes;
                     self.ready.push_back(batch);
                 }

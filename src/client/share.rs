@@ -64,10 +64,18 @@ pub(super) fn shared(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use arrow::array::Int64Array;
     use bytes::Bytes;
 
     use super::super::in_flight::Unacked;
+    use super::super::membership::SharingTerms;
+    use super::super::options::Offsets;
+    use super::super::prefetch::{Prefetch, Taken};
+    use super::super::shares::Shares;
+    use super::super::updates::{Updates, Verb};
+    use super::super::watched::Watched;
     use super::*;
     use crate::engine::{Offset, PartitionId, Timestamp};
 
@@ -117,5 +125,26 @@ mod tests {
         let rows = |ready: &[Ready]| ready.iter().map(Ready::rows).sum::<u64>();
         assert_eq!(rows(&low) + rows(&high), 64);
         assert!(made(&[share(1, 60, 65, 0)]).is_err(), "it has 64");
+    }
+
+    #[test]
+    fn of_a_batch_that_has_none_of_its_keys_the_caller_gets_nothing_and_it_is_acked() {
+        let batch = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as _)]).expect("one column");
+        let keys: Arc<[Arc<str>]> = Arc::new(["n".into()]);
+        let lane = keys::lanes(&batch, &keys).expect("it has keys")[0];
+        let updates = Arc::new(Watched::new(Updates::new(8)));
+        let mut prefetch = Prefetch::new((8, u64::MAX), Offsets::new(), None, None);
+        let terms = SharingTerms { ack_within: Duration::from_secs(1), max_rows: None, keys: keys.clone() };
+        prefetch.shares = Some(Shares::new(&terms, updates.clone()));
+        let mut put = |origin: &Origin, lease: u64, lanes: u64| {
+            let ready = shared(&batch, origin, &[share(lease, 0, 0, lanes)], (&keys, &Shape::AsTheyAre, true)).expect("it has keys");
+            prefetch.put(ready);
+            prefetch.take_ready(&mut Taken::default())
+        };
+        assert!(!put(&Origin { skipped: 0, ..origin() }, 1, !(1 << lane)));
+        let (said, _) = updates.with(Updates::take).expect("something is said");
+        assert_eq!(said.iter().map(|update| (update.lease, &update.verb)).collect::<Vec<_>>(), [(LeaseId(1), &Verb::Ack)]);
+        assert!(put(&origin(), 2, !(1 << lane)), "it tells of a gap");
+        assert!(put(&Origin { skipped: 0, ..origin() }, 3, 1 << lane));
     }
 }

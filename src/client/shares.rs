@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::in_flight::{End, Unacked};
+use super::membership::SharingTerms;
 use super::ready::Origin;
 use super::retry::now;
 use super::updates::{Update, Updates, Verb};
@@ -37,6 +38,8 @@ pub(super) struct Shares {
     here: BTreeMap<LeaseId, Here>,
     handed: u64,
     ack_within: Duration,
+    /// A consumer is leased the keys that it has, whether a batch has rows of them or not.
+    is_keyed: bool,
     /// The coordinator has seen one of its leases run out, and gives it nothing before its caller is back.
     is_stalled: bool,
     /// When the caller last asked for more, or said something of what it has.
@@ -45,17 +48,23 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    pub(super) fn new(ack_within: Duration, updates: Arc<Watched<Updates>>) -> Self {
-        Self { here: BTreeMap::new(), handed: 0, ack_within, is_stalled: false, caller_at: now(), updates }
+    pub(super) fn new(terms: &SharingTerms, updates: Arc<Watched<Updates>>) -> Self {
+        let (ack_within, is_keyed) = (terms.ack_within, !terms.keys.is_empty());
+        Self { here: BTreeMap::new(), handed: 0, ack_within, is_keyed, is_stalled: false, caller_at: now(), updates }
     }
 
-    /// A lease has come; whether it is new.
-    pub(super) fn receive(&mut self, origin: &Origin) -> bool {
+    /// A lease has come, of so many rows; whether the caller is to have what came by it.
+    pub(super) fn receive(&mut self, origin: &Origin, rows: u64) -> bool {
         let Some(lease) = origin.lease else { return false };
         let here = Here { partition: origin.partition, end: origin.end(), handed: None, is_renewed: false, is_lost: false };
         if self.is_stalled {
             // Sent before the coordinator knew.
             self.say([(lease, here)], &Verb::Release);
+            return false;
+        }
+        if self.is_keyed && rows == 0 && origin.skipped == 0 {
+            // The batch has none of the keys: nobody has anything to do.
+            self.say([(lease, here)], &Verb::Ack);
             return false;
         }
         let is_new = !self.here.contains_key(&lease);

@@ -119,7 +119,7 @@ impl Updates {
         (self.resumes || self.pauses || !self.pending.is_empty()) && !is_over
     }
 
-    fn take(&mut self) -> Option<(Vec<Update>, Presence)> {
+    pub(super) fn take(&mut self) -> Option<(Vec<Update>, Presence)> {
         if !self.is_ready() {
             return None;
         }

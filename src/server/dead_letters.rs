@@ -113,7 +113,8 @@ async fn bury(coordinator: &Arc<Coordinator>, cell: &Arc<StreamCell>, dying: Dyi
         let letters = letters(coordinator, cell, rules)?;
         let producer = producer(cell, &dying)?;
         let run = RunId::new("1")?;
-        let epoch = Epoch(if zoo::has(Bug::DeadLetterTwice) { cell.now().0 } else { dying.number });
+        // Another one after each restart, and at any time another one for each letter.
+        let epoch = Epoch(if zoo::has(Bug::DeadLetterTwice) { cell.now().0 + dying.number } else { dying.number });
         let opened = letters.apply(Command::OpenEpoch { producer: producer.clone(), run: run.clone(), epoch })?;
         if opened != Outcome::Epoch(EpochState::AlreadyCommitted) {
             let letter = Letter {
@@ -153,12 +154,15 @@ async fn write(
     let loaded = read(coordinator, move || stored.read()).await??;
     let schema = cell.schema_of(loaded.schema);
     let schema = schema.ok_or_else(|| Error::Task { reason: "the batch's schema is not known".to_owned() })?;
-    let frames = read(coordinator, move || letter.frames(&schema, &loaded)).await??;
-    let progress = watch::Sender::new(None);
-    put(coordinator, Full::new(frames), None, &progress).await?;
-    let receipt = progress.borrow().as_ref().and_then(|result| result.receipt);
-    let opened_at = receipt.map(|receipt| Timestamp(receipt.opened_at_micros));
-    letters.commit_epoch(producer, run, epoch, &[NamedWriter { task: Task(0), attempt, opened_at }]).map(drop)
+    let mut writers = Vec::new();
+    if let Some(frames) = read(coordinator, move || letter.frames(&schema, &loaded)).await?? {
+        let progress = watch::Sender::new(None);
+        put(coordinator, Full::new(frames), None, &progress).await?;
+        let receipt = progress.borrow().as_ref().and_then(|result| result.receipt);
+        let opened_at = receipt.map(|receipt| Timestamp(receipt.opened_at_micros));
+        writers.push(NamedWriter { task: Task(0), attempt, opened_at });
+    }
+    letters.commit_epoch(producer, run, epoch, &writers).map(drop)
 }
 
 /// The stream of the dead letters, which is made with the first.

@@ -51,6 +51,32 @@ pub(crate) struct StreamPlan {
     pub(crate) members: usize,
     /// Subscriptions that give way where the log is full.
     pub(crate) laggards: usize,
+    /// Subscriptions of which any consumer takes the next rows.
+    pub(crate) sharings: Vec<SharingPlan>,
+}
+
+/// A shared subscription, and who shares it.
+#[derive(Debug, Clone)]
+pub(crate) struct SharingPlan {
+    pub(crate) subscription: String,
+    pub(crate) consumers: usize,
+    pub(crate) max_deliveries: u32,
+    pub(crate) bisect: bool,
+    pub(crate) is_keyed: bool,
+    /// Some batches have a row that nobody can do.
+    pub(crate) has_bad_rows: bool,
+    pub(crate) ack_within: Duration,
+    /// Of a hundred deliveries, so many are refused for no reason.
+    pub(crate) refused: u32,
+    /// How often one of the consumers puts it back to the earliest batch, at most.
+    pub(crate) seeks: u32,
+}
+
+impl SharingPlan {
+    /// The stream of its dead letters.
+    pub(crate) fn letters(&self, stream: &str) -> String {
+        format!("{stream}.{}.dead", self.subscription)
+    }
 }
 
 /// What goes wrong.
@@ -97,7 +123,9 @@ impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let random = &mut random;
-        let streams = (0..pick(random, &[1, 1, 1, 2, 2, 3])).map(|number| stream(random, number)).collect();
+        // Of their own, so that the rest of a seed's plan does not hang on them.
+        let mut of_sharings = StdRng::seed_from_u64(seed ^ 0x5348_4152_4544);
+        let streams = (0..pick(random, &[1, 1, 1, 2, 2, 3])).map(|number| stream(random, &mut of_sharings, number)).collect();
         let mut faults: Vec<_> = (0..pick(random, &[0, 1, 2, 3, 4, 6, 10]))
             .map(|_| (Duration::from_millis(random.random_range(FAULTS_FROM..FAULTS_UNTIL)), fault(random)))
             .collect();
@@ -126,12 +154,17 @@ impl Plan {
         self.streams.iter().any(|stream| stream.max_disk_bytes < 1 << 20)
     }
 
+    /// Whether clients may be cut off from a coordinator that lives.
+    pub(crate) fn has_network_faults(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Partition { .. } | Fault::Hold { .. }))
+    }
+
     pub(crate) fn has_disk_faults(&self) -> bool {
         self.faults.iter().any(|(_, fault)| fault.is_of_disk())
     }
 }
 
-fn stream(random: &mut StdRng, number: usize) -> StreamPlan {
+fn stream(random: &mut StdRng, of_sharings: &mut StdRng, number: usize) -> StreamPlan {
     let mut producers: Vec<u64> = (0..random.random_range(0..=2)).map(|_| random.random_range(5..60)).collect();
     let queries: Vec<u64> = (0..pick(random, &[0, 1, 1, 2])).map(|_| random.random_range(2..7)).collect();
     if producers.is_empty() && queries.is_empty() {
@@ -154,7 +187,27 @@ fn stream(random: &mut StdRng, number: usize) -> StreamPlan {
         reverse_readers: random.random_range(0..=1),
         members: pick(random, &[0, 0, 2, 3]),
         laggards: if max_disk_bytes < 1 << 20 { 3 } else { 0 },
+        sharings: sharings(of_sharings),
     }
+}
+
+fn sharings(random: &mut StdRng) -> Vec<SharingPlan> {
+    let names: &[&str] = pick(random, &[&[], &["crew"], &["keyed"], &["crew", "keyed"]]);
+    let plan = |name: &&str| {
+        let max_deliveries = pick(random, &[0, 1, 2, 2, 3, 5]);
+        SharingPlan {
+            subscription: (*name).to_owned(),
+            consumers: random.random_range(2..=4),
+            max_deliveries,
+            bisect: random.random_bool(0.4),
+            is_keyed: *name == "keyed",
+            has_bad_rows: max_deliveries > 0 && random.random_bool(0.6),
+            ack_within: Duration::from_millis(pick(random, &[400, 1_500, 3_600_000])),
+            refused: pick(random, &[0, 5, 15]),
+            seeks: pick(random, &[0, 0, 0, 1]),
+        }
+    };
+    names.iter().map(plan).collect()
 }
 
 fn fault(random: &mut StdRng) -> Fault {

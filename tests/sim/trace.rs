@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 /// Lines that a failure shows.
 const TAIL: usize = 120;
 
+/// When all runs begin, in microseconds since the Unix epoch.
+pub(crate) const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
+
 /// Simulated time, the same for all hosts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SimClock(Arc<AtomicU64>);
@@ -29,7 +32,7 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000_000).plus(self.elapsed())
+        Timestamp(EPOCH_MICROS).plus(self.elapsed())
     }
 }
 

@@ -258,6 +258,7 @@ async fn serve(oracle: Arc<Oracle>, disk: SimDisk, clock: SimClock, running: Run
             tokio::select! {
                 () = serve_connections(coordinator, incoming().await?, CancellationToken::new()) => (),
                 () = tick(&ticking) => (),
+                () = bury(&ticking) => (),
             }
         }
         // The world starts it again.
@@ -276,6 +277,14 @@ async fn tick(coordinator: &Coordinator) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         coordinator.tick();
+    }
+}
+
+/// Has dead letters written; what keeps them from it stops nobody else.
+async fn bury(coordinator: &Arc<Coordinator>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        coordinator.bury_dead_letters().await;
     }
 }
 

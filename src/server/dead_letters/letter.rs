@@ -47,17 +47,17 @@ pub(super) struct Letter {
 }
 
 impl Letter {
-    /// The request of a `DoPut` that writes it.
+    /// The request of a `DoPut` that writes it; none if there are no rows, since the batch has none of the keys.
     ///
     /// # Errors
     /// `malformed_message` if the batch cannot be decoded.
-    pub(super) fn frames(&self, schema: &StreamSchema, batch: &EncodedBatch) -> Result<Bytes, Error> {
+    pub(super) fn frames(&self, schema: &StreamSchema, batch: &EncodedBatch) -> Result<Option<Bytes>, Error> {
         let made = catch_unwind(AssertUnwindSafe(|| self.flight_data(schema, batch)));
         let made = made.map_err(|_| ArrowError::IpcError("its bytes make no batch".to_owned())).flatten();
         let messages = made.map_err(|error| Error::Wire(WireError::malformed(format!("the batch cannot be decoded: {error}"))))?;
         let mut frames = BytesMut::new();
         messages.iter().for_each(|message| frames.extend_from_slice(&frame_proto(message)));
-        Ok(frames.freeze())
+        Ok((!messages.is_empty()).then(|| frames.freeze()))
     }
 
     fn flight_data(&self, schema: &StreamSchema, batch: &EncodedBatch) -> Result<Vec<FlightData>, ArrowError> {
@@ -73,6 +73,9 @@ impl Letter {
                 (0..).zip(lanes).filter(|(_, lane)| mask & (1 << lane) != 0).map(|(row, _)| row).collect()
             }
         };
+        if rows.num_rows() == 0 && matches!(self.dying.share, Share::Lanes(_)) {
+            return Ok(Vec::new());
+        }
         let rows = self.with_origin(&rows, numbers)?;
         let share = batch.bytes().saturating_mul(rows.num_rows() as u64) / (whole.num_rows() as u64).max(1);
         let parts = share.div_ceil(BATCH_BYTES).clamp(1, (rows.num_rows() as u64).max(1));

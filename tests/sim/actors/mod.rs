@@ -6,6 +6,7 @@ mod member;
 mod producer;
 mod query;
 mod reverse;
+mod sharer;
 mod verifier;
 
 use std::future::Future;
@@ -44,6 +45,19 @@ pub(crate) async fn run(oracle: Arc<Oracle>, host: &'static str) {
             who.bytes().for_each(|byte| hash = hash.wrapping_mul(31).wrapping_add(byte.into()));
             Actor { oracle: oracle.clone(), stream: stream.clone(), who, random: StdRng::seed_from_u64(hash) }
         };
+        // The first of them here, the others on another host: they are cut off one by one.
+        for sharing in &stream.sharings {
+            let here = match host {
+                "apps" => 0..1,
+                "readers" => 1..sharing.consumers,
+                _ => 0..0,
+            };
+            for number in here {
+                let of = sharing.clone();
+                let share = |actor, client, number| sharer::run(actor, client, of, number);
+                tasks.push(tokio::task::spawn_local(spawn(&sharing.subscription, number).work(share, number as u64)));
+            }
+        }
         match host {
             "apps" => {
                 for (number, batches) in stream.producers.iter().enumerate() {
@@ -120,6 +134,10 @@ impl Actor {
                 let mode = Some(SubscriptionMode::Partitioned);
                 let options = SubscribeOptions { mode, ..SubscribeOptions::default() };
                 client.subscribe_with(&self.stream.name, member::TEAM, &Start::Earliest, options).await?;
+            }
+            for sharing in &self.stream.sharings {
+                let options = sharer::subscribe_options(&self.stream.name, sharing);
+                client.subscribe_with(&self.stream.name, &sharing.subscription, &Start::Earliest, options).await?;
             }
             for (number, on_overflow) in (0..self.stream.laggards as u64).zip(laggard::KINDS) {
                 let name = subscription("laggard", number);

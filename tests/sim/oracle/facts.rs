@@ -7,6 +7,7 @@ use bowstring::engine::LeaseId;
 use bowstring::wire::proto::StreamDescription;
 
 use super::Names;
+use super::sharing::SharingFacts;
 
 #[derive(Debug, Default)]
 pub(super) struct StreamFacts {
@@ -28,6 +29,8 @@ pub(super) struct StreamFacts {
     given: BTreeMap<(u32, u64), (String, LeaseId)>,
     /// Consumers that have left, by crash or otherwise.
     pub(super) gone: BTreeSet<String>,
+    /// By shared subscription.
+    pub(super) sharings: BTreeMap<String, SharingFacts>,
     /// Subscriptions that were evicted, since when that is known.
     pub(super) evicted: BTreeMap<String, Duration>,
 }
@@ -141,6 +144,11 @@ impl StreamFacts {
         if let Some(seen) = self.seen_by.get_mut(&(subscription.to_owned(), partition)) {
             seen.retain(|offset| *offset < to);
         }
+    }
+
+    /// The name of a batch that came.
+    pub(super) fn name_at(&self, partition: u32, offset: u64) -> Option<&str> {
+        self.seen.get(&(partition, offset)).map(|(name, _)| name.as_str())
     }
 
     /// A batch came by a lease. In a run without faults nobody is given what somebody else has who is still there.

@@ -1,6 +1,8 @@
 //! The oracle: what those who take part were told, and whether all of it is true.
 
 mod facts;
+mod shared;
+mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use bowstring::wire::proto::{OnOverflow, StreamDescription, SubscriptionDescript
 use parking_lot::Mutex;
 
 use self::facts::StreamFacts;
+pub(crate) use self::sharing::{Given, Letter, Said, Word};
 use super::batches::name_of;
 use super::plan::Plan;
 use super::trace::{SimClock, Trace};
@@ -198,10 +201,13 @@ impl Oracle {
 
     /// The coordinator has crashed: what was confirmed in the last moments may be forgotten.
     pub(crate) fn crashed(&self) {
-        if self.plan.has_disk_faults() {
+        let (now, has_disk_faults) = (self.clock.elapsed(), self.plan.has_disk_faults());
+        for facts in self.known.lock().streams.values_mut() {
+            facts.sharings.values_mut().for_each(|sharing| sharing.crash(now, has_disk_faults));
+        }
+        if has_disk_faults {
             return;
         }
-        let now = self.clock.elapsed();
         self.known.lock().crashed_at = Some(now);
         for facts in self.known.lock().streams.values_mut() {
             facts.evicted.retain(|_, since| *since + ACK_LATE_MAX <= now);
@@ -229,7 +235,8 @@ impl Oracle {
         let stream = &description.stream;
         for subscription in &description.subscriptions {
             self.described_overflow(stream, subscription, asked_at);
-            if subscription.on_overflow() != OnOverflow::Hold {
+            // Of a shared one each row is looked after by itself.
+            if subscription.on_overflow() != OnOverflow::Hold || subscription.sharing.is_some() {
                 continue;
             }
             for cursor in &subscription.partitions {
