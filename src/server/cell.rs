@@ -68,8 +68,8 @@ struct Inner {
     waiting: HashMap<AppenderId, oneshot::Sender<Grant>>,
     /// Per partition, the readers that are to be woken.
     readers: Vec<Vec<Arc<Notify>>>,
-    /// Those who read by leases, to be woken for their own sake.
-    consumers: HashMap<ConsumerId, Arc<Notify>>,
+    /// Those who read by leases, to be woken for their own sake: always in one order, which says who is given what.
+    consumers: BTreeMap<ConsumerId, Arc<Notify>>,
     /// Those who wait for changes and for no batches.
     watchers: Vec<Arc<Notify>>,
     /// Of the last command: their memory is used again.
@@ -120,7 +120,7 @@ impl StreamCell {
             schemas,
             waiting: HashMap::new(),
             readers: vec![Vec::new(); partitions],
-            consumers: HashMap::new(),
+            consumers: BTreeMap::new(),
             watchers: Vec::new(),
             effects: Effects::default(),
             pending,

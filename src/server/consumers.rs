@@ -29,6 +29,7 @@ impl ControlService {
         tokio::pin!(wait);
         while kept.holdings == request.holdings && kept.is_stalled == request.is_stalled {
             tokio::select! {
+                biased;
                 () = watch.changed() => (),
                 () = &mut wait => break,
                 () = self.coordinator().shutdown().cancelled() => break,

@@ -41,6 +41,7 @@ pub(super) async fn run(coordinator: Arc<Coordinator>, stopping: CancellationTok
     let (mut busy, mut tasks) = (HashSet::<StreamId>::new(), JoinSet::new());
     loop {
         tokio::select! {
+            biased;
             () = stopping.cancelled() => return,
             Some(done) = tasks.join_next(), if !tasks.is_empty() => match done {
                 Ok(id) => drop(busy.remove(&id)),
@@ -58,15 +59,6 @@ pub(super) async fn run(coordinator: Arc<Coordinator>, stopping: CancellationTok
                     }
                 }
             }
-        }
-    }
-}
-
-impl Coordinator {
-    /// Writes the dead letters that are due now.
-    pub async fn bury_dead_letters(self: &Arc<Self>) {
-        for cell in self.list() {
-            bury_all(self, &cell).await;
         }
     }
 }

@@ -256,9 +256,9 @@ async fn serve(oracle: Arc<Oracle>, disk: SimDisk, clock: SimClock, running: Run
             *running.lock() = Arc::downgrade(&coordinator);
             let ticking = coordinator.clone();
             tokio::select! {
+                biased;
                 () = serve_connections(coordinator, incoming().await?, CancellationToken::new()) => (),
                 () = tick(&ticking) => (),
-                () = bury(&ticking) => (),
             }
         }
         // The world starts it again.
@@ -277,14 +277,6 @@ async fn tick(coordinator: &Coordinator) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         coordinator.tick();
-    }
-}
-
-/// Has dead letters written; what keeps them from it stops nobody else.
-async fn bury(coordinator: &Arc<Coordinator>) {
-    loop {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        coordinator.bury_dead_letters().await;
     }
 }
 

@@ -72,6 +72,7 @@ impl Reading {
     /// Waits until the end is durable, or anything else is new.
     pub(super) async fn settled(&self) -> Result<(), Error> {
         tokio::select! {
+            biased;
             durable = self.cell.durable() => durable,
             () = self.watch.changed() => Ok(()),
             () = self.coordinator.shutdown().cancelled() => Ok(()),
