@@ -129,7 +129,7 @@ def test_a_close_while_batches_are_taken_gives_none_of_them_with_the_place_of_an
                 closer.join()
             yield one
 
-    monkeypatch.setattr("bowstring.iterator.unpacked", closing)
+    monkeypatch.setattr("bowstring.feeding.unpacked", closing)
     assert list(iterator) == []
     assert iterator.offset is None
 
@@ -158,7 +158,7 @@ def test_a_cancelled_async_wait_that_is_still_taking_batches_gives_what_is_there
         iterator.close()
         return found
 
-    monkeypatch.setattr("bowstring.iterator.unpacked", pausing)
+    monkeypatch.setattr("bowstring.feeding.unpacked", pausing)
     found = asyncio.run(main())
     assert found == [(offset, one) for (_, offset, _), one in expected.items()]
 
@@ -176,7 +176,7 @@ def test_an_interrupt_between_batches_that_are_taken_together_skips_and_acks_non
 
     iterator = client.iterator("many", subscription="a")
     with monkeypatch.context() as patched:
-        patched.setattr("bowstring.iterator.unpacked", interrupted)
+        patched.setattr("bowstring.feeding.unpacked", interrupted)
         with pytest.raises(KeyboardInterrupt):
             next(iterator)
     assert [next(iterator), next(iterator)] == expected[:2]
