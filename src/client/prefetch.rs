@@ -206,11 +206,6 @@ impl Prefetch {
         self.shares.iter_mut().for_each(|shares| shares.renew(all));
     }
 
-    /// See [`Shares::skip`].
-    pub(super) fn skip(&self, origin: &Origin) {
-        self.shares.iter().for_each(|shares| shares.skip(origin));
-    }
-
     /// What the caller does not have of a shared subscription, to be given back by the last call.
     pub(super) fn take_unused(&mut self) -> Vec<Update> {
         self.shares.as_mut().map(Shares::take_unused).unwrap_or_default()

@@ -313,10 +313,6 @@ impl Connection<'_> {
         let keys = self.plan.membership.as_ref().and_then(|membership| membership.sharing.as_ref()).map(|sharing| &sharing.keys);
         let is_plain = self.decoder.is_plain();
         for ready in shared(&batch, origin, shares, (keys.map_or(&[], |keys| keys), &self.decoder.shape, is_plain))? {
-            if ready.rows() == 0 && batch.num_rows() > 0 {
-                self.prefetch.with(|prefetch| prefetch.skip(&ready.origin));
-                continue;
-            }
             self.pending_bytes += ready.origin.bytes;
             self.pending.push(ready);
         }

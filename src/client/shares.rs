@@ -189,12 +189,6 @@ impl Shares {
         self.try_say(own, verb)
     }
 
-    /// A lease of rows that are none, for instance of keys that its batch does not have, is done with before its caller hears of it.
-    pub(super) fn skip(&self, origin: &Origin) {
-        let here = Here { partition: origin.partition, end: origin.end(), handed: None, is_renewed: false, is_lost: false };
-        self.say(origin.lease.map(|lease| (lease, here)), &Verb::Ack);
-    }
-
     /// Acks this one, and those of its partition that the caller got before it.
     pub(super) fn ack_through(&mut self, unacked: &Unacked) -> Result<(), Error> {
         self.caller_at = now();
