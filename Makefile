@@ -28,7 +28,7 @@ WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator python -
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name '*.bin' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \) \
 	-not -path 'python/tests/*')
 # Each set of features compiles alone: these are the walls that ARCHITECTURE.md draws.
-FEATURES := wire client server cli
+FEATURES := wire client spark server cli
 
 .PHONY: help
 help: ## This list

@@ -9,6 +9,8 @@ pub mod engine;
 pub mod server;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod shared;
+#[cfg(feature = "spark")]
+pub mod spark;
 #[cfg(feature = "server")]
 pub mod storage;
 #[cfg(feature = "wire")]

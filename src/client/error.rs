@@ -241,7 +241,7 @@ impl Error {
         Self::Protocol { reason: reason.into() }
     }
 
-    pub(super) fn invalid(what: impl Into<String>) -> Self {
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::InvalidArgument { what: what.into() }
     }
 

@@ -1,0 +1,4 @@
+//! Spark's side, once for the wheel and the JVM connector: its types as Arrow's, and which partition a row goes to.
+
+mod names;
+pub mod types;
