@@ -10,6 +10,7 @@ mod producer;
 mod server;
 mod shared;
 mod small;
+mod spark;
 
 use pyo3::prelude::*;
 
@@ -36,6 +37,8 @@ mod _native {
     use super::run_cli;
     #[pymodule_export]
     use super::server::Server;
+    #[pymodule_export]
+    use super::spark::{Routing, arrow_schema, spark_schema};
     use pyo3::prelude::*;
 
     #[pymodule_init]

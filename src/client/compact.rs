@@ -38,7 +38,7 @@ fn copied(column: &ArrayRef, rows: &Range<usize>) -> Result<ArrayRef, ArrowError
 }
 
 /// What was copied but for views, which still point into all of the batch's strings.
-fn without_unused(data: ArrayData) -> Result<ArrayData, ArrowError> {
+pub(crate) fn without_unused(data: ArrayData) -> Result<ArrayData, ArrowError> {
     match data.data_type() {
         DataType::Utf8View => Ok(make_array(data).as_string_view().gc().into_data()),
         DataType::BinaryView => Ok(make_array(data).as_binary_view().gc().into_data()),

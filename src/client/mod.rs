@@ -45,7 +45,7 @@ pub mod blocking;
 mod call;
 #[cfg(test)]
 mod codec_tests;
-mod compact;
+pub(crate) mod compact;
 mod connection;
 mod consumer;
 mod decode;

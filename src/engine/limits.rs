@@ -40,7 +40,7 @@ pub(super) const RESUME_PERCENT_MAX: u32 = 100;
 /// `resume_percent` says, and acks only when it is given more, would never let it drain. As long as a tick is.
 pub(super) const DRAIN_STALL: Duration = Duration::from_secs(1);
 /// Most partitions of a stream: each costs a few hundred bytes and a row in every describe.
-pub(super) const PARTITIONS_MAX: u32 = 4096;
+pub const PARTITIONS_MAX: u32 = 4096;
 /// Most appenders that a stream holds open; a Spark stage of 10,000 tasks fits.
 pub(super) const APPENDERS_MAX: usize = 65_536;
 /// Most writers of all open epochs, closed ones too: what each has staged stays until its epoch ends.

@@ -48,7 +48,7 @@ pub use id::{
     SchemaVersion, StreamId, StreamName, SubscriptionName, Task, Timestamp,
 };
 pub use lease::{Holding, InFlight, LeasedOffset, ModeError, SubscriptionMode, Taken};
-pub use limits::{FullPolicy, LEASE_MIN, Limits, Retention, SchemaPolicy, StreamOptions, Visibility};
+pub use limits::{FullPolicy, LEASE_MIN, Limits, PARTITIONS_MAX, Retention, SchemaPolicy, StreamOptions, Visibility};
 pub use overflow::{Eviction, Fill, HeldBy, OnOverflow};
 pub use share::{
     ACK_WITHIN_MAX, ACK_WITHIN_MIN, Dying, LANES, LeaseUpdate, MAX_DELIVERIES, Share, ShareSnapshot, ShareTerms, SharesSnapshot,
