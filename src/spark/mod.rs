@@ -1,6 +1,48 @@
-//! Spark's side, once for the wheel and the JVM connector: its types as Arrow's, and which partition a row goes to.
+//! What a Spark connector does beyond the client's verbs, once for all bindings: a sink's and a source's steps, their options,
+//! Spark's types, and which rows go to which partition. Spark's own classes are the bindings' matter.
+//!
+//! | module | noun |
+//! | --- | --- |
+//! | `options` | what `format("bowstring")` takes |
+//! | `connections` | one client per process and coordinator |
+//! | `sink` | a micro-batch or a batch write: what a task does, what the driver does when all are done |
+//! | `source` | a streaming query's offsets and plans, a batch read's ranges |
+//! | `range` | what one task reads |
+//! | `types` | Spark's types in Arrow, and Arrow's in Spark |
+//! | `routing` | which partition each row of a task goes to |
 
+mod connections;
 mod hash;
 mod names;
+mod options;
+mod range;
 pub mod routing;
+mod sink;
+mod source;
 pub mod types;
+
+use crate::client::Error;
+use crate::client::blocking::Wait;
+
+pub use options::{Bound, Place, SINK_NAMES, SOURCE_NAMES, SinkOptions, SourceOptions, StreamLimits};
+pub use range::{RangeReader, StreamRange};
+pub use sink::{EpochIdentity, Sink, Target, TaskWriter};
+pub use source::{Latest, Source, SourceOffset};
+
+/// Why a step has ended without a result.
+#[derive(Debug)]
+pub enum Ended {
+    /// It failed.
+    Failed(Error),
+    /// Whoever waited for it does so no more: a task was killed, a query stopped.
+    Cancelled,
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// How long a step may wait, and whether it still has to.
+pub type Waiting<'a> = Wait<'a, Ended>;

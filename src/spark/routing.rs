@@ -227,6 +227,7 @@ fn of_its_own(part: RecordBatch) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(part.schema(), columns.collect::<Result<_, _>>()?)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
 fn refused(error: ArrowError) -> Error {
     Error::invalid(format!("the batch cannot be split for routing: {error}"))
 }

@@ -1,0 +1,107 @@
+package io.bowstring.spark;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.apache.arrow.memory.ArrowBuf;
+import org.apache.arrow.memory.BufferAllocator;
+import org.apache.arrow.memory.ForeignAllocation;
+import org.apache.arrow.vector.FieldVector;
+import org.apache.arrow.vector.VectorLoader;
+import org.apache.arrow.vector.VectorSchemaRoot;
+import org.apache.arrow.vector.ipc.message.ArrowFieldNode;
+import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
+import org.apache.arrow.vector.types.pojo.Schema;
+import org.apache.spark.sql.util.ArrowUtils;
+import org.apache.spark.sql.vectorized.ArrowColumnVector;
+import org.apache.spark.sql.vectorized.ColumnVector;
+import org.apache.spark.sql.vectorized.ColumnarBatch;
+
+/** Columns whose memory is the library's: nothing is copied. A batch is let go when the next one is loaded. */
+final class ForeignColumns implements AutoCloseable {
+  /** A batch's number, its rows, how many numbers its nodes take. */
+  private static final int HEAD = 3;
+
+  private final BufferAllocator allocator;
+  private final Schema schema;
+
+  /** The batch that Spark looks at. It may close its columns itself, and then a struct's cannot be loaded again: each has its own. */
+  private VectorSchemaRoot root;
+
+  ForeignColumns(String schema, String name) {
+    allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
+    this.schema = ArrowSchemas.of(schema);
+  }
+
+  /** The batch that {@link Native#nextBatch} gave. */
+  ColumnarBatch load(long[] numbers) {
+    int rows = Math.toIntExact(numbers[1]);
+    int places = HEAD + (int) numbers[2];
+    List<ArrowFieldNode> nodes = new ArrayList<>();
+    for (int at = HEAD; at < places; at += 2) {
+      nodes.add(new ArrowFieldNode(numbers[at], numbers[at + 1]));
+    }
+    letGo();
+    root = VectorSchemaRoot.create(schema, allocator);
+    List<ArrowBuf> buffers = buffers(numbers, places);
+    try (ArrowRecordBatch batch = new ArrowRecordBatch(rows, nodes, buffers)) {
+      new VectorLoader(root).load(batch);
+    } finally {
+      buffers.forEach(ArrowBuf::close);
+    }
+    List<ColumnVector> columns = new ArrayList<>();
+    for (FieldVector vector : root.getFieldVectors()) {
+      columns.add(new ArrowColumnVector(vector));
+    }
+    return new ColumnarBatch(columns.toArray(new ColumnVector[0]), rows);
+  }
+
+  /** The library's memory as Arrow's buffers; the library hears when the last of them is let go. */
+  private List<ArrowBuf> buffers(long[] numbers, int places) {
+    long batch = numbers[0];
+    // One for this method: it holds the batch until all buffers are there.
+    AtomicInteger held = new AtomicInteger(1);
+    List<ArrowBuf> buffers = new ArrayList<>();
+    try {
+      for (int at = places; at < numbers.length; at += 2) {
+        buffers.add(numbers[at + 1] == 0 ? allocator.getEmpty() : foreign(batch, held, numbers[at], numbers[at + 1]));
+      }
+    } finally {
+      release(batch, held);
+    }
+    return buffers;
+  }
+
+  private ArrowBuf foreign(long batch, AtomicInteger held, long address, long bytes) {
+    held.incrementAndGet();
+    ForeignAllocation memory =
+        new ForeignAllocation(bytes, address) {
+          @Override
+          protected void release0() {
+            release(batch, held);
+          }
+        };
+    ArrowBuf buffer = allocator.wrapForeignAllocation(memory);
+    buffer.writerIndex(bytes);
+    return buffer;
+  }
+
+  private static void release(long batch, AtomicInteger held) {
+    if (held.decrementAndGet() == 0) {
+      Native.releaseBatch(batch);
+    }
+  }
+
+  private void letGo() {
+    if (root != null) {
+      root.close();
+      root = null;
+    }
+  }
+
+  @Override
+  public void close() {
+    letGo();
+    allocator.close();
+  }
+}
