@@ -50,6 +50,7 @@ impl Routing {
     }
 
     /// Whether the columns that it needs are among these.
+    #[expect(clippy::needless_pass_by_value, reason = "Python's strings are copied on their way in")]
     fn check(&self, names: Vec<String>) -> PyResult<()> {
         self.0.check(&names).map_err(raised)
     }

@@ -1,7 +1,10 @@
 //! A projection: batches of one version of a stream's schema, given in the schema that a consumer reads. What is to be done with
 //! each column is found once per version.
 
+#[cfg(test)]
+mod asked_tests;
 mod convert;
+mod items;
 #[cfg(test)]
 mod tests;
 

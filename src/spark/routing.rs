@@ -129,7 +129,7 @@ impl Routing {
             }
             columns.push(column);
         }
-        let hashes = hash(&columns).map_err(refused)?;
+        let hashes = hash(&columns).map_err(|error| refused(&error))?;
         Ok(hashes.into_iter().map(|hash| modulo(hash, partitions)).collect())
     }
 }
@@ -164,7 +164,7 @@ fn numbers<T: ArrowPrimitiveType>(column: &ArrayRef, name: &str, partitions: u32
 where
     T::Native: TryInto<u32> + fmt::Display,
 {
-    let wide = cast(column, &T::DATA_TYPE).map_err(refused)?;
+    let wide = cast(column, &T::DATA_TYPE).map_err(|error| refused(&error))?;
     let values = wide.as_primitive::<T>();
     let numbers: Option<Vec<u32>> =
         values.values().iter().map(|value| (*value).try_into().ok().filter(|number| *number < partitions)).collect();
@@ -210,7 +210,7 @@ fn parts(batch: &RecordBatch, targets: &[u32], partitions: u32) -> Result<Vec<(P
         let rows = order.slice(ends[target as usize] - count, count);
         Ok((PartitionId(target), of_its_own(take_record_batch(batch, &rows)?)?))
     };
-    counts.into_iter().map(part).collect::<Result<_, ArrowError>>().map_err(refused)
+    counts.into_iter().map(part).collect::<Result<_, ArrowError>>().map_err(|error| refused(&error))
 }
 
 /// Of views, the rows alone were copied, and not the text: each part would carry all of it.
@@ -227,8 +227,7 @@ fn of_its_own(part: RecordBatch) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(part.schema(), columns.collect::<Result<_, _>>()?)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
-fn refused(error: ArrowError) -> Error {
+fn refused(error: &ArrowError) -> Error {
     Error::invalid(format!("the batch cannot be split for routing: {error}"))
 }
 

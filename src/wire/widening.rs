@@ -17,11 +17,12 @@ pub fn widens(narrow: &DataType, wide: &DataType) -> bool {
     }
 }
 
-/// Whether a value of a number type can be one of the other, at least if it is small enough.
+/// Whether a value of a number type can be one of the other, at least if it is small enough. Floats are no decimals.
 #[must_use]
 pub fn are_numbers(one: &DataType, other: &DataType) -> bool {
     let plain = |data_type: &DataType| data_type.is_integer() || data_type.is_floating();
-    (plain(one) && plain(other)) || (decimal(one).is_some() && decimal(other).is_some())
+    let whole = |data_type: &DataType| data_type.is_integer() || decimal(data_type).is_some();
+    (plain(one) && plain(other)) || (whole(one) && whole(other))
 }
 
 fn finer(than: TimeUnit, unit: TimeUnit) -> bool {

@@ -12,12 +12,12 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StringType, StructFi
 
 import bowstring
 from bowstring import _native
-from bowstring.streaming.types import check_writable, to_arrow_schema, to_spark_schema
+from bowstring.streaming.types import Conformer, check_writable, to_arrow_schema, to_spark_schema
 
 from .test_types import ARROW_TYPES, SPARK_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class PointType(spark_types.UserDefinedType):
@@ -165,3 +165,51 @@ def test_the_jvm_takes_intervals_of_months() -> None:
     assert rust_spark(found, year_month=True) == schema.jsonValue()
     with pytest.raises(bowstring.InvalidArgument, match="column 'i' is month_interval, which Spark cannot read"):
         rust_spark(found)
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_a_consumer_is_given_what_spark_is_given(wrapped: str) -> None:
+    # Not all wraps take all types: nulls have no list of theirs here, and a message has no dictionary of dictionaries.
+    arrays = {name: array for name, (array, _, _) in ARROW_TYPES.items() if wrapped == "itself" or name != "null"}
+    arrays = {name: array for name, array in arrays.items() if (wrapped, name) != ("dictionary", "dictionary")}
+    table = pa.table({name: of_all(wrapped, array) for name, array in arrays.items()})
+    # Python decodes no views, neither from runs nor from dictionaries.
+    rows = {"run_end": [0, 1, 2, 2, 2], "dictionary": [2, 0, None]}.get(wrapped)
+    known = pa.table({name: picked(array, rows) for name, array in arrays.items()}) if rows else table
+    target = to_arrow_schema(to_spark_schema(table.schema))
+    conform = Conformer(target)
+    with bowstring.StreamCoordinator(http=None) as coordinator:
+        client = coordinator.client()
+        with client.producer("s") as producer:
+            producer.append(table)
+            producer.append(table.slice(1))
+        found = list(client.iterator("s", subscription=None, follow=False, schema=target))
+    expected = [conform(batch) for part in (known, known.slice(1)) for batch in part.to_batches()]
+    assert [batch.schema for batch in found] == [target] * len(expected)
+    assert [batch.to_pylist() for batch in found] == [batch.to_pylist() for batch in expected]
+
+
+def picked(array: pa.Array, rows: Sequence[int | None]) -> pa.Array:
+    """pyarrow takes from arrays of most types, but not of all."""
+    return pa.concat_arrays([pa.nulls(1, array.type) if row is None else array.slice(row, 1) for row in rows])
+
+
+def of_all(wrapped: str, array: pa.Array) -> pa.Array:
+    """Rows around the values of an array: with a null of their own where there can be one."""
+    of, mask = WRAPPED[wrapped](array.type), pa.array([False, True, False])
+    full = picked(array, [row for row in (0, 1, 2) if array[row].is_valid] * 3) if wrapped != "itself" else array
+    if wrapped in ("list", "large_list"):
+        return type(pa.array([], of)).from_arrays([0, 2, None, 3], array, type=of)
+    if wrapped == "fixed_list":
+        return pa.FixedSizeListArray.from_arrays(full, type=of, mask=mask)
+    if wrapped == "list_view":
+        return pa.ListViewArray.from_arrays([1, 0, 0], [2, 0, 3], array, type=of, mask=mask)
+    if wrapped == "map":
+        return pa.MapArray.from_arrays([0, 1, None, 3], full[:3], full[:3], type=of)
+    if wrapped == "struct":
+        return pa.StructArray.from_arrays([full[:3], of_all("list", array)], fields=list(of), mask=mask)
+    if wrapped == "dictionary":
+        return pa.DictionaryArray.from_arrays(pa.array([2, 0, None], pa.int8()), array)
+    if wrapped == "run_end":
+        return pa.RunEndEncodedArray.from_arrays(pa.array([1, 2, 5], pa.int32()), array)
+    return array

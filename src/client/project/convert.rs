@@ -1,16 +1,19 @@
 //! What becomes of one column, and of what is in it.
 
 use std::collections::HashMap;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait, StructArray, new_null_array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, cast_with_options, nullif};
 use arrow::util::display::{FormatOptions, array_value_to_string};
-use arrow_schema::{DataType, FieldRef, Fields};
+use arrow_schema::{ArrowError, DataType, FieldRef, Fields};
 
+use super::items::items as items_of;
 use crate::client::Dialect;
 use crate::wire::widening::{are_numbers, widens};
 
@@ -26,7 +29,7 @@ pub(super) enum Conversion {
     Cast,
     /// By Arrow's cast, if the value can be cast back: it drops digits without a word.
     Exact,
-    /// First the dictionary's values.
+    /// First the values of the dictionary, or of the runs.
     Unpack(DataType, Box<Conversion>),
     /// Of each member, which one it comes from; none: it is null.
     Members(Vec<Option<(usize, Conversion)>>),
@@ -48,14 +51,23 @@ pub(super) fn conversion(path: &str, from: &DataType, to: &DataType, dialect: &D
         (DataType::Null, _) => Ok(Conversion::Nulls),
         (_, DataType::Null) => Ok(Conversion::NullsOnly),
         (DataType::Struct(have), DataType::Struct(want)) => members(path, have, want, dialect),
-        (DataType::List(have), DataType::List(want)) | (DataType::LargeList(have), DataType::LargeList(want)) => {
-            items(path, have, want, dialect)
-        }
         (DataType::FixedSizeList(have, size), DataType::FixedSizeList(want, other)) if size == other => items(path, have, want, dialect),
+        (
+            DataType::List(have)
+            | DataType::LargeList(have)
+            | DataType::FixedSizeList(have, _)
+            | DataType::ListView(have)
+            | DataType::LargeListView(have),
+            DataType::List(want) | DataType::LargeList(want),
+        ) if dialect.schema.is_some() || discriminant(from) == discriminant(to) => items(path, have, want, dialect),
         (DataType::Map(have, _), DataType::Map(want, _)) => entries(path, have, want, dialect),
         (DataType::Dictionary(_, have), DataType::Dictionary(_, want)) if have == want || dialect.schema.is_some() => Ok(Conversion::Cast),
         (DataType::Dictionary(_, values), _) => {
             let values = values.as_ref();
+            Ok(Conversion::Unpack(values.clone(), Box::new(conversion(path, values, to, dialect)?)))
+        }
+        (DataType::RunEndEncoded(_, values), _) if dialect.schema.is_some() => {
+            let values = values.data_type();
             Ok(Conversion::Unpack(values.clone(), Box::new(conversion(path, values, to, dialect)?)))
         }
         _ => leaf(from, to, dialect).ok_or_else(|| format!("column {path:?}: the batches have {from}, which does not become {to}")),
@@ -64,7 +76,7 @@ pub(super) fn conversion(path: &str, from: &DataType, to: &DataType, dialect: &D
 
 /// None: it does not become that.
 fn leaf(from: &DataType, to: &DataType, dialect: &Dialect) -> Option<Conversion> {
-    use DataType::{Dictionary, Duration, Time32, Time64, Timestamp};
+    use DataType::{Dictionary, Duration, FixedSizeBinary, Time32, Time64, Timestamp};
     match (from, to) {
         _ if is_text(from, to) || widens(from, to) => Some(Conversion::Cast),
         // Where no zone is, a time is no instant: only who wrote it knows which.
@@ -73,6 +85,7 @@ fn leaf(from: &DataType, to: &DataType, dialect: &Dialect) -> Option<Conversion>
             Some(if dialect.is_asked_for(to) { Conversion::Cast } else { Conversion::Exact })
         }
         (_, Dictionary(_, values)) if dialect.schema.is_some() && (**values == *from || is_text(from, values)) => Some(Conversion::Cast),
+        (FixedSizeBinary(_), _) if dialect.schema.is_some() && is_binary(to) => Some(Conversion::Cast),
         _ if widens(to, from) => Some(Conversion::Exact),
         _ if dialect.schema.is_some() && are_numbers(from, to) => Some(Conversion::Exact),
         _ => None,
@@ -183,7 +196,11 @@ fn struct_of(path: &str, array: &ArrayRef, to: &DataType, sources: &[Option<(usi
     let DataType::Struct(fields) = to else { return Err(wrong(path, format_args!("{to} has no members"))) };
     let (structs, rows) = (array.as_struct(), array.len());
     let member = |(field, source): (&FieldRef, &Option<(usize, Conversion)>)| match source {
-        Some((index, conversion)) => conversion.apply(&below(path, field.name()), structs.column(*index), field.data_type()),
+        Some((index, conversion)) => {
+            let path = below(path, field.name());
+            let visible = visible(structs.column(*index), structs.nulls(), conversion).map_err(|error| wrong(&path, error))?;
+            conversion.apply(&path, &visible, field.data_type())
+        }
         None => Ok(new_null_array(field.data_type(), rows)),
     };
     let columns = fields.iter().zip(sources).map(member).collect::<Result<Vec<_>, _>>()?;
@@ -191,10 +208,22 @@ fn struct_of(path: &str, array: &ArrayRef, to: &DataType, sources: &[Option<(usi
     Ok(Arc::new(made.map_err(|error| wrong(path, error))?))
 }
 
+/// Without what lies under a null: that may be anything, and need not fit.
+fn visible(member: &ArrayRef, nulls: Option<&NullBuffer>, conversion: &Conversion) -> Result<ArrayRef, ArrowError> {
+    match (nulls.filter(|nulls| nulls.null_count() > 0), member.data_type()) {
+        (Some(nulls), of)
+            if !matches!((conversion, of), (Conversion::Same, _) | (_, DataType::RunEndEncoded(..) | DataType::Union(..))) =>
+        {
+            nullif(member, &BooleanArray::new(!nulls.inner(), None))
+        }
+        _ => Ok(member.clone()),
+    }
+}
+
 fn list_of<O: OffsetSizeTrait>(path: &str, array: &ArrayRef, field: &FieldRef, items: &Conversion) -> Result<ArrayRef, String> {
-    let list = array.as_list::<O>();
-    let values = items.apply(&below(path, "item"), list.values(), field.data_type())?;
-    let made = GenericListArray::<O>::try_new(field.clone(), list.offsets().clone(), values, list.nulls().cloned());
+    let (offsets, values) = items_of::<O>(array).map_err(|error| wrong(path, error))?;
+    let values = items.apply(&below(path, "item"), &values, field.data_type())?;
+    let made = GenericListArray::<O>::try_new(field.clone(), offsets, values, array.nulls().cloned());
     Ok(Arc::new(made.map_err(|error| wrong(path, error))?))
 }
 
@@ -202,12 +231,13 @@ fn map_of(path: &str, array: &ArrayRef, to: &DataType, keys: &Conversion, values
     let DataType::Map(field, sorted) = to else { return Err(wrong(path, format_args!("{to} has no entries"))) };
     let DataType::Struct(fields) = field.data_type() else { return Err(wrong(path, "a map whose entries are no pairs")) };
     let Some([key, value]) = pair(field.data_type()) else { return Err(wrong(path, "a map whose entries are no pairs")) };
-    let map = array.as_map();
+    let (offsets, entries) = items_of::<i32>(array).map_err(|error| wrong(path, error))?;
+    let entries = entries.as_struct();
     let columns = vec![
-        keys.apply(&below(path, "key"), map.keys(), key.data_type())?,
-        values.apply(&below(path, "value"), map.values(), value.data_type())?,
+        keys.apply(&below(path, "key"), entries.column(0), key.data_type())?,
+        values.apply(&below(path, "value"), entries.column(1), value.data_type())?,
     ];
-    let entries = StructArray::try_new(fields.clone(), columns, map.entries().nulls().cloned()).map_err(|error| wrong(path, error))?;
-    let made = MapArray::try_new(field.clone(), map.offsets().clone(), entries, map.nulls().cloned(), *sorted);
+    let entries = StructArray::try_new(fields.clone(), columns, entries.nulls().cloned()).map_err(|error| wrong(path, error))?;
+    let made = MapArray::try_new(field.clone(), offsets, entries, array.nulls().cloned(), *sorted);
     Ok(Arc::new(made.map_err(|error| wrong(path, error))?))
 }
