@@ -24,7 +24,10 @@ INSTALLED := $(VENV)/.requirements-installed
 PEERS := bench/requirements-peers.txt
 PEERS_INSTALLED := $(VENV)/.peers-installed
 WHEEL := $(VENV)/.wheel-installed
-WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator python -type f \
+# The JVM connector's jar, with the native library inside; a part of the wheel.
+JAR := python/bowstring/jars/bowstring-spark.jar
+JAVA_SOURCES := $(shell find jvm/src/main -type f)
+WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator arena python jvm/native -type f \
 	\( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name '*.bin' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \) \
 	-not -path 'python/tests/*')
 # Each set of features compiles alone: these are the walls that ARCHITECTURE.md draws.
@@ -64,6 +67,9 @@ bench: $(WHEEL) $(if $(filter all kafka ray,$(BENCH)),$(PEERS_INSTALLED)) check-
 .PHONY: wheel
 wheel: $(WHEEL) ## Build the wheel and install it, with all it needs, into .venv
 
+.PHONY: jar
+jar: $(JAR) ## Build the JVM connector's jar: python/bowstring/jars/bowstring-spark.jar
+
 .PHONY: lint
 lint: check-rust $(WHEEL) ## Formats, lints, each set of features alone, docs, types
 	$(CARGO) fmt --all --check
@@ -97,6 +103,10 @@ check-rust:
 check-java:
 	@bash .ci/require.sh java
 
+.PHONY: check-jdk
+check-jdk:
+	@bash .ci/require.sh jdk
+
 $(INSTALLED): $(REQUIREMENTS)
 	@PYTHON='$(PYTHON)' bash .ci/require.sh python
 	$(PYTHON) -m venv $(VENV)
@@ -107,8 +117,13 @@ $(PEERS_INSTALLED): $(PEERS) $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(PEERS)
 	touch $@
 
+# Compiled against the very jars of the Spark that the tests run on. Both native libraries at once: so they share what they are made of.
+$(JAR): $(INSTALLED) $(WHEEL_SOURCES) $(JAVA_SOURCES) jvm/jar.sh | check-rust check-jdk
+	$(CARGO) build --locked --release --package bowstring-jvm --package bowstring-python
+	PYTHON=$(BIN)/python bash jvm/jar.sh $@
+
 # Release: the demo and the benchmarks run what users run, and the tests of the Python side move gigabytes.
-$(WHEEL): $(INSTALLED) $(WHEEL_SOURCES) | check-rust
+$(WHEEL): $(INSTALLED) $(WHEEL_SOURCES) $(JAR) | check-rust
 	rm -rf dist
 	$(BIN)/maturin build --release --locked --manifest-path python/Cargo.toml --interpreter $(BIN)/python --out dist
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says what is missing on this machine, before a build says it less clearly. Usage: require.sh rust|python|java
+# Says what is missing on this machine, before a build says it less clearly. Usage: require.sh rust|python|java|jdk
 set -euo pipefail
 
 fail() {
@@ -41,5 +41,11 @@ require_java() {
     at_least "$found" "$wanted" || fail "Spark needs Java $wanted or newer, but $java is $found: set JAVA_HOME to a newer one"
 }
 
+require_jdk() {
+    local javac=${JAVA_HOME:+$JAVA_HOME/bin/}javac
+    require_java
+    command -v "$javac" >/dev/null || fail "the JVM connector is compiled with javac, but there is none beside java: install a JDK, not only its runtime (Debian: apt install openjdk-17-jdk-headless)"
+}
+
 cd "$(dirname "$0")/.."
-"require_${1:?usage: require.sh rust|python|java}"
+"require_${1:?usage: require.sh rust|python|java|jdk}"

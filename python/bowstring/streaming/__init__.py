@@ -4,6 +4,7 @@
 - :func:`to_spark_streaming`: any source of Arrow tables becomes a streaming DataFrame.
 - ``format("bowstring")`` for readStream, writeStream and write, once :func:`register` has been called.
 - :func:`foreach_batch_writer`: the same sink for your own ``foreachBatch``.
+- :func:`add_jar`: the same format without Python in the way, by the JVM connector; :func:`jar` says where its jar is.
 - :func:`create_partitioned_iterators`: one iterator per consumer, static routing.
 - :mod:`bowstring.streaming.monitor`: figures in the terminal.
 """
@@ -18,6 +19,7 @@ from .consumers import create_partitioned_iterators
 if TYPE_CHECKING:
     from .datasource import BowstringDataSource, register
     from .forward import from_spark_streaming, watch_query
+    from .jvm import add_jar, jar
     from .query import StreamingQueryWrapper
     from .reverse import StreamingSourceHandle, to_spark_streaming
     from .sink import foreach_batch_writer
@@ -26,9 +28,11 @@ __all__ = [
     "BowstringDataSource",
     "StreamingQueryWrapper",
     "StreamingSourceHandle",
+    "add_jar",
     "create_partitioned_iterators",
     "foreach_batch_writer",
     "from_spark_streaming",
+    "jar",
     "monitor",
     "register",
     "to_spark_streaming",
@@ -40,8 +44,10 @@ _NEEDS_SPARK = {
     "BowstringDataSource": "datasource",
     "StreamingQueryWrapper": "query",
     "StreamingSourceHandle": "reverse",
+    "add_jar": "jvm",
     "foreach_batch_writer": "sink",
     "from_spark_streaming": "forward",
+    "jar": "jvm",
     "register": "datasource",
     "to_spark_streaming": "reverse",
     "watch_query": "forward",

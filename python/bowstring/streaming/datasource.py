@@ -60,12 +60,29 @@ class BowstringDataSource(DataSource):
         return BatchWriter(sink_options(self.options), schema)
 
 
+class PythonDataSource(BowstringDataSource):
+    """The same under a name that the JVM connector does not have."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The format's name."""
+        return "bowstring-python"
+
+
 def register(spark: SparkSession) -> None:
     """Makes ``format("bowstring")`` known to a session. The functions of this package do it by themselves.
 
-    Call it in the thread that starts the query: Spark looks for Python's formats in that thread's active session.
+    Call it in the thread that starts the query: Spark looks for Python's formats in that thread's active session. Where the JVM connector's jar
+    is there (``add_jar``, ``spark.jars``), that is what ``format("bowstring")`` is, and ``format("bowstring-python")`` is this one.
     """
-    spark.dataSource.register(BowstringDataSource)
+    from pyspark.errors import AnalysisException
+
+    spark.dataSource.register(PythonDataSource)
+    try:
+        spark.dataSource.register(BowstringDataSource)
+    except AnalysisException as error:
+        if error.getCondition() != "DATA_SOURCE_ALREADY_EXISTS":
+            raise
     if not is_connect(spark):
         # A thread that Python has started has no active session yet.
         sessions = getattr(spark._jvm, "org.apache.spark.sql.classic.SparkSession")

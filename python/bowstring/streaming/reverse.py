@@ -14,7 +14,8 @@ import pyarrow as pa
 import bowstring
 
 from .connections import Attached, attach, ensure_stream
-from .datasource import register
+from .datasource import PythonDataSource, register
+from .jvm import PROVIDER, add_jar
 from .options import StreamLimits
 from .writing import BATCH_BYTES_MAX, cut
 
@@ -177,6 +178,7 @@ def to_spark_streaming(
     max_batches_per_trigger: int | None = None,
     max_bytes_per_trigger: int | None = None,
     stop_with_query: bool = True,
+    use_jvm_source: bool = False,
     options: dict[str, str] | None = None,
 ) -> tuple[DataFrame, StreamingSourceHandle]:
     """A streaming DataFrame of what `source` gives.
@@ -197,6 +199,8 @@ def to_spark_streaming(
         max_bytes_per_trigger: most bytes of a micro-batch, estimated.
         stop_with_query: stop the source when a query on the DataFrame ends, is stopped or fails: nobody reads any more.
             False lets several queries, or several runs of one, share the source; then stop it with ``handle.stop()``.
+        use_jvm_source: read with the JVM connector, which needs no Python on the executors and hands Spark columns; its jar is
+            in the wheel. Default false.
         options: more options for the reader.
 
     Returns:
@@ -212,8 +216,11 @@ def to_spark_streaming(
     attached = attach(coordinator, spark, limits)
     try:
         ensure_stream(attached.client, stream, limits, schema)
+        if use_jvm_source:
+            add_jar(spark)
         register(spark)
-        reader = spark.readStream.format("bowstring").option("url", attached.url).option("stream", stream)
+        reader = spark.readStream.format(PROVIDER if use_jvm_source else PythonDataSource.name())
+        reader = reader.option("url", attached.url).option("stream", stream)
         reader = reader.option("completeOnStop", str(stop_with_query).lower())
         if max_batches_per_trigger is not None:
             reader = reader.option("maxBatchesPerTrigger", max_batches_per_trigger)

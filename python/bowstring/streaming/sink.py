@@ -90,13 +90,15 @@ class BatchWriter(DataSourceArrowWriter):
         abort_epoch(self._options, messages, self._named or self._own)
 
 
-def foreach_batch_writer(url: str, stream: str, **options: Any) -> Callable[[DataFrame, int], None]:
+def foreach_batch_writer(
+    url: str, stream: str, *, use_jvm_sink: bool = False, **options: Any
+) -> Callable[[DataFrame, int], None]:
     """A function for ``writeStream.foreachBatch(...)``, or to call inside your own.
 
     It pushes from the executors and is exactly once, as ``format("bowstring")`` is. Options are those of the
     format, in Python's spelling or Spark's (``append_timeout=5`` or ``appendTimeout=5``). A stream takes one
     write per micro-batch and producer: a second one counts as a repetition of the first and changes nothing,
-    unless it names another ``producer``. With Spark Connect ``producer`` is needed: a name that stays the same when
+    unless it names another ``producer``. ``use_jvm_sink`` writes with the JVM connector. With Spark Connect ``producer`` is needed: a name that stays the same when
     the query is started again from its checkpoint; Connect does not tell a batch write which query it belongs to.
     """
     given = {_spark_spelling(name): str(value) for name, value in options.items() if value is not None}
@@ -106,9 +108,13 @@ def foreach_batch_writer(url: str, stream: str, **options: Any) -> Callable[[Dat
     run = given.get("run") or str(uuid.uuid4())
 
     def write(frame: DataFrame, batch_id: int) -> None:
-        from .datasource import register
+        from .datasource import PythonDataSource, register
+        from .jvm import PROVIDER, add_jar
 
-        register(frame.sparkSession)
+        if use_jvm_sink:
+            add_jar(frame.sparkSession)
+        else:
+            register(frame.sparkSession)
         named = given
         if is_connect(frame.sparkSession):
             if "producer" not in given:
@@ -117,7 +123,8 @@ def foreach_batch_writer(url: str, stream: str, **options: Any) -> Callable[[Dat
                     "runs: without it a repeated micro-batch could not be told from a new one"
                 )
             named = given | {"epoch": str(batch_id), "run": run}
-        frame.write.format("bowstring").mode("append").options(**named).save()
+        name = PROVIDER if use_jvm_sink else PythonDataSource.name()
+        frame.write.format(name).mode("append").options(**named).save()
 
     return write
 

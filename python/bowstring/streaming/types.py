@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from bowstring._native import arrow_schema
+
 if TYPE_CHECKING:
     from pyspark.sql.types import DataType, StructType
 
@@ -46,6 +48,17 @@ def to_arrow_schema(schema: StructType) -> pa.Schema:
     from pyspark.sql.pandas.types import to_arrow_schema as convert
 
     return convert(schema, timezone="UTC")
+
+
+def to_jvm_schema(schema: StructType) -> pa.Schema:
+    """The same, of the JVM connector, which has intervals of years and months too.
+
+    Raises TypeError, naming the column, for what has no type in Arrow.
+    """
+    try:
+        return pa.schema(arrow_schema(schema.json(), True))
+    except ValueError as error:
+        raise TypeError(str(error)) from error
 
 
 def check_writable(schema: StructType) -> None:

@@ -50,8 +50,15 @@ final class SinkPlan implements Serializable {
     Native.commitEpoch(options, identity.producer(), identity.run(), identity.epoch(), receipts.toArray(new byte[0][]));
   }
 
-  /** Gives back what a failed epoch has staged. */
+  /** Gives back what a failed epoch has staged. A stopped query calls it with its thread interrupted, which must not end this, too. */
   void abort(EpochIdentity identity) {
-    Native.abortEpoch(options, identity.producer(), identity.run(), identity.epoch());
+    boolean isInterrupted = Thread.interrupted();
+    try {
+      Native.abortEpoch(options, identity.producer(), identity.run(), identity.epoch());
+    } finally {
+      if (isInterrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
   }
 }
