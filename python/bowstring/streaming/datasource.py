@@ -72,8 +72,9 @@ class PythonDataSource(BowstringDataSource):
 def register(spark: SparkSession) -> None:
     """Makes ``format("bowstring")`` known to a session. The functions of this package do it by themselves.
 
-    Call it in the thread that starts the query: Spark looks for Python's formats in that thread's active session. Where the JVM connector's jar
-    is there (``add_jar``, ``spark.jars``), that is what ``format("bowstring")`` is, and ``format("bowstring-python")`` is this one.
+    Call it in the thread that starts the query: Spark looks for Python's formats in that thread's active session.
+    Where the JVM connector's jar is there (``add_jar``, ``spark.jars``), that is what ``format("bowstring")`` is, and
+    ``format("bowstring-python")`` is this one.
     """
     from pyspark.errors import AnalysisException
 
