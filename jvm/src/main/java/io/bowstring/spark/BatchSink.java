@@ -17,6 +17,7 @@ final class BatchSink implements BatchWrite {
 
   BatchSink(LogicalWriteInfo info) {
     String[] options = Options.of(info.options());
+    RealTimeMode.refuse(options);
     plan = SinkPlan.prepare(options, info.schema());
     String producer = Options.value(options, "producer");
     String epoch = Options.value(options, "epoch");

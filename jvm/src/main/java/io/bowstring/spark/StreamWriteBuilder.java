@@ -36,7 +36,7 @@ final class StreamWriteBuilder implements WriteBuilder, SupportsTruncate, Suppor
 
       @Override
       public StreamingWrite toStreaming() {
-        return StreamSink.streaming(info);
+        return RealTimeMode.isAsked(Options.of(info.options()), info.queryId()) ? RealTimeSink.of(info) : StreamSink.streaming(info);
       }
 
       @Override
