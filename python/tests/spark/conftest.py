@@ -79,6 +79,20 @@ def connector(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def setting(spark: SparkSession) -> Iterator[Callable[[str, str], None]]:
+    """Sets Spark's settings for the time of a test."""
+    changed: list[str] = []
+
+    def change(name: str, value: str) -> None:
+        spark.conf.set(name, value)
+        changed.append(name)
+
+    yield change
+    for name in changed:
+        spark.conf.unset(name)
+
+
+@pytest.fixture
 def coordinator() -> Iterator[bowstring.StreamCoordinator]:
     with bowstring.StreamCoordinator() as running:
         yield running

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,20 +23,6 @@ Numbers = Callable[..., "DataFrame"]
 
 def write(frame: DataFrame, client: bowstring.Client, connector: str = PYTHON, **options: Any) -> None:
     frame.write.format(connector).mode("append").options(url=client.url, stream="s", **options).save()
-
-
-@pytest.fixture
-def setting(spark: SparkSession) -> Iterator[Callable[[str, str], None]]:
-    """Sets Spark's settings for the time of a test."""
-    changed: list[str] = []
-
-    def change(name: str, value: str) -> None:
-        spark.conf.set(name, value)
-        changed.append(name)
-
-    yield change
-    for name in changed:
-        spark.conf.unset(name)
 
 
 def test_a_repeated_batch_write_takes_over_nothing_of_the_try_that_died(
