@@ -75,8 +75,8 @@ def from_spark_streaming(
         routing: ``"spark"`` (Spark's partition modulo the stream's), ``"round_robin"``, ``"hash(a, b)"`` (equal keys
             meet in one partition) or ``"column:p"`` (column p holds the partition's number).
         sink: ``"datasource"``, or ``"foreach_batch"`` for Spark features that only foreachBatch offers.
-        use_jvm_sink: push with the JVM connector, which needs no Python on the executors and is two times as fast; its jar is
-            in the wheel. Default false.
+        use_jvm_sink: push with the JVM connector, which needs no Python on the executors; its jar is in the wheel.
+            Default false.
         max_spool_bytes: disk that an open epoch may use beyond memory.
         append_timeout: seconds that an append may wait for room before the query fails; None waits.
         compression: of the batches, on their way and in the coordinator: ``"none"`` (default), ``"lz4"``,

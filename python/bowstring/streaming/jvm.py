@@ -1,7 +1,7 @@
 """The JVM connector: where its jar is, and how it comes into a Spark session that runs already.
 
-The jar is a part of the wheel, with the native library for this platform inside. Spark's executors then append and read by themselves, with
-no Python process between them and the coordinator.
+The jar is a part of the wheel, with the native library for this platform inside. Spark's executors then append and
+read by themselves, with no Python process between them and the coordinator.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ def jar() -> str:
     """
     if not _JAR.is_file():
         raise FileNotFoundError(
-            f"this installation of bowstring has no JVM connector: {_JAR} is missing; install a wheel that was built with it "
-            "(make wheel), or leave use_jvm_sink and use_jvm_source out"
+            f"this installation of bowstring has no JVM connector: {_JAR} is missing; install a wheel that was built "
+            "with it (make wheel), or leave use_jvm_sink and use_jvm_source out"
         )
     return str(_JAR)
 
 
 def add_jar(spark: SparkSession) -> None:
-    """Makes the JVM connector known to a session: from then on ``format("bowstring")`` is it, in all of the application's sessions.
+    """Makes the JVM connector known to a session: from then on ``format("bowstring")`` is it.
 
-    It need not be called where the session was started with the jar (``spark.jars``, ``--jars``), nor before ``use_jvm_sink`` and
+    That holds for all of the application's sessions, but with Spark Connect for this one. It need not be called where
+    the session was started with the jar (``spark.jars``, ``--jars``), nor before ``use_jvm_sink`` and
     ``use_jvm_source``, which do it by themselves. Repeating it changes nothing.
 
     Raises FileNotFoundError if this installation has no jar.
@@ -48,8 +49,8 @@ def add_jar(spark: SparkSession) -> None:
     with _lock:
         if _is_known(spark):
             return
-        # ADD JAR would be seen by this thread alone, and a query's tasks would have other classes than its driver. SparkSubmit's own class
-        # loader is above those of all threads and, in local mode, of the tasks.
+        # ADD JAR would be seen by this thread alone, and a query's tasks would have other classes than its driver.
+        # SparkSubmit's own class loader is above those of all threads and, in local mode, of the tasks.
         loader = _submit_loader(spark)
         if loader is None:
             spark.sql(f"ADD JAR '{jar()}'")

@@ -199,8 +199,8 @@ def to_spark_streaming(
         max_bytes_per_trigger: most bytes of a micro-batch, estimated.
         stop_with_query: stop the source when a query on the DataFrame ends, is stopped or fails: nobody reads any more.
             False lets several queries, or several runs of one, share the source; then stop it with ``handle.stop()``.
-        use_jvm_source: read with the JVM connector, which needs no Python on the executors and hands Spark columns; its jar is
-            in the wheel. Default false.
+        use_jvm_source: read with the JVM connector, which needs no Python on the executors and hands Spark columns; its
+            jar is in the wheel. Default false.
         options: more options for the reader.
 
     Returns:

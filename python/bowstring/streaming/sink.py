@@ -98,8 +98,9 @@ def foreach_batch_writer(
     It pushes from the executors and is exactly once, as ``format("bowstring")`` is. Options are those of the
     format, in Python's spelling or Spark's (``append_timeout=5`` or ``appendTimeout=5``). A stream takes one
     write per micro-batch and producer: a second one counts as a repetition of the first and changes nothing,
-    unless it names another ``producer``. ``use_jvm_sink`` writes with the JVM connector. With Spark Connect ``producer`` is needed: a name that stays the same when
-    the query is started again from its checkpoint; Connect does not tell a batch write which query it belongs to.
+    unless it names another ``producer``. ``use_jvm_sink`` writes with the JVM connector. With Spark Connect
+    ``producer`` is needed: a name that stays the same when the query is started again from its checkpoint; Connect does
+    not tell a batch write which query it belongs to.
     """
     given = {_spark_spelling(name): str(value) for name, value in options.items() if value is not None}
     given |= {"url": url, "stream": stream}

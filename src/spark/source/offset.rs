@@ -2,8 +2,11 @@
 //! was deleted and created again is refused), the query's subscription, where the query began, and one offset per partition.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
 use crate::client::Error;
 use crate::engine::{Offset, PartitionId, StreamId};
@@ -37,6 +40,32 @@ struct Written {
     ends: BTreeMap<u32, u64>,
 }
 
+/// JSON as Python's `json.dumps` has it: spaces after commas and colons, and nothing but ASCII.
+struct AsPython;
+
+impl Formatter for AsPython {
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        for character in fragment.chars() {
+            if character.is_ascii() {
+                write!(writer, "{character}")?;
+                continue;
+            }
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl SourceOffset {
     /// Reads what Spark has kept, of this connector or of the Python data source.
     ///
@@ -64,7 +93,7 @@ impl SourceOffset {
         })
     }
 
-    /// As Spark keeps it.
+    /// As Spark keeps it, to the byte as the Python data source writes it: Spark takes another text for another offset.
     ///
     /// # Panics
     /// Never: numbers and text can always be written.
@@ -78,7 +107,9 @@ impl SourceOffset {
             initial: plain(&self.initial),
             ends: plain(&self.ends),
         };
-        serde_json::to_string(&written).expect("numbers and text can be written")
+        let mut text = Vec::new();
+        written.serialize(&mut Serializer::with_formatter(&mut text, AsPython)).expect("numbers and text can be written");
+        String::from_utf8(text).expect("JSON is UTF-8")
     }
 }
 
@@ -89,17 +120,31 @@ mod tests {
 
     #[test]
     fn an_offset_of_the_python_source_is_read_and_comes_out_in_one_form() {
-        // As json.dumps writes it.
-        let python = r#"{"stream": "s", "stream_id": "18446744073709551615", "subscription": "spark-1", "initial": {"0": 0, "10": 4, "2": 1}, "ends": {"0": 3}}"#;
+        let python = r#"{"ends": {"0": 3}, "stream": "s", "stream_id": "18446744073709551615", "subscription": "spark-1", "initial": {"0": 0, "10": 4, "2": 1}}"#;
         let found = SourceOffset::parse(python, "s").expect("written by the other");
         assert_eq!(found.stream_id, StreamId(u64::MAX));
         assert_eq!(found.initial[&PartitionId(10)], Offset(4));
         let json = found.json();
         assert_eq!(
             json,
-            r#"{"stream":"s","stream_id":"18446744073709551615","subscription":"spark-1","initial":{"0":0,"2":1,"10":4},"ends":{"0":3}}"#
+            r#"{"stream": "s", "stream_id": "18446744073709551615", "subscription": "spark-1", "initial": {"0": 0, "2": 1, "10": 4}, "ends": {"0": 3}}"#
         );
         assert_eq!(SourceOffset::parse(&json, "s").expect("its own"), found);
+    }
+
+    #[test]
+    fn names_are_written_as_python_writes_them() {
+        let offset = SourceOffset {
+            stream: "größe 🏹 \"a\\b\n\u{1}".to_owned(),
+            stream_id: StreamId(1),
+            subscription: "x".to_owned(),
+            initial: BTreeMap::new(),
+            ends: BTreeMap::new(),
+        };
+        // What json.dumps gives for it.
+        let python = r#"{"stream": "gr\u00f6\u00dfe \ud83c\udff9 \"a\\b\n\u0001", "stream_id": "1", "subscription": "x", "initial": {}, "ends": {}}"#;
+        assert_eq!(offset.json(), python);
+        assert_eq!(SourceOffset::parse(python, &offset.stream).expect("its own"), offset);
     }
 
     #[test]

@@ -6,14 +6,11 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.arrow.memory.ArrowBuf;
 import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.memory.ForeignAllocation;
-import org.apache.arrow.vector.FieldVector;
 import org.apache.arrow.vector.VectorLoader;
 import org.apache.arrow.vector.VectorSchemaRoot;
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode;
 import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
-import org.apache.arrow.vector.types.pojo.Schema;
 import org.apache.spark.sql.util.ArrowUtils;
-import org.apache.spark.sql.vectorized.ArrowColumnVector;
 import org.apache.spark.sql.vectorized.ColumnVector;
 import org.apache.spark.sql.vectorized.ColumnarBatch;
 
@@ -23,14 +20,15 @@ final class ForeignColumns implements AutoCloseable {
   private static final int HEAD = 3;
 
   private final BufferAllocator allocator;
-  private final Schema schema;
-
-  /** The batch that Spark looks at. It may close its columns itself, and then a struct's cannot be loaded again: each has its own. */
-  private VectorSchemaRoot root;
+  private final VectorSchemaRoot root;
+  private final VectorLoader loader;
+  private final ColumnarBatch batch;
 
   ForeignColumns(String schema, String name) {
     allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
-    this.schema = ArrowSchemas.of(schema);
+    root = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
+    loader = new VectorLoader(root);
+    batch = new ColumnarBatch(root.getFieldVectors().stream().map(HeldColumn::new).toArray(ColumnVector[]::new));
   }
 
   /** The batch that {@link Native#nextBatch} gave. */
@@ -41,19 +39,14 @@ final class ForeignColumns implements AutoCloseable {
     for (int at = HEAD; at < places; at += 2) {
       nodes.add(new ArrowFieldNode(numbers[at], numbers[at + 1]));
     }
-    letGo();
-    root = VectorSchemaRoot.create(schema, allocator);
     List<ArrowBuf> buffers = buffers(numbers, places);
-    try (ArrowRecordBatch batch = new ArrowRecordBatch(rows, nodes, buffers)) {
-      new VectorLoader(root).load(batch);
+    try (ArrowRecordBatch loaded = new ArrowRecordBatch(rows, nodes, buffers)) {
+      loader.load(loaded);
     } finally {
       buffers.forEach(ArrowBuf::close);
     }
-    List<ColumnVector> columns = new ArrayList<>();
-    for (FieldVector vector : root.getFieldVectors()) {
-      columns.add(new ArrowColumnVector(vector));
-    }
-    return new ColumnarBatch(columns.toArray(new ColumnVector[0]), rows);
+    batch.setNumRows(rows);
+    return batch;
   }
 
   /** The library's memory as Arrow's buffers; the library hears when the last of them is let go. */
@@ -92,16 +85,9 @@ final class ForeignColumns implements AutoCloseable {
     }
   }
 
-  private void letGo() {
-    if (root != null) {
-      root.close();
-      root = null;
-    }
-  }
-
   @Override
   public void close() {
-    letGo();
+    root.close();
     allocator.close();
   }
 }

@@ -3,6 +3,7 @@ package io.bowstring.spark;
 import java.util.List;
 import org.apache.arrow.memory.ArrowBuf;
 import org.apache.arrow.memory.BufferAllocator;
+import org.apache.arrow.vector.FieldVector;
 import org.apache.arrow.vector.VectorSchemaRoot;
 import org.apache.arrow.vector.VectorUnloader;
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode;
@@ -29,9 +30,13 @@ final class RowColumns implements AutoCloseable {
     writer.write(row);
   }
 
-  /** Bytes of the rows so far. */
-  long bytes() {
-    return writer.sizeInBytes();
+  /** Bytes of so many rows, which is all that were written. */
+  long bytes(int rows) {
+    long bytes = 0;
+    for (FieldVector vector : root.getFieldVectors()) {
+      bytes += vector.getBufferSizeFor(rows);
+    }
+    return bytes;
   }
 
   /** Hands the rows to a writer of the library, which copies them, and begins anew. */

@@ -40,7 +40,7 @@ final class TaskWriter implements DataWriter<InternalRow> {
 
   /** Sends the batch if it is large enough; else says when to look again: often enough that it grows by a half at most meanwhile. */
   private void look() {
-    long bytes = columns.bytes();
+    long bytes = columns.bytes(rows);
     if (rows >= batchRows || bytes >= batchBytes) {
       send();
       return;
