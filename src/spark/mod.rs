@@ -4,6 +4,7 @@
 //! | module | noun |
 //! | --- | --- |
 //! | `options` | what `format("bowstring")` takes |
+//! | `catalog` | the streams of a coordinator, as tables of SQL |
 //! | `connections` | one client per process and coordinator |
 //! | `sink` | a micro-batch or a batch write: what a task does, what the driver does when all are done |
 //! | `real_time` | a task in Spark's Real-time Mode, whose rows go out as they come |
@@ -13,6 +14,7 @@
 //! | `types` | Spark's types in Arrow, and Arrow's in Spark |
 //! | `routing` | which partition each row of a task goes to |
 
+mod catalog;
 mod connections;
 mod hash;
 mod names;
@@ -28,6 +30,7 @@ pub mod types;
 use crate::client::Error;
 use crate::client::blocking::Wait;
 
+pub use catalog::Catalog;
 pub use options::{Bound, Place, SINK_NAMES, SOURCE_NAMES, SinkOptions, SourceOptions, StreamLimits};
 pub use range::{RangeReader, StreamRange};
 pub use real_time::RealTimeWriter;

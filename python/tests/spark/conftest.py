@@ -16,6 +16,9 @@ import pyarrow.parquet
 import pytest
 
 import bowstring
+from bowstring.streaming import add_jar, register
+from bowstring.streaming.datasource import PythonDataSource
+from bowstring.streaming.jvm import PROVIDER
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
 
     from .drivers import DriverDeaths
+
+#: What format() is given for each connector. Where the JVM's jar is, as in this process, "bowstring" is that one.
+PYTHON, JVM = PythonDataSource.name(), PROVIDER
+CONNECTORS = [pytest.param(PYTHON, id="python"), pytest.param(JVM, id="jvm")]
 
 SPARK_CONF = {
     "spark.ui.enabled": "false",
@@ -56,14 +63,33 @@ def start_spark(master: str = "local[2,4]") -> SparkSession:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    from bowstring.streaming import register
-
     session = start_spark()
     register(session)
+    add_jar(session)
     yield session
     for query in session.streams.active:
         query.stop()
     session.stop()
+
+
+@pytest.fixture(scope="module", params=CONNECTORS)
+def connector(request: pytest.FixtureRequest) -> str:
+    """What format() is given: the Python data source, and the JVM's."""
+    return str(request.param)
+
+
+@pytest.fixture
+def setting(spark: SparkSession) -> Iterator[Callable[[str, str], None]]:
+    """Sets Spark's settings for the time of a test."""
+    changed: list[str] = []
+
+    def change(name: str, value: str) -> None:
+        spark.conf.set(name, value)
+        changed.append(name)
+
+    yield change
+    for name in changed:
+        spark.conf.unset(name)
 
 
 @pytest.fixture
@@ -133,9 +159,9 @@ def driver_deaths(
         return die_and_restart(start_python, spark, durable, data[0], readers)
 
 
-def read_stream(spark: SparkSession, url: str, stream: str, **options: Any) -> DataFrame:
+def read_stream(spark: SparkSession, url: str, stream: str, connector: str = PYTHON, **options: Any) -> DataFrame:
     """The stream as a streaming DataFrame."""
-    reader = spark.readStream.format("bowstring").option("url", url).option("stream", stream)
+    reader = spark.readStream.format(connector).option("url", url).option("stream", stream)
     return reader.options(**options).load()
 
 

@@ -96,12 +96,13 @@ def die_and_restart(
 
 def run_queries(spark: SparkSession, url: str, data: str, directory: str, run: str) -> None:
     """Runs the four queries from their checkpoints to their end."""
+    from conftest import PYTHON
     from points import Points, computed, plain_writer, watched_source
 
     from bowstring.streaming import datasource, foreach_batch_writer
 
     points = Points(Path(directory) / "points")
-    with patch.object(datasource, "BowstringDataSource", watched_source(points)):
+    with patch.object(datasource, "PythonDataSource", watched_source(points)):
         datasource.register(spark)
 
         def keep(batch: DataFrame, number: int) -> None:
@@ -109,10 +110,10 @@ def run_queries(spark: SparkSession, url: str, data: str, directory: str, run: s
             points.reach(f"numbers-written-{number}")
 
         frame = computed(spark.readStream.schema("id long").option("maxFilesPerTrigger", 6).parquet(data))
-        numbers = spark.readStream.format("bowstring").options(url=url, stream="numbers", maxBatchesPerTrigger=3).load()
+        numbers = spark.readStream.format(PYTHON).options(url=url, stream="numbers", maxBatchesPerTrigger=3).load()
         writers = {
             "foreach_batch": frame.writeStream.foreachBatch(foreach_batch_writer(url, "foreach_batch")),
-            "datasource": frame.writeStream.format("bowstring").options(url=url, stream="datasource"),
+            "datasource": frame.writeStream.format(PYTHON).options(url=url, stream="datasource"),
             "plain": frame.writeStream.foreachBatch(plain_writer(points, url, "plain", "application")),
             "numbers": numbers.writeStream.foreachBatch(keep),
         }

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 import bowstring
-from bowstring.streaming.datasource import BowstringDataSource
+from bowstring.streaming.datasource import BowstringDataSource, PythonDataSource
 from bowstring.streaming.options import sink_options, source_options
 from bowstring.streaming.sink import BatchWriter, StreamWriter
 from bowstring.streaming.source import StreamReader
@@ -151,9 +151,9 @@ class WatchedReader(StreamReader):
 
 
 def watched_source(points: Points, executors_url: str | None = None) -> type[BowstringDataSource]:
-    """`format("bowstring")` with points; it has to take the place of the class in bowstring.streaming.datasource."""
+    """`PythonDataSource` with points; it has to take the place of that class in bowstring.streaming.datasource."""
 
-    class Watched(BowstringDataSource):
+    class Watched(PythonDataSource):
         def streamWriter(self, schema: StructType, overwrite: bool) -> StreamWriter:
             return self._with_points(WatchedStreamWriter(sink_options(self.options), schema))
 

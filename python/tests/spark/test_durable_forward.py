@@ -16,7 +16,7 @@ from bowstring.streaming import datasource, foreach_batch_writer
 
 from ..proxy import Proxy
 from ..support import Served
-from .conftest import wait_until
+from .conftest import PYTHON, wait_until
 from .durable import WAYS, Durable, Reader, Restarter, rows, stopped_at
 from .test_forward import NOW
 
@@ -51,7 +51,7 @@ class Course:
         """The whole data in so many micro-batches."""
         self._executors_url = self.executor_link.url if through_proxies else self.durable.url
         source = self._watched_source(self.points, self._executors_url)
-        monkeypatch.setattr(datasource, "BowstringDataSource", source)
+        monkeypatch.setattr(datasource, "PythonDataSource", source)
         self._per_trigger, self._epochs = FILES // epochs, epochs
         self.reader = Reader(self.consumer_link.url if through_proxies else self.durable.url)
         self.query = Restarter(self._start_query)
@@ -62,7 +62,7 @@ class Course:
         writer = self._computed(frame.parquet(self._data)).writeStream.trigger(**NOW)
         if self._way == "datasource":
             datasource.register(self._spark)
-            writer = writer.format("bowstring").options(url=url, stream="s")
+            writer = writer.format(PYTHON).options(url=url, stream="s")
         elif self._way == "foreach_batch":
             writer = writer.foreachBatch(foreach_batch_writer(url, "s"))
         else:

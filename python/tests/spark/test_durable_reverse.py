@@ -52,7 +52,7 @@ def test_a_coordinator_killed_at_every_step_of_a_query_gives_the_same_batches_ag
 
     points = Points(tmp_path / "points")
     points.directory.mkdir()
-    monkeypatch.setattr(datasource, "BowstringDataSource", watched_source(points))
+    monkeypatch.setattr(datasource, "PythonDataSource", watched_source(points))
     datasource.register(spark)
     first: dict[int, pa.Table] = {}
     again: dict[int, pa.Table] = {}

@@ -22,12 +22,19 @@ from bowstring.streaming import (
     watch_query,
 )
 
-from .conftest import wait_until
+from .conftest import JVM, wait_until
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-SINKS = pytest.mark.parametrize("sink", ["datasource", "foreach_batch"])
+SINKS = pytest.mark.parametrize(
+    "sink",
+    [
+        pytest.param({"sink": name, "use_jvm_sink": jvm}, id=f"jvm_{name}" if jvm else name)
+        for jvm in (False, True)
+        for name in ("datasource", "foreach_batch")
+    ],
+)
 NOW = {"availableNow": True}
 Numbers = Callable[..., "DataFrame"]
 
@@ -37,19 +44,19 @@ def ids(batches: Iterable[pa.RecordBatch]) -> list[int]:
 
 
 @SINKS
-def test_every_row_arrives_once_and_the_stream_ends_with_the_query(numbers: Numbers, sink: str) -> None:
-    iterator, query = from_spark_streaming(numbers(), trigger=NOW, sink=sink)
+def test_every_row_arrives_once_and_the_stream_ends_with_the_query(numbers: Numbers, sink: dict[str, Any]) -> None:
+    iterator, query = from_spark_streaming(numbers(), trigger=NOW, **sink)
     found = ids(iterator)
     assert sorted(found) == list(range(1000))
     assert query.exception() is None
     assert query.stop(drain_timeout=5)
 
 
-def test_a_query_is_started_from_any_thread(numbers: Numbers) -> None:
+def test_a_query_is_started_from_any_thread(numbers: Numbers, connector: str) -> None:
     found: list[int] = []
 
     def run() -> None:
-        iterator, query = from_spark_streaming(numbers(), trigger=NOW)
+        iterator, query = from_spark_streaming(numbers(), trigger=NOW, use_jvm_sink=connector == JVM)
         found.extend(ids(iterator))
         query.stop(drain_timeout=5)
 
@@ -59,8 +66,11 @@ def test_a_query_is_started_from_any_thread(numbers: Numbers) -> None:
     assert sorted(found) == list(range(1000))
 
 
-def test_an_epoch_is_a_micro_batch_and_an_empty_one_counts(client: bowstring.Client, numbers: Numbers) -> None:
-    _, query = from_spark_streaming(numbers().where("id < 0"), "s", trigger=NOW, coordinator=client)
+def test_an_epoch_is_a_micro_batch_and_an_empty_one_counts(
+    client: bowstring.Client, numbers: Numbers, connector: str
+) -> None:
+    none, jvm = numbers().where("id < 0"), connector == JVM
+    _, query = from_spark_streaming(none, "s", trigger=NOW, coordinator=client, use_jvm_sink=jvm)
     query.awaitTermination()
     wait_until(lambda: client.describe_stream("s")["state"] == "completed")
     found = client.describe_stream("s")
@@ -69,8 +79,9 @@ def test_an_epoch_is_a_micro_batch_and_an_empty_one_counts(client: bowstring.Cli
     assert list(client.iterator("s")) == []
 
 
-def test_batches_carry_their_epoch(client: bowstring.Client, numbers: Numbers) -> None:
-    iterator, query = from_spark_streaming(numbers(files=2, per_trigger=1), trigger=NOW, coordinator=client)
+def test_batches_carry_their_epoch(client: bowstring.Client, numbers: Numbers, connector: str) -> None:
+    frame, jvm = numbers(files=2, per_trigger=1), connector == JVM
+    iterator, query = from_spark_streaming(frame, trigger=NOW, coordinator=client, use_jvm_sink=jvm)
     epochs = [iterator.epoch for _ in iterator]
     assert sorted(set(epochs)) == [0, 1]
     query.stop()
@@ -101,7 +112,7 @@ def program(*arguments: str) -> int:
     return subprocess.run([sys.executable, str(faults), *arguments], check=False, timeout=100).returncode
 
 
-@SINKS
+@pytest.mark.parametrize("sink", ["datasource", "foreach_batch"])
 def test_a_driver_killed_between_the_two_commits_repeats_the_epoch_without_effect(
     client: bowstring.Client, numbers: Numbers, checkpoint: str, tmp_path: Path, sink: str
 ) -> None:
@@ -124,9 +135,9 @@ def test_a_driver_killed_between_the_two_commits_repeats_the_epoch_without_effec
 
 
 @SINKS
-def test_stop_ends_a_query_that_waits_for_room_within_seconds(spark: SparkSession, sink: str) -> None:
+def test_stop_ends_a_query_that_waits_for_room_within_seconds(spark: SparkSession, sink: dict[str, Any]) -> None:
     frame = spark.readStream.format("rate").option("rowsPerSecond", 100).option("numPartitions", 2).load()
-    iterator, query = from_spark_streaming(frame, "s", max_buffered_batches=2, sink=sink)
+    iterator, query = from_spark_streaming(frame, "s", max_buffered_batches=2, **sink)
     client = bowstring.connect(query.url)
     wait_until(lambda: client.describe_stream("s")["waiting"], 60)
     started = time.monotonic()
@@ -139,9 +150,9 @@ def test_stop_ends_a_query_that_waits_for_room_within_seconds(spark: SparkSessio
 
 
 @SINKS
-def test_a_failing_query_tells_consumers_why_after_what_came_before(numbers: Numbers, sink: str) -> None:
+def test_a_failing_query_tells_consumers_why_after_what_came_before(numbers: Numbers, sink: dict[str, Any]) -> None:
     frame = numbers(files=2, per_trigger=1).selectExpr("id", "if(id = 999, raise_error('no such flight'), k) AS k")
-    iterator, query = from_spark_streaming(frame, trigger=NOW, sink=sink)
+    iterator, query = from_spark_streaming(frame, trigger=NOW, **sink)
     found: list[int] = []
     with pytest.raises(bowstring.StreamFailed, match="no such flight"):
         found.extend(value for batch in iterator for value in batch["id"].to_pylist())
@@ -151,10 +162,9 @@ def test_a_failing_query_tells_consumers_why_after_what_came_before(numbers: Num
     query.close()
 
 
-def test_equal_keys_meet_at_one_consumer(client: bowstring.Client, numbers: Numbers) -> None:
-    _, query = from_spark_streaming(
-        numbers(), "s", trigger=NOW, coordinator=client, num_partitions=4, routing="hash(k)"
-    )
+def test_equal_keys_meet_at_one_consumer(client: bowstring.Client, numbers: Numbers, connector: str) -> None:
+    options: dict[str, Any] = {"num_partitions": 4, "routing": "hash(k)", "use_jvm_sink": connector == JVM}
+    _, query = from_spark_streaming(numbers(), "s", trigger=NOW, coordinator=client, **options)
     iterators = create_partitioned_iterators(client, 3, 4, stream="s", timeout=60)
     found = [[key for batch in iterator for key in batch["k"].to_pylist()] for iterator in iterators]
     assert sum(map(len, found)) == 1000
@@ -162,8 +172,9 @@ def test_equal_keys_meet_at_one_consumer(client: bowstring.Client, numbers: Numb
     query.stop()
 
 
-def test_sparks_partitions_spread_over_the_streams(client: bowstring.Client, numbers: Numbers) -> None:
-    _, query = from_spark_streaming(numbers(), "s", trigger=NOW, coordinator=client, num_partitions=2)
+def test_sparks_partitions_spread_over_the_streams(client: bowstring.Client, numbers: Numbers, connector: str) -> None:
+    options: dict[str, Any] = {"num_partitions": 2, "use_jvm_sink": connector == JVM}
+    _, query = from_spark_streaming(numbers(), "s", trigger=NOW, coordinator=client, **options)
     query.awaitTermination()
     assert [entry["rows_total"] for entry in client.describe_stream("s")["partitions"]] == [500, 500]
     query.close()
@@ -207,9 +218,10 @@ def test_a_consumer_killed_at_work_loses_nothing(client: bowstring.Client, numbe
 
 
 def test_own_foreach_batch_writes_exactly_once_to_two_streams(
-    client: bowstring.Client, numbers: Numbers, checkpoint: str
+    client: bowstring.Client, numbers: Numbers, checkpoint: str, connector: str
 ) -> None:
-    even, odd = (foreach_batch_writer(client.url, name, append_timeout=30) for name in ("even", "odd"))
+    options: dict[str, Any] = {"append_timeout": 30, "use_jvm_sink": connector == JVM}
+    even, odd = (foreach_batch_writer(client.url, name, **options) for name in ("even", "odd"))
 
     def write(batch: DataFrame, batch_id: int) -> None:
         even(batch.where("id % 2 = 0"), batch_id)
@@ -223,29 +235,29 @@ def test_own_foreach_batch_writes_exactly_once_to_two_streams(
         assert sorted(ids(client.iterator(name))) == list(range(start, 1000, 2))
 
 
-def test_a_batch_write_is_one_epoch(spark: SparkSession, client: bowstring.Client) -> None:
+def test_a_batch_write_is_one_epoch(spark: SparkSession, client: bowstring.Client, connector: str) -> None:
     for _ in range(2):
-        spark.range(10).write.format("bowstring").mode("append").options(url=client.url, stream="s").save()
+        spark.range(10).write.format(connector).mode("append").options(url=client.url, stream="s").save()
     for _ in range(2):
-        writer = spark.range(10).write.format("bowstring").mode("append").options(url=client.url, stream="s")
+        writer = spark.range(10).write.format(connector).mode("append").options(url=client.url, stream="s")
         writer.options(producer="nightly", epoch=7).save()
     client.complete_stream("s")
     assert sorted(ids(client.iterator("s"))) == sorted([*range(10)] * 3)
     with pytest.raises(Exception, match="cannot be overwritten"):
-        spark.range(1).write.format("bowstring").mode("overwrite").options(url=client.url, stream="s").save()
+        spark.range(1).write.format(connector).mode("overwrite").options(url=client.url, stream="s").save()
 
 
-def test_a_schema_that_is_not_the_streams_is_refused_by_name(spark: SparkSession, client: bowstring.Client) -> None:
+def test_a_schema_that_is_not_the_streams_is_refused_by_name(
+    spark: SparkSession, client: bowstring.Client, connector: str
+) -> None:
     client.create_stream("s", schema=pa.schema([("other", pa.int64())]))
     with pytest.raises(Exception, match=r"(?i)schema.*(other|id)"):
-        spark.range(1).write.format("bowstring").mode("append").options(url=client.url, stream="s").save()
+        spark.range(1).write.format(connector).mode("append").options(url=client.url, stream="s").save()
 
 
 def test_what_cannot_work_is_refused_before_it_starts(
     spark: SparkSession, client: bowstring.Client, numbers: Numbers
 ) -> None:
-    with pytest.raises(NotImplementedError, match="use_jvm_sink"):
-        from_spark_streaming(numbers(), use_jvm_sink=True)
     with pytest.raises(ValueError, match="streaming DataFrame"):
         from_spark_streaming(spark.range(1))
     with pytest.raises(ValueError, match="'datasource' or 'foreach_batch'"):
@@ -272,10 +284,12 @@ def test_spark_counts_no_bytes_for_our_query_and_does_for_others(spark: SparkSes
         spark.conf.unset(name)
 
 
-def test_a_stream_that_is_kept_takes_the_next_run(client: bowstring.Client, numbers: Numbers, checkpoint: str) -> None:
+def test_a_stream_that_is_kept_takes_the_next_run(
+    client: bowstring.Client, numbers: Numbers, checkpoint: str, connector: str
+) -> None:
     def run(frame: DataFrame) -> None:
         arguments: dict[str, Any] = {"trigger": NOW, "checkpoint_location": checkpoint, "coordinator": client}
-        _, query = from_spark_streaming(frame, "s", keep_stream=True, **arguments)
+        _, query = from_spark_streaming(frame, "s", keep_stream=True, use_jvm_sink=connector == JVM, **arguments)
         query.awaitTermination()
         query.stop(drain_timeout=0)
 

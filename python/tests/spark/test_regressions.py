@@ -42,10 +42,10 @@ def test_stream_and_subscription_are_there_before_the_query_starts(
 
 @SINKS
 def test_a_micro_batch_is_one_job_of_spark_and_no_more(
-    spark: SparkSession, client: bowstring.Client, numbers: Numbers, sink: str
+    spark: SparkSession, client: bowstring.Client, numbers: Numbers, sink: dict[str, Any]
 ) -> None:
     """To ask whether a micro-batch is empty, or to collect it on the driver, would be a job of its own."""
-    _, query = from_spark_streaming(numbers(files=6), "s", trigger=NOW, coordinator=client, sink=sink)
+    _, query = from_spark_streaming(numbers(files=6), "s", trigger=NOW, coordinator=client, **sink)
     query.awaitTermination()
     jobs = spark.sparkContext.statusTracker().getJobIdsForGroup(str(query.runId))
     assert (len(jobs), client.describe_stream("s")["epochs_committed"]) == (3, 3)
@@ -53,7 +53,7 @@ def test_a_micro_batch_is_one_job_of_spark_and_no_more(
 
 
 def test_each_commit_of_spark_frees_the_micro_batch_before_it(
-    spark: SparkSession, client: bowstring.Client, checkpoint: str
+    spark: SparkSession, client: bowstring.Client, checkpoint: str, connector: str
 ) -> None:
     client.create_stream("s", schema=table(0).schema)
     append(client, "s", range(10))
@@ -63,7 +63,7 @@ def test_each_commit_of_spark_frees_the_micro_batch_before_it(
         batch.collect()
         held.append(client.describe_stream("s")["buffered_batches"])
 
-    frame = read_stream(spark, client.url, "s", maxBatchesPerTrigger=1)
+    frame = read_stream(spark, client.url, "s", connector, maxBatchesPerTrigger=1)
     writer = frame.writeStream.foreachBatch(look).option("checkpointLocation", checkpoint)
     writer.trigger(availableNow=True).start().awaitTermination()
     assert held == list(range(10, 0, -1)), "all but what Spark has committed: nothing more is kept, and nothing less"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pytest
 import bowstring
 from bowstring.streaming import create_partitioned_iterators, foreach_batch_writer, from_spark_streaming
 
-from .conftest import wait_until
+from .conftest import JVM, PYTHON, wait_until
 from .test_forward import NOW, ids
 
 if TYPE_CHECKING:
@@ -21,48 +21,36 @@ if TYPE_CHECKING:
 Numbers = Callable[..., "DataFrame"]
 
 
-def write(frame: DataFrame, client: bowstring.Client, **options: Any) -> None:
-    frame.write.format("bowstring").mode("append").options(url=client.url, stream="s", **options).save()
-
-
-@pytest.fixture
-def setting(spark: SparkSession) -> Iterator[Callable[[str, str], None]]:
-    """Sets Spark's settings for the time of a test."""
-    changed: list[str] = []
-
-    def change(name: str, value: str) -> None:
-        spark.conf.set(name, value)
-        changed.append(name)
-
-    yield change
-    for name in changed:
-        spark.conf.unset(name)
+def write(frame: DataFrame, client: bowstring.Client, connector: str = PYTHON, **options: Any) -> None:
+    frame.write.format(connector).mode("append").options(url=client.url, stream="s", **options).save()
 
 
 def test_a_repeated_batch_write_takes_over_nothing_of_the_try_that_died(
-    spark: SparkSession, client: bowstring.Client
+    spark: SparkSession, client: bowstring.Client, connector: str
 ) -> None:
     client.create_stream("s", schema=pa.schema([pa.field("id", pa.int64(), nullable=False)]))
     dead = client.writer("s", producer="nightly", run="batch", epoch=7, task=0, attempt=0)
     dead.append(pa.record_batch([pa.array([-1])], schema=pa.schema([pa.field("id", pa.int64(), nullable=False)])))
     wait_until(lambda: client.describe_stream("s")["buffered_batches"] == 1)
-    write(spark.range(0, 10, 1, 1), client, producer="nightly", epoch=7)
+    write(spark.range(0, 10, 1, 1), client, connector, producer="nightly", epoch=7)
     client.complete_stream("s")
     assert ids(client.iterator("s")) == list(range(10))
 
 
-def test_a_failed_batch_write_leaves_nothing_behind(spark: SparkSession, client: bowstring.Client) -> None:
+def test_a_failed_batch_write_leaves_nothing_behind(
+    spark: SparkSession, client: bowstring.Client, connector: str
+) -> None:
     frame = spark.range(0, 50_000, 1, 2).selectExpr("if(id = 49999, raise_error('no such row'), id) AS id")
     with pytest.raises(Exception, match="no such row"):
-        write(frame, client)
+        write(frame, client, connector)
     wait_until(lambda: client.describe_stream("s")["buffered_batches"] == 0)
     assert client.describe_stream("s")["spooled_batches"] == 0
 
 
 def test_a_micro_batch_can_be_written_again_after_a_failure(
-    client: bowstring.Client, numbers: Numbers, checkpoint: str
+    client: bowstring.Client, numbers: Numbers, checkpoint: str, connector: str
 ) -> None:
-    put = foreach_batch_writer(client.url, "s")
+    put = foreach_batch_writer(client.url, "s", use_jvm_sink=connector == JVM)
 
     def write_again(batch: DataFrame, batch_id: int) -> None:
         with pytest.raises(Exception, match="not this time"):
@@ -77,32 +65,32 @@ def test_a_micro_batch_can_be_written_again_after_a_failure(
 
 
 def test_names_that_would_drop_data_are_refused(
-    spark: SparkSession, client: bowstring.Client, numbers: Numbers, checkpoint: str
+    spark: SparkSession, client: bowstring.Client, numbers: Numbers, checkpoint: str, connector: str
 ) -> None:
     with pytest.raises(ValueError, match="each micro-batch's own number"):
         foreach_batch_writer(client.url, "s", producer="p", epoch=3)
     with pytest.raises(Exception, match="needs option 'epoch' too"):
-        write(spark.range(10), client, producer="p")
-    writer = numbers().writeStream.format("bowstring").options(url=client.url, stream="s", producer="p", epoch=3)
+        write(spark.range(10), client, connector, producer="p")
+    writer = numbers().writeStream.format(connector).options(url=client.url, stream="s", producer="p", epoch=3)
     with pytest.raises(Exception, match="a streaming query's epochs are its micro-batches"):
         writer.option("checkpointLocation", checkpoint).trigger(**NOW).start().awaitTermination()
 
 
-def test_batches_are_cut_to_fit_the_buffer(spark: SparkSession) -> None:
+def test_batches_are_cut_to_fit_the_buffer(spark: SparkSession, connector: str) -> None:
     frame = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 10_000).load()
     wide = frame.selectExpr("value AS id", "repeat('x', 200) AS text")
-    iterator, query = from_spark_streaming(wide, trigger=NOW, max_buffered_bytes=1 << 20)
+    iterator, query = from_spark_streaming(wide, trigger=NOW, max_buffered_bytes=1 << 20, use_jvm_sink=connector == JVM)
     assert len(ids(iterator)) % 10_000 == 0
     assert query.exception() is None
     query.stop()
 
 
 def test_sparks_layout_of_text_is_not_the_streams(
-    spark: SparkSession, client: bowstring.Client, setting: Callable[[str, str], None]
+    spark: SparkSession, client: bowstring.Client, setting: Callable[[str, str], None], connector: str
 ) -> None:
-    write(spark.sql("SELECT 'plain' AS text, binary('b') AS bytes"), client)
+    write(spark.sql("SELECT 'plain' AS text, binary('b') AS bytes"), client, connector)
     setting("spark.sql.execution.arrow.useLargeVarTypes", "true")
-    write(spark.sql("SELECT 'large' AS text, binary('b') AS bytes"), client)
+    write(spark.sql("SELECT 'large' AS text, binary('b') AS bytes"), client, connector)
     client.complete_stream("s")
     assert [batch["text"][0].as_py() for batch in client.iterator("s")] == ["plain", "large"]
 

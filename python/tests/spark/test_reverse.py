@@ -19,7 +19,7 @@ import bowstring
 from bowstring.streaming import from_spark_streaming, to_spark_streaming
 
 from ..support import Child, Served
-from .conftest import collect_available, read_stream, wait_until
+from .conftest import JVM, collect_available, read_stream, wait_until
 from .test_forward import program
 
 if TYPE_CHECKING:
@@ -79,8 +79,12 @@ def test_every_kind_of_source_arrives(spark: SparkSession, source: Callable[[], 
         assert (handle.rows, handle.producer_error) == (50, None)
 
 
-def test_a_query_ends_with_its_source(spark: SparkSession, started: Callable[..., StreamingQuery]) -> None:
-    frame, handle = to_spark_streaming((table(n) for n in range(20)), spark, num_partitions=3)
+def test_a_query_ends_with_its_source(
+    spark: SparkSession, started: Callable[..., StreamingQuery], connector: str
+) -> None:
+    frame, handle = to_spark_streaming(
+        (table(n) for n in range(20)), spark, num_partitions=3, use_jvm_source=connector == JVM
+    )
     rows: list[Row] = []
     query = started(frame, rows)
     assert handle.drain(query, 60)
@@ -90,12 +94,12 @@ def test_a_query_ends_with_its_source(spark: SparkSession, started: Callable[...
     handle.close()
 
 
-def test_spark_reads_one_task_per_partition(spark: SparkSession, client: bowstring.Client) -> None:
+def test_spark_reads_one_task_per_partition(spark: SparkSession, client: bowstring.Client, connector: str) -> None:
     client.create_stream("s", schema=table(0).schema, partitions=3)
     for partition in (0, 2):
         append(client, "s", range(2), partition)
     counts: list[int] = []
-    writer = read_stream(spark, client.url, "s").writeStream
+    writer = read_stream(spark, client.url, "s", connector).writeStream
     writer.foreachBatch(lambda batch, _: counts.append(batch.rdd.getNumPartitions())).trigger(
         availableNow=True
     ).start().awaitTermination()
@@ -103,7 +107,7 @@ def test_spark_reads_one_task_per_partition(spark: SparkSession, client: bowstri
 
 
 def test_a_full_buffer_of_read_but_uncommitted_data_does_not_stall(
-    spark: SparkSession, started: Callable[..., StreamingQuery]
+    spark: SparkSession, started: Callable[..., StreamingQuery], connector: str
 ) -> None:
     rows: list[Row] = []
     go_on = threading.Event()
@@ -113,7 +117,7 @@ def test_a_full_buffer_of_read_but_uncommitted_data_does_not_stall(
         go_on.wait(60)
         yield from map(table, range(4, 24))
 
-    frame, handle = to_spark_streaming(source(), spark, max_buffered_batches=4)
+    frame, handle = to_spark_streaming(source(), spark, max_buffered_batches=4, use_jvm_source=connector == JVM)
     query = started(frame, rows)
     wait_until(lambda: len(rows) == 40, 60)
     # Spark has read all 4 batches and commits them only once there is more; there is no room for more.
@@ -128,12 +132,12 @@ def test_a_full_buffer_of_read_but_uncommitted_data_does_not_stall(
     ("limit", "largest"), [({"maxBatchesPerTrigger": 2}, 20), ({"maxBytesPerTrigger": 1}, 10), ({}, 100)]
 )
 def test_read_limits_hold_in_every_micro_batch(
-    spark: SparkSession, client: bowstring.Client, limit: dict[str, int], largest: int
+    spark: SparkSession, client: bowstring.Client, limit: dict[str, int], largest: int, connector: str
 ) -> None:
     client.create_stream("s", schema=table(0).schema)
     append(client, "s", range(10))
     sizes: list[int] = []
-    writer = read_stream(spark, client.url, "s", **limit).writeStream
+    writer = read_stream(spark, client.url, "s", connector, **limit).writeStream
     query = writer.foreachBatch(lambda batch, _: sizes.append(batch.count())).trigger(availableNow=True).start()
     query.awaitTermination()
     assert sum(sizes) == 100
@@ -141,11 +145,11 @@ def test_read_limits_hold_in_every_micro_batch(
 
 
 def test_available_now_ends_at_what_is_there_and_the_next_run_goes_on(
-    spark: SparkSession, client: bowstring.Client, checkpoint: str
+    spark: SparkSession, client: bowstring.Client, checkpoint: str, connector: str
 ) -> None:
     client.create_stream("s", schema=table(0).schema)
     append(client, "s", range(3))
-    frame = read_stream(spark, client.url, "s")
+    frame = read_stream(spark, client.url, "s", connector)
     assert sorted({row.n for row in collect_available(frame, checkpoint)}) == [0, 1, 2]
     append(client, "s", range(3, 5))
     assert sorted({row.n for row in collect_available(frame, checkpoint)}) == [3, 4]
@@ -169,11 +173,11 @@ def test_a_driver_killed_at_work_goes_on_where_it_was(client: bowstring.Client, 
 
 
 def test_a_first_micro_batch_that_fails_is_repeated_from_the_same_start(
-    spark: SparkSession, client: bowstring.Client, checkpoint: str
+    spark: SparkSession, client: bowstring.Client, checkpoint: str, connector: str
 ) -> None:
     client.create_stream("s", schema=table(0).schema)
     append(client, "s", range(3))
-    frame = read_stream(spark, client.url, "s", startingOffsets=json.dumps({"0": 1}))
+    frame = read_stream(spark, client.url, "s", connector, startingOffsets=json.dumps({"0": 1}))
 
     def fail(_batch: DataFrame, _id: int) -> None:
         raise RuntimeError("not this time")
@@ -187,12 +191,12 @@ def test_a_first_micro_batch_that_fails_is_repeated_from_the_same_start(
 
 
 def test_latest_skips_what_is_there(
-    spark: SparkSession, client: bowstring.Client, started: Callable[..., StreamingQuery]
+    spark: SparkSession, client: bowstring.Client, started: Callable[..., StreamingQuery], connector: str
 ) -> None:
     client.create_stream("s", schema=table(0).schema)
     append(client, "s", range(3))
     rows: list[Row] = []
-    query = started(read_stream(spark, client.url, "s", startingOffsets="latest"), rows)
+    query = started(read_stream(spark, client.url, "s", connector, startingOffsets="latest"), rows)
     wait_until(lambda: client.describe_stream("s")["subscriptions"])
     append(client, "s", range(3, 4))
     query.processAllAvailable()
@@ -200,10 +204,10 @@ def test_latest_skips_what_is_there(
 
 
 def test_two_queries_of_one_dataframe_each_get_everything(
-    spark: SparkSession, client: bowstring.Client, started: Callable[..., StreamingQuery]
+    spark: SparkSession, client: bowstring.Client, started: Callable[..., StreamingQuery], connector: str
 ) -> None:
     client.create_stream("s", schema=table(0).schema)
-    frame = read_stream(spark, client.url, "s", maxBatchesPerTrigger=1)
+    frame = read_stream(spark, client.url, "s", connector, maxBatchesPerTrigger=1)
     collected: tuple[list[Row], list[Row]] = ([], [])
     queries = [started(frame, rows) for rows in collected]
     wait_until(lambda: len(client.describe_stream("s")["subscriptions"]) == 2)
@@ -213,10 +217,12 @@ def test_two_queries_of_one_dataframe_each_get_everything(
     assert [len(rows) for rows in collected] == [40, 40]
 
 
-def test_a_stream_created_anew_is_refused(spark: SparkSession, client: bowstring.Client, checkpoint: str) -> None:
+def test_a_stream_created_anew_is_refused(
+    spark: SparkSession, client: bowstring.Client, checkpoint: str, connector: str
+) -> None:
     client.create_stream("s", schema=table(0).schema)
     append(client, "s", range(2))
-    frame = read_stream(spark, client.url, "s")
+    frame = read_stream(spark, client.url, "s", connector)
     collect_available(frame, checkpoint)
     client.delete_stream("s")
     client.create_stream("s", schema=table(0).schema)
@@ -225,13 +231,13 @@ def test_a_stream_created_anew_is_refused(spark: SparkSession, client: bowstring
 
 
 def test_an_error_in_the_source_fails_the_query_after_what_came_before(
-    spark: SparkSession, started: Callable[..., StreamingQuery]
+    spark: SparkSession, started: Callable[..., StreamingQuery], connector: str
 ) -> None:
     def source() -> Iterator[pa.Table]:
         yield from map(table, range(3))
         raise LookupError("the sensor is off")
 
-    frame, handle = to_spark_streaming(source(), spark)
+    frame, handle = to_spark_streaming(source(), spark, use_jvm_source=connector == JVM)
     rows: list[Row] = []
     query = started(frame, rows)
     with pytest.raises(Exception, match="LookupError: the sensor is off"):
@@ -244,13 +250,13 @@ def test_an_error_in_the_source_fails_the_query_after_what_came_before(
 
 
 def test_a_lost_producer_fails_the_query_after_what_came_before(
-    spark: SparkSession, client: bowstring.Client, started: Callable[..., StreamingQuery]
+    spark: SparkSession, client: bowstring.Client, started: Callable[..., StreamingQuery], connector: str
 ) -> None:
     client.create_stream("s", schema=table(0).schema)
     append(client, "s", range(2))
     client.keep_producer("s", "somebody", "run", 1.0)
     rows: list[Row] = []
-    query = started(read_stream(spark, client.url, "s"), rows)
+    query = started(read_stream(spark, client.url, "s", connector), rows)
     with pytest.raises(Exception, match=r"producer somebody .* is lost"):
         query.awaitTermination(30)
     assert len(rows) == 20
@@ -267,8 +273,10 @@ def test_stop_ends_a_source_that_waits_for_room(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "fail"])
-def test_a_source_ends_with_its_query_and_says_why(spark: SparkSession, end: str) -> None:
-    frame, handle = to_spark_streaming(map(table, iter(int, 1)), spark, max_buffered_batches=2)
+def test_a_source_ends_with_its_query_and_says_why(spark: SparkSession, end: str, connector: str) -> None:
+    frame, handle = to_spark_streaming(
+        map(table, iter(int, 1)), spark, max_buffered_batches=2, use_jvm_source=connector == JVM
+    )
     rows: list[Row] = []
 
     def take(batch: DataFrame, _: int) -> None:
@@ -326,29 +334,31 @@ def test_a_query_that_has_ended_is_not_drained(spark: SparkSession) -> None:
     handle.close()
 
 
-def test_a_source_without_a_schema_says_so(spark: SparkSession, client: bowstring.Client) -> None:
+def test_a_source_without_a_schema_says_so(spark: SparkSession, client: bowstring.Client, connector: str) -> None:
     with pytest.raises(ValueError, match="pass schema="):
-        to_spark_streaming([], spark)
+        to_spark_streaming([], spark, use_jvm_source=connector == JVM)
     client.create_stream("s")
     with pytest.raises(Exception, match="has no schema yet"):
-        read_stream(spark, client.url, "s")
-    frame, handle = to_spark_streaming(iter([]), spark, schema=table(0).schema)
+        read_stream(spark, client.url, "s", connector)
+    frame, handle = to_spark_streaming(iter([]), spark, schema=table(0).schema, use_jvm_source=connector == JVM)
     assert frame.columns == ["n", "i"]
     assert handle.wait(60)
     assert collect_available(frame) == []
     handle.close()
 
 
-def test_a_users_schema_picks_and_reorders_columns(spark: SparkSession, client: bowstring.Client) -> None:
+def test_a_users_schema_picks_and_reorders_columns(
+    spark: SparkSession, client: bowstring.Client, connector: str
+) -> None:
     client.create_stream("s", schema=table(0).schema)
     append(client, "s", range(1))
-    reader = spark.readStream.format("bowstring").schema("i int").options(url=client.url, stream="s")
+    reader = spark.readStream.format(connector).schema("i int").options(url=client.url, stream="s")
     assert [row.asDict() for row in collect_available(reader.load())] == [{"i": i} for i in range(10)]
 
 
-def test_a_large_table_is_cut_to_fit_the_buffer(spark: SparkSession) -> None:
+def test_a_large_table_is_cut_to_fit_the_buffer(spark: SparkSession, connector: str) -> None:
     large = pa.table({"n": pa.array(range(100_000), pa.int64())})
-    frame, handle = to_spark_streaming(large, spark, max_buffered_bytes=400_000)
+    frame, handle = to_spark_streaming(large, spark, max_buffered_bytes=400_000, use_jvm_source=connector == JVM)
     query = frame.writeStream.format("noop").start()
     assert handle.drain(query, 60)
     assert handle.rows == 100_000
@@ -357,12 +367,12 @@ def test_a_large_table_is_cut_to_fit_the_buffer(spark: SparkSession) -> None:
 
 
 def test_from_spark_to_spark(
-    spark: SparkSession, client: bowstring.Client, started: Callable[..., StreamingQuery]
+    spark: SparkSession, client: bowstring.Client, started: Callable[..., StreamingQuery], connector: str
 ) -> None:
     frame = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
-    _, query = from_spark_streaming(frame, "s", coordinator=client, trigger="1 second")
+    _, query = from_spark_streaming(frame, "s", coordinator=client, trigger="1 second", use_jvm_sink=connector == JVM)
     rows: list[Row] = []
-    back = started(read_stream(spark, client.url, "s").selectExpr("value"), rows)
+    back = started(read_stream(spark, client.url, "s", connector).selectExpr("value"), rows)
     wait_until(lambda: len(rows) >= 2000, 60)
     query.stop(drain_timeout=0)
     total = sum(entry["rows_total"] for entry in client.describe_stream("s")["partitions"])

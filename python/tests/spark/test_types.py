@@ -15,7 +15,7 @@ import bowstring
 from bowstring.streaming import to_spark_streaming
 from bowstring.streaming.types import Conformer, to_arrow_schema, to_spark_schema
 
-from .conftest import collect_available, read_stream
+from .conftest import JVM, PYTHON, collect_available, read_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ SPARK_TYPES: dict[str, tuple[str, list[str], pa.DataType]] = {
 class RoundTrip:
     """One write and one read of a table that has every type as a column, and a row of nulls."""
 
-    def __init__(self, spark: SparkSession, client: bowstring.Client) -> None:
+    def __init__(self, spark: SparkSession, client: bowstring.Client, connector: str) -> None:
         rows = [0, 1, None]
         selects = [
             "SELECT "
@@ -80,22 +80,22 @@ class RoundTrip:
             for row in rows
         ]
         frame = spark.sql(" UNION ALL ".join(selects)).coalesce(1)
-        frame.write.format("bowstring").mode("append").option("url", client.url).option("stream", "types").save()
+        frame.write.format(connector).mode("append").option("url", client.url).option("stream", "types").save()
         self.before = frame.collect()
         client.complete_stream("types")
         self.stream_schema: pa.Schema = client.describe_stream("types")["schema"]
         self.arrow = pa.Table.from_batches(
             client.read("types", 0, 0, client.describe_stream("types")["partitions"][0]["end"])
         )
-        back = read_stream(spark, client.url, "types")
+        back = read_stream(spark, client.url, "types", connector)
         self.back_schema = back.schema
         self.after = collect_available(back)
 
 
 @pytest.fixture(scope="module")
-def round_trip(spark: SparkSession) -> Iterator[RoundTrip]:
+def round_trip(spark: SparkSession, connector: str) -> Iterator[RoundTrip]:
     with bowstring.StreamCoordinator() as coordinator:
-        yield RoundTrip(spark, coordinator.client())
+        yield RoundTrip(spark, coordinator.client(), connector)
 
 
 @pytest.mark.parametrize("name", SPARK_TYPES)
@@ -109,28 +109,28 @@ def test_a_spark_type_becomes_its_arrow_type_and_comes_back(round_trip: RoundTri
     assert round_trip.after[2][name] is None
 
 
-def test_a_variant_goes_through(spark: SparkSession, client: bowstring.Client) -> None:
+def test_a_variant_goes_through(spark: SparkSession, client: bowstring.Client, connector: str) -> None:
     frame = spark.sql('SELECT parse_json(\'{"a": [1, "x"]}\') AS v UNION ALL SELECT CAST(null AS variant)').coalesce(1)
-    frame.write.format("bowstring").mode("append").option("url", client.url).option("stream", "v").save()
-    back = read_stream(spark, client.url, "v")
+    frame.write.format(connector).mode("append").option("url", client.url).option("stream", "v").save()
+    back = read_stream(spark, client.url, "v", connector)
     assert back.schema["v"].dataType.simpleString() == "variant"
     rows = collect_available(back.selectExpr("to_json(v) AS v"))
     assert [row.v for row in rows] == ['{"a":[1,"x"]}', None]
 
 
 @pytest.mark.parametrize(
-    ("select", "reason"),
+    ("connector", "select", "reason"),
     [
-        ("INTERVAL '1-2' YEAR TO MONTH AS i", "column 'i' is interval year to month"),
-        ("array(INTERVAL '1' YEAR) AS i", r"column 'i\[\]'"),
-        ("make_interval(1, 2, 0, 3) AS i", "INTERVAL"),
-        ("1 AS a, 2 AS a", "more than once|already exists"),
+        (PYTHON, "INTERVAL '1-2' YEAR TO MONTH AS i", "column 'i' is interval year to month"),
+        (PYTHON, "array(INTERVAL '1' YEAR) AS i", r"column 'i\[\]'"),
+        *((connector, "make_interval(1, 2, 0, 3) AS i", "INTERVAL") for connector in (PYTHON, JVM)),
+        *((connector, "1 AS a, 2 AS a", "more than once|already exists") for connector in (PYTHON, JVM)),
     ],
 )
 def test_what_spark_cannot_write_fails_with_a_reason(
-    spark: SparkSession, client: bowstring.Client, select: str, reason: str
+    spark: SparkSession, client: bowstring.Client, connector: str, select: str, reason: str
 ) -> None:
-    writer = spark.sql(f"SELECT {select}").write.format("bowstring").mode("append")
+    writer = spark.sql(f"SELECT {select}").write.format(connector).mode("append")
     with pytest.raises(Exception, match=reason):
         writer.option("url", client.url).option("stream", "x").save()
 
@@ -168,11 +168,11 @@ ARROW_TYPES: dict[str, tuple[pa.Array, str, list[Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def from_arrow(spark: SparkSession) -> Iterator[dict[str, tuple[str, list[Any]]]]:
+def from_arrow(spark: SparkSession, connector: str) -> Iterator[dict[str, tuple[str, list[Any]]]]:
     """Every Arrow type as a column, through a stream into Spark; the second batch is a slice."""
     table = pa.table({name: array for name, (array, _, _) in ARROW_TYPES.items()})
     batch = table.combine_chunks().to_batches()[0]
-    frame, handle = to_spark_streaming([batch, batch.slice(1)], spark)
+    frame, handle = to_spark_streaming([batch, batch.slice(1)], spark, use_jvm_source=connector == JVM)
     with handle:
         handle.wait(10)
         rows = collect_available(frame)

@@ -28,7 +28,7 @@ final class ForeignColumns implements AutoCloseable {
     allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
     root = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
     loader = new VectorLoader(root);
-    batch = new ColumnarBatch(root.getFieldVectors().stream().map(HeldColumn::new).toArray(ColumnVector[]::new));
+    batch = new ColumnarBatch(root.getFieldVectors().stream().map(NestedColumn::of).toArray(ColumnVector[]::new));
   }
 
   /** The batch that {@link Native#nextBatch} gave. */

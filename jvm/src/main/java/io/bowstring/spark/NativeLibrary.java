@@ -6,15 +6,52 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.Locale;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * Loads the native library out of the jar. Each class loader that has these classes loads a copy of its own: the JVM lets a file be loaded
  * by one class loader only.
+ *
+ * <p>A thread that does nothing else loads it, and never ends: the library's allocator (mimalloc 3.3) takes that thread for the process's
+ * main one. When it has ended and another thread gets its id, as threads of queries and of py4j do, that one would crash the JVM
+ * (github.com/microsoft/mimalloc/issues/1287).
  */
 final class NativeLibrary {
   private NativeLibrary() {}
 
   static void load() {
+    CompletableFuture<Void> loaded = new CompletableFuture<>();
+    Thread loader = new Thread(() -> loadAndStay(loaded), "bowstring-native");
+    loader.setDaemon(true);
+    // It holds no more than it needs of whoever comes first.
+    loader.setContextClassLoader(null);
+    loader.start();
+    try {
+      loaded.join();
+    } catch (CompletionException error) {
+      if (error.getCause() instanceof RuntimeException cause) {
+        throw cause;
+      }
+      throw (Error) error.getCause();
+    }
+  }
+
+  private static void loadAndStay(CompletableFuture<Void> loaded) {
+    try {
+      loadHere();
+    } catch (Throwable error) {
+      loaded.completeExceptionally(error);
+      return;
+    }
+    loaded.complete(null);
+    while (true) {
+      LockSupport.park();
+    }
+  }
+
+  private static void loadHere() {
     String resource = "native/" + platform() + "/" + System.mapLibraryName("bowstring_jvm");
     Path file = null;
     try (InputStream library = NativeLibrary.class.getResourceAsStream(resource)) {

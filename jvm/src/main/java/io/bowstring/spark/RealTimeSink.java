@@ -23,8 +23,7 @@ final class RealTimeSink implements StreamingWrite {
   }
 
   /** Spark makes one per batch. */
-  static RealTimeSink of(LogicalWriteInfo info) {
-    String[] options = Options.of(info.options());
+  static RealTimeSink of(LogicalWriteInfo info, String[] options) {
     StreamSink.refuseEpoch(options);
     String producer = Options.value(options, "producer");
     return new RealTimeSink(

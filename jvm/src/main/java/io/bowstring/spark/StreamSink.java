@@ -23,8 +23,7 @@ final class StreamSink implements StreamingWrite {
   }
 
   /** For a streaming query; Spark makes one per micro-batch. */
-  static StreamSink streaming(LogicalWriteInfo info) {
-    String[] options = Options.of(info.options());
+  static StreamSink streaming(LogicalWriteInfo info, String[] options) {
     refuseEpoch(options);
     String producer = Options.value(options, "producer");
     return new StreamSink(
