@@ -41,6 +41,10 @@ help: ## This list
 demo: $(WHEEL) check-java ## Spark -> bowstring -> 4 Python consumers -> bowstring -> Spark, on a year of real flights, totals checked
 	$(BIN)/python examples/demo.py
 
+.PHONY: demo-jvm
+demo-jvm: $(WHEEL) check-java ## The same by the JVM connector: no Python on Spark's executors
+	$(BIN)/python examples/demo.py --jvm
+
 .PHONY: test
 test: test-rust test-python ## Every test: Rust, Python, real Spark
 

@@ -6,7 +6,8 @@ their own count flights and delays per carrier, and append what they count to th
 Spark query reads and writes as Parquet. At the end the Parquet files are compared with a plain batch job on the
 same CSV files.
 
-Run with `make demo`; it takes about a minute.
+Run with `make demo`; it takes about a minute. `make demo-jvm` (`--jvm`) does the same with the JVM connector: no Python
+runs on Spark's executors then.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 import bowstring
-from bowstring.streaming import create_partitioned_iterators, from_spark_streaming, register
+from bowstring.streaming import add_jar, create_partitioned_iterators, from_spark_streaming, jar, register
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -63,18 +64,25 @@ COUNTS_SQL = [
 ]
 
 
-def main() -> int:
-    """Runs the demo; 0 if all figures agree."""
+def main(arguments: list[str]) -> int:
+    """Runs the demo; 0 if all figures agree. With `--jvm` by the JVM connector."""
+    use_jvm = arguments == ["--jvm"]
+    if arguments and not use_jvm:
+        say(f"unknown arguments {arguments}; leave them out, or use --jvm")
+        return 2
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bowstring-demo-", ignore_cleanup_errors=True) as directory:
         work = Path(directory)
         rows = split_flights(work / "flights")
         say(f"{rows:,} flights of 2013 in {FILES} CSV files; starting Spark ...")
         spark = start_spark(work)
+        if use_jvm:
+            add_jar(spark)
+            say(f"the JVM connector is {jar()}")
         try:
             with bowstring.StreamCoordinator(max_buffered_batches=BUFFERED_BATCHES) as coordinator:
                 say(f"coordinator at {coordinator.url}, metrics at {coordinator.http_url}/metrics")
-                run(spark, coordinator, work, rows)
+                run(spark, coordinator, work, rows, use_jvm=use_jvm)
             agree = compare(spark, work)
         finally:
             spark.stop()
@@ -82,7 +90,7 @@ def main() -> int:
     return 0 if agree else 1
 
 
-def run(spark: SparkSession, coordinator: bowstring.StreamCoordinator, work: Path, rows: int) -> None:
+def run(spark: SparkSession, coordinator: bowstring.StreamCoordinator, work: Path, rows: int, *, use_jvm: bool) -> None:
     """Forward, four consumers, and back; returns when the last count is in a Parquet file."""
     client = coordinator.client()
     client.create_stream("counts", schema=COUNTS, max_buffered_batches=COUNTS_BUFFERED)
@@ -95,6 +103,7 @@ def run(spark: SparkSession, coordinator: bowstring.StreamCoordinator, work: Pat
         coordinator=coordinator,
         num_partitions=CONSUMERS,
         routing="hash(carrier)",
+        use_jvm_sink=use_jvm,
     )
     consumers = start_consumers(coordinator)
     back = write_counts(spark, coordinator.url, work)
@@ -273,4 +282,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

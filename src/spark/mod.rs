@@ -4,6 +4,7 @@
 //! | module | noun |
 //! | --- | --- |
 //! | `options` | what `format("bowstring")` takes |
+//! | `catalog` | the streams of a coordinator, as tables of SQL |
 //! | `connections` | one client per process and coordinator |
 //! | `sink` | a micro-batch or a batch write: what a task does, what the driver does when all are done |
 //! | `source` | a streaming query's offsets and plans, a batch read's ranges |
@@ -11,6 +12,7 @@
 //! | `types` | Spark's types in Arrow, and Arrow's in Spark |
 //! | `routing` | which partition each row of a task goes to |
 
+mod catalog;
 mod connections;
 mod hash;
 mod names;
@@ -24,6 +26,7 @@ pub mod types;
 use crate::client::Error;
 use crate::client::blocking::Wait;
 
+pub use catalog::Catalog;
 pub use options::{Bound, Place, SINK_NAMES, SOURCE_NAMES, SinkOptions, SourceOptions, StreamLimits};
 pub use range::{RangeReader, StreamRange};
 pub use sink::{EpochIdentity, Sink, Target, TaskWriter};

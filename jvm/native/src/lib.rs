@@ -3,6 +3,7 @@
 //! Java holds numbers for what lives here ([`handles`]), batches cross as addresses of their buffers ([`columns`]; the only place with
 //! `unsafe` that is not the look of a JNI function), and whatever goes wrong becomes one exception ([`raised`]).
 
+mod catalog;
 mod columns;
 mod handles;
 mod memory;

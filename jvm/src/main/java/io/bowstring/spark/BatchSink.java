@@ -15,8 +15,7 @@ final class BatchSink implements BatchWrite {
   /** Whether a task may open the epoch again: where its run is shared with others, it may be tried again within it. */
   private final boolean reopens;
 
-  BatchSink(LogicalWriteInfo info) {
-    String[] options = Options.of(info.options());
+  BatchSink(LogicalWriteInfo info, String[] options) {
     plan = SinkPlan.prepare(options, info.schema());
     String producer = Options.value(options, "producer");
     String epoch = Options.value(options, "epoch");

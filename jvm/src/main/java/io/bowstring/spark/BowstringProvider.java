@@ -42,6 +42,6 @@ public final class BowstringProvider implements TableProvider, DataSourceRegiste
 
   @Override
   public Table getTable(StructType schema, Transform[] partitioning, Map<String, String> properties) {
-    return new StreamTable(schema, new CaseInsensitiveStringMap(properties));
+    return StreamTable.ofFormat(schema, new CaseInsensitiveStringMap(properties));
   }
 }

@@ -78,6 +78,14 @@ final class Native {
 
   static native void closeReader(long reader);
 
+  /** The names of all streams of the coordinator that the options name. */
+  static native String[] streams(String[] options);
+
+  static native boolean hasStream(String[] options);
+
+  /** Whether there was one. */
+  static native boolean deleteStream(String[] options);
+
   /** Batches that were not released. */
   static native long batchesHeld();
 

@@ -23,8 +23,7 @@ final class StreamSink implements StreamingWrite {
   }
 
   /** For a streaming query; Spark makes one per micro-batch. */
-  static StreamSink streaming(LogicalWriteInfo info) {
-    String[] options = Options.of(info.options());
+  static StreamSink streaming(LogicalWriteInfo info, String[] options) {
     if (Options.value(options, "epoch") != null) {
       throw new BowstringException(
           "invalid_argument", false, "option 'epoch' is for batch writes: a streaming query's epochs are its micro-batches");

@@ -14,10 +14,12 @@ import org.apache.spark.sql.internal.connector.SupportsStreamingUpdateAsAppend;
  */
 final class StreamWriteBuilder implements WriteBuilder, SupportsTruncate, SupportsStreamingUpdateAsAppend {
   private final LogicalWriteInfo info;
+  private final String[] options;
   private boolean truncates;
 
-  StreamWriteBuilder(LogicalWriteInfo info) {
+  StreamWriteBuilder(LogicalWriteInfo info, String[] options) {
     this.info = info;
+    this.options = options;
   }
 
   @Override
@@ -36,7 +38,7 @@ final class StreamWriteBuilder implements WriteBuilder, SupportsTruncate, Suppor
 
       @Override
       public StreamingWrite toStreaming() {
-        return StreamSink.streaming(info);
+        return StreamSink.streaming(info, options);
       }
 
       @Override
@@ -47,7 +49,7 @@ final class StreamWriteBuilder implements WriteBuilder, SupportsTruncate, Suppor
               false,
               "a stream cannot be overwritten; use mode(\"append\"), or delete the stream and create it again");
         }
-        return new BatchSink(info);
+        return new BatchSink(info, options);
       }
     };
   }
