@@ -98,6 +98,14 @@ def coordinator() -> Iterator[bowstring.StreamCoordinator]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def java_classes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the tests' Java programs are."""
+    from .javas import compile_all
+
+    return compile_all(tmp_path_factory.mktemp("java"))
+
+
 @pytest.fixture
 def client(coordinator: bowstring.StreamCoordinator) -> bowstring.Client:
     return coordinator.client()
