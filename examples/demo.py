@@ -90,9 +90,7 @@ def main(arguments: list[str]) -> int:
     return 0 if agree else 1
 
 
-def run(
-    spark: SparkSession, coordinator: bowstring.StreamCoordinator, work: Path, rows: int, *, use_jvm: bool
-) -> None:
+def run(spark: SparkSession, coordinator: bowstring.StreamCoordinator, work: Path, rows: int, *, use_jvm: bool) -> None:
     """Forward, four consumers, and back; returns when the last count is in a Parquet file."""
     client = coordinator.client()
     client.create_stream("counts", schema=COUNTS, max_buffered_batches=COUNTS_BUFFERED)

@@ -98,6 +98,14 @@ def coordinator() -> Iterator[bowstring.StreamCoordinator]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def java_classes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the tests' Java programs are."""
+    from .javas import compile_all
+
+    return compile_all(tmp_path_factory.mktemp("java"))
+
+
 @pytest.fixture
 def client(coordinator: bowstring.StreamCoordinator) -> bowstring.Client:
     return coordinator.client()
@@ -174,6 +182,17 @@ def collect_available(frame: DataFrame, checkpoint: str | None = None) -> list[R
     query = writer.trigger(availableNow=True).start()
     query.awaitTermination()
     return rows
+
+
+def held(spark: SparkSession) -> tuple[int, int]:
+    """Batches of the native library, and bytes of Arrow's, that nobody in the JVM has let go."""
+    loader = spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    classes = getattr(spark._jvm, "java.lang.Class")
+    native = classes.forName("io.bowstring.spark.Native", True, loader)
+    method = native.getDeclaredMethod("batchesHeld", spark._sc._gateway.new_array(classes, 0))
+    method.setAccessible(True)
+    batches = method.invoke(None, spark._sc._gateway.new_array(spark._jvm.java.lang.Object, 0))
+    return batches, spark._jvm.org.apache.spark.sql.util.ArrowUtils.rootAllocator().getAllocatedMemory()
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:

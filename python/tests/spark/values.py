@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the tables have one row per type
 """Random values of every type, made by Spark itself out of a seed, and the text that tells any two of them apart."""
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ _REALS = (
 _DIGITS = "lpad(pmod({a}, 100), 2, '0'), lpad(pmod({b}, 1000000000000000000), 18, '0'), lpad(pmod({a}, 999999999999999989), 18, '0')"
 _SIGN = "if(pmod({b}, 2) = 0, '-', '')"
 #: From the year 1 to 9999.
-_INSTANT = "timestamp_micros(pmod({a}, 315537897600000000) - 62135596800000000)"
+_INSTANT = (
+    "timestamp_micros(CASE pmod({b}, 9) WHEN 0 THEN 0 WHEN 1 THEN -1 WHEN 2 THEN 4611686018427387904"
+    " ELSE pmod({a}, 315537897600000000) - 62135596800000000 END)"
+)
 
 #: SQL of a value by type; {a} and {b} are random 64-bit integers.
 LEAVES = {
