@@ -56,3 +56,14 @@ def add_live_rows(spark: SparkSession, folder: Path) -> None:
 def classes(spark: SparkSession) -> Any:
     """The Java package."""
     return spark._jvm.io.bowstring.testing
+
+
+def see_ages(frame: DataFrame, checkpoint: str, batch: str) -> Any:
+    """A query in Real-time Mode that does nothing but look how old its rows are: see `ages`. It has stop()."""
+    writer = frame.writeStream.outputMode("update").trigger(realTime=batch).option("checkpointLocation", checkpoint)
+    return writer._jwrite.foreach(ages(frame.sparkSession)()).start()
+
+
+def ages(spark: SparkSession) -> Any:
+    """What such queries have seen: count() and take(), of the class."""
+    return classes(spark).LiveRows.Ages
