@@ -50,6 +50,22 @@ def measure_spark(rounds: int) -> Measured:
     ]
 
 
+def measure_jvm(rounds: int) -> Measured:
+    """The JVM connector, and what it must reach of its peers."""
+    from bench.jvm_paths import FOREACH, JVM, PARQUET, PYTHON, THROW_AWAY, measure_jvm
+
+    out, into, aggregate = measure_jvm(rounds, rows=1_000_000 if rounds == 1 else 10_000_000)
+    out.against = [THROW_AWAY, PYTHON]
+    into.against = aggregate.against = [PARQUET]
+    best = max(PYTHON, FOREACH, key=lambda name: out.median(name))
+    return [out, into, aggregate], [
+        Floor("JVM sink, of a sink that makes Arrow and throws it away", out.ratio(JVM, THROW_AWAY), 0.9),
+        Floor("JVM sink, of the best Python path", out.ratio(JVM, best), 1.5),
+        Floor("JVM source to noop, of Parquet", into.ratio(JVM, PARQUET), 1.0),
+        Floor("JVM source to an aggregate, of Parquet", aggregate.ratio(JVM, PARQUET), 1.0),
+    ]
+
+
 def measure_part(name: str, rounds: int) -> Measured:
     """A part of bench/parts.py."""
     try:
@@ -67,6 +83,7 @@ OTHERS: Mapping[str, Callable[[int], Measured]] = {
     "durable": partial(measure_durable, QUICK),
     "durables": partial(measure_durable, MUCH),
     "spark": measure_spark,
+    "jvm": measure_jvm,
     "subscriptions": measure_subscriptions,
     "many": measure_many,
     "leases": measure_leases,

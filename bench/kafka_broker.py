@@ -34,17 +34,24 @@ JVM = [
 
 
 @contextmanager
-def kafka() -> Iterator[Contestant]:
-    """A contestant as long as the broker runs; each round has a topic of its own."""
+def running_broker() -> Iterator[Broker]:
+    """A broker that listens, until it is left."""
     with tempfile.TemporaryDirectory() as folder:
         broker = _start(Path(folder))
         try:
             broker.wait()
-            # Its machine code is made while it runs: the first round would be of another program.
-            _carry(broker, Case("warm-up", "relay", 64 << 10, 4_000))
-            yield lambda case: _carry(broker, case)
+            yield broker
         finally:
             broker.stop()
+
+
+@contextmanager
+def kafka() -> Iterator[Contestant]:
+    """A contestant as long as the broker runs; each round has a topic of its own."""
+    with running_broker() as broker:
+        # Its machine code is made while it runs: the first round would be of another program.
+        _carry(broker, Case("warm-up", "relay", 64 << 10, 4_000))
+        yield lambda case: _carry(broker, case)
 
 
 class Broker(Child):
@@ -103,7 +110,7 @@ def _start(folder: Path) -> Broker:
     }
     file = folder / "server.properties"
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    java = ["java", *JVM, f"-Dkafka.logs.dir={folder}", "-cp", _class_path()]
+    java = ["java", *JVM, f"-Dkafka.logs.dir={folder}", "-cp", class_path(POM)]
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     formatting = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(file)]
     subprocess.run(formatting, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
@@ -113,10 +120,10 @@ def _start(folder: Path) -> Broker:
 
 
 @cache
-def _class_path() -> str:
-    """Fetched by Maven the first time, with whatever mirror it is set up for."""
+def class_path(pom: Path) -> str:
+    """What a Maven project depends on, fetched by Maven the first time, with whatever mirror it is set up for."""
     with tempfile.NamedTemporaryFile() as file:
-        arguments = ["-q", "-B", "-f", str(POM), "dependency:build-classpath", f"-Dmdep.outputFile={file.name}"]
+        arguments = ["-q", "-B", "-f", str(pom), "dependency:build-classpath", f"-Dmdep.outputFile={file.name}"]
         subprocess.run(["mvn", *arguments], check=True)
         return Path(file.name).read_text().strip()
 

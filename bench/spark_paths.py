@@ -68,7 +68,7 @@ def measure_spark(rounds: int, rows: int) -> Series:
     """Million rows per second of noop, of the way out and of the way back, once per round in turn."""
     series = Series(f"Spark, {rows / 1e6:g} M rows of 44 bytes", "M rows/s", {})
     with tempfile.TemporaryDirectory() as folder:
-        spark = _session()
+        spark = open_session({})
         # One for all rounds, as a coordinator lives longer than a micro-batch.
         with children(serve()) as (server,):
             url = f"grpc://{json.loads(server.line())['listen']}"
@@ -90,7 +90,8 @@ def measure_spark(rounds: int, rows: int) -> Series:
     return series
 
 
-def _session() -> SparkSession:
+def open_session(more: dict[str, str]) -> SparkSession:
+    """Spark on two cores, with more settings."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.master("local[2]").appName("bowstring bench")
@@ -102,7 +103,7 @@ def _session() -> SparkSession:
         "spark.sql.execution.arrow.maxBytesPerBatch": "2147483647",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
     }
-    for key, value in settings.items():
+    for key, value in (settings | more).items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -133,19 +134,23 @@ def _forward(job: Job, **limits: int) -> float:
 
 def _reverse(job: Job) -> float:
     client = bowstring.connect(job.url)
-    # All of it is there before Spark starts: what is measured is Spark reading.
-    whole = job.rows // BATCH_ROWS
-    client.create_stream("reverse", partitions=PARTITIONS, max_buffered_batches=whole + 1)
-    batch = _batch()
-    with client.producer("reverse") as producer:
-        for index in range(whole):
-            producer.append(batch, partition=index % PARTITIONS)
-        producer.append(batch.slice(0, job.rows % BATCH_ROWS), partition=0)
-        producer.complete()
+    fill(client, "reverse", job.rows)
     source = job.spark.readStream.format("bowstring").option("url", job.url).option("stream", "reverse").load()
     seconds = job.run(source.writeStream.format("noop"))
     client.delete_stream("reverse")
     return seconds
+
+
+def fill(client: bowstring.Client, stream: str, rows: int) -> None:
+    """All of it is there before Spark starts: what is measured is Spark reading."""
+    whole = rows // BATCH_ROWS
+    client.create_stream(stream, partitions=PARTITIONS, max_buffered_batches=whole + 1)
+    batch = _batch()
+    with client.producer(stream) as producer:
+        for index in range(whole):
+            producer.append(batch, partition=index % PARTITIONS)
+        producer.append(batch.slice(0, rows % BATCH_ROWS), partition=0)
+        producer.complete()
 
 
 def _batch() -> pa.RecordBatch:

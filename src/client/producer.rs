@@ -106,6 +106,29 @@ impl Producer {
         self.appends.window().with(|window| window.stored)
     }
 
+    /// Waits until the coordinator has let the producer in: from then on older ones of its id are fenced. It is let in with its first
+    /// batch, or, where the options have a schema, before.
+    ///
+    /// # Errors
+    /// Whatever the coordinator refuses, or `unavailable` after `retry_deadline`.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn opened(&mut self) -> Result<(), Error> {
+        self.appends.ensure_running();
+        self.appends.window().wait(Window::opened).await
+    }
+
+    /// Whether all batches so far are stored; it does not wait for it.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`].
+    pub fn try_flush(&mut self) -> Result<bool, Error> {
+        self.appends.ensure_running();
+        self.appends.hurry();
+        self.appends.window().with(Window::settled).transpose().map(|settled| settled.is_some())
+    }
+
     /// Waits until all batches so far are stored.
     ///
     /// # Errors

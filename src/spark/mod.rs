@@ -7,6 +7,8 @@
 //! | `catalog` | the streams of a coordinator, as tables of SQL |
 //! | `connections` | one client per process and coordinator |
 //! | `sink` | a micro-batch or a batch write: what a task does, what the driver does when all are done |
+//! | `real_time` | a task in Spark's Real-time Mode, whose rows go out as they come |
+//! | `pieces` | a task's batches, by partition and size |
 //! | `source` | a streaming query's offsets and plans, a batch read's ranges |
 //! | `range` | what one task reads |
 //! | `types` | Spark's types in Arrow, and Arrow's in Spark |
@@ -17,7 +19,9 @@ mod connections;
 mod hash;
 mod names;
 mod options;
+mod pieces;
 mod range;
+mod real_time;
 pub mod routing;
 mod sink;
 mod source;
@@ -29,6 +33,7 @@ use crate::client::blocking::Wait;
 pub use catalog::Catalog;
 pub use options::{Bound, Place, SINK_NAMES, SOURCE_NAMES, SinkOptions, SourceOptions, StreamLimits};
 pub use range::{RangeReader, StreamRange};
+pub use real_time::RealTimeWriter;
 pub use sink::{EpochIdentity, Sink, Target, TaskWriter};
 pub use source::{Latest, Source, SourceOffset};
 

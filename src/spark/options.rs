@@ -13,6 +13,9 @@ use crate::engine::{Offset, OnOverflow, PartitionId};
 /// How long to look for the coordinator, unless `connectTimeout` says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a batch costs is paid 200 times per second and task at most.
+const REAL_TIME_LINGER: Duration = Duration::from_millis(5);
+
 /// Options of a stream that does not exist yet; none takes the coordinator's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StreamLimits {
@@ -58,6 +61,10 @@ pub struct SinkOptions {
     pub run: Option<String>,
     /// The epoch of a batch write.
     pub epoch: Option<u64>,
+    /// Whether rows are appended as they come, at least once, and not as epochs; none leaves it to the query's trigger.
+    pub real_time: Option<bool>,
+    /// Then at most one batch goes out in this time, and no row waits for longer.
+    pub real_time_linger: Duration,
 }
 
 /// Where a read begins or ends.
@@ -95,7 +102,7 @@ pub struct SourceOptions {
 }
 
 /// Names that a sink knows.
-pub const SINK_NAMES: [&str; 15] = [
+pub const SINK_NAMES: [&str; 17] = [
     "url",
     "stream",
     "path",
@@ -111,6 +118,8 @@ pub const SINK_NAMES: [&str; 15] = [
     "producer",
     "run",
     "epoch",
+    "realTime",
+    "realTimeLinger",
 ];
 
 /// Names that a source knows.
@@ -155,6 +164,8 @@ impl SinkOptions {
             producer: given.text("producer").map(str::to_owned),
             run: given.text("run").map(str::to_owned),
             epoch,
+            real_time: given.text("realTime").map(|_| given.truth("realTime", false)).transpose()?,
+            real_time_linger: given.seconds("realTimeLinger")?.unwrap_or(REAL_TIME_LINGER),
         })
     }
 }
@@ -237,12 +248,15 @@ mod tests {
         assert_eq!(found.limits.max_buffered_batches, Some(3));
         assert_eq!(found.append_timeout, Some(Duration::from_millis(1500)));
         assert_eq!(found.place.connect_timeout, CONNECT_TIMEOUT);
+        assert_eq!((found.real_time, found.real_time_linger), (None, REAL_TIME_LINGER));
+        let given = sink(&[("realTime", "True"), ("realTimeLinger", "0.02")]).expect("both are known");
+        assert_eq!((given.real_time, given.real_time_linger), (Some(true), Duration::from_millis(20)));
         assert_eq!(SinkOptions::parse([("url", "u"), ("path", "p")]).expect("a path").place.stream, "p");
     }
 
     #[test]
     fn what_cannot_be_meant_is_refused_with_what_can() {
-        let sinks: [(&[(&str, &str)], &str); 9] = [
+        let sinks: [(&[(&str, &str)], &str); 11] = [
             (&[("shards", "3")], "does not know the option 'shards'; it knows: url, stream"),
             (&[("partitions", "0")], "option 'partitions' is '0'; it has to be a whole number of at least 1"),
             (&[("partitions", "4294967296")], "option 'partitions' is '4294967296'"),
@@ -252,6 +266,8 @@ mod tests {
             (&[("appendTimeout", "inf")], "a number of seconds above 0"),
             (&[("compression", "gzip")], "use one of: none, auto, lz4, zstd"),
             (&[("localSocket", "yes")], "true or false"),
+            (&[("realTime", "auto")], "option 'realTime' is 'auto'; it has to be true or false"),
+            (&[("realTimeLinger", "-1")], "option 'realTimeLinger' is '-1'; it has to be a number of seconds above 0"),
         ];
         for (more, part) in sinks {
             let error = sink(more).expect_err(part);

@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::connections::{bytes_max, client_of, ensure_stream, partition_count};
 use super::options::SinkOptions;
+use super::pieces::Pieces;
 use super::types::{self, Intervals};
 use super::{Ended, Waiting};
 use crate::client::blocking::{Client, EpochWriter};
@@ -92,13 +93,9 @@ impl Sink {
 /// One task's attempt to write its rows, on an executor.
 #[derive(Debug)]
 pub struct TaskWriter {
-    options: SinkOptions,
-    target: Target,
-    task: u32,
+    pieces: Pieces,
     /// None where the epoch is committed already: then nothing is sent.
     writer: Option<EpochWriter>,
-    /// Batches so far.
-    batches: u64,
 }
 
 impl TaskWriter {
@@ -111,7 +108,7 @@ impl TaskWriter {
     /// # Errors
     /// Those of connecting and of [`Client::open_epoch`].
     pub fn open(
-        options: SinkOptions,
+        options: &SinkOptions,
         target: Target,
         identity: &EpochIdentity,
         task: u32,
@@ -120,8 +117,9 @@ impl TaskWriter {
     ) -> Result<Self, Ended> {
         let client = client_of(&options.place, wait)?;
         let stream = options.place.stream.as_str();
+        let pieces = Pieces::new(options.routing.clone(), target, task);
         if reopen && client.open_epoch(stream, &identity.run, identity.epoch, wait)? == EpochState::AlreadyCommitted {
-            return Ok(Self { options, target, task, writer: None, batches: 0 });
+            return Ok(Self { pieces, writer: None });
         }
         let id = WriterId {
             producer: identity.run.producer.clone(),
@@ -134,7 +132,7 @@ impl TaskWriter {
         let writing =
             WriterOptions { append_timeout: options.append_timeout, compression: options.compression, ..WriterOptions::default() };
         let writer = client.writer(stream, id, writing, wait)?;
-        Ok(Self { options, target, task, writer: Some(writer), batches: 0 })
+        Ok(Self { pieces, writer: Some(writer) })
     }
 
     /// Appends the rows of a batch to the partitions that they belong to. It waits while other epochs' data fills the buffer.
@@ -143,20 +141,13 @@ impl TaskWriter {
     /// Those of [`EpochWriter::append`], and `invalid_argument` for what cannot be routed.
     pub fn append(&mut self, batch: &RecordBatch, wait: &mut Waiting<'_>) -> Result<(), Ended> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        if batch.num_rows() == 0 {
-            return Ok(());
-        }
-        let parts = self.options.routing.split(batch, self.target.partitions, self.task, self.batches)?;
-        self.batches += 1;
-        for (partition, part) in parts {
-            for piece in cut(&part, self.target.batch_bytes_max) {
-                match writer.append(&piece, Some(partition), Bytes::new(), wait) {
-                    Err(Ended::Failed(error)) if error.code() == Code::EpochCommitted => {
-                        self.writer = None;
-                        return Ok(());
-                    }
-                    appended => appended?,
+        for (partition, piece) in self.pieces.of(batch)? {
+            match writer.append(&piece, Some(partition), Bytes::new(), wait) {
+                Err(Ended::Failed(error)) if error.code() == Code::EpochCommitted => {
+                    self.writer = None;
+                    return Ok(());
                 }
+                appended => appended?,
             }
         }
         Ok(())
@@ -174,16 +165,4 @@ impl TaskWriter {
             finished => Ok(finished?.map(|receipt| receipt.encode_to_vec())),
         }
     }
-}
-
-/// The batch in slices of about `bytes_max` at most, by its average row; itself if it is small enough.
-fn cut(batch: &RecordBatch, bytes_max: u64) -> Vec<RecordBatch> {
-    // Where a size is not known the batch goes as it is: the coordinator says what is too large for it.
-    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-    let (bytes, rows) = (sizes.sum::<usize>() as u64, batch.num_rows());
-    if bytes <= bytes_max {
-        return vec![batch.clone()];
-    }
-    let each = usize::try_from(u128::from(bytes_max) * rows as u128 / u128::from(bytes)).unwrap_or(rows).clamp(1, rows);
-    (0..rows).step_by(each).map(|start| batch.slice(start, each.min(rows - start))).collect()
 }

@@ -6,7 +6,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use bowstring::client::{Error, ProducerRun};
 use bowstring::engine::Epoch;
 use bowstring::spark::types::{self, Intervals};
-use bowstring::spark::{EpochIdentity, Sink, SinkOptions, Target, TaskWriter};
+use bowstring::spark::{EpochIdentity, RealTimeWriter, Sink, SinkOptions, Target, TaskWriter};
 use jni::objects::{JByteArray, JClass, JLongArray, JObjectArray, JString};
 use jni::sys::{jboolean, jint, jlong};
 use jni::{Env, EnvUnowned};
@@ -21,11 +21,19 @@ static WRITERS: Handles<Writer> = Handles::new("writer");
 
 /// A task's writer, and the schema of what it is given.
 struct Writer {
-    writer: TaskWriter,
+    way: Way,
     schema: SchemaRef,
 }
 
-/// Creates the stream if need be: its partitions, and the most bytes of a batch.
+/// How a task's rows go out.
+enum Way {
+    /// As a part of an epoch.
+    Epoch(TaskWriter),
+    /// As they come.
+    RealTime(RealTimeWriter),
+}
+
+/// Creates the stream if need be: its partitions, the most bytes of a batch, and nanoseconds to linger in real time.
 #[unsafe(no_mangle)]
 pub(crate) extern "system" fn Java_io_bowstring_spark_Native_prepareSink<'local>(
     env: EnvUnowned<'local>,
@@ -36,8 +44,10 @@ pub(crate) extern "system" fn Java_io_bowstring_spark_Native_prepareSink<'local>
     native(env, &class, |env| {
         let options = sink_options(env, &options)?;
         let schema = string(env, &schema)?;
+        let linger = options.real_time_linger.as_nanos();
         let target = waiting(env, &class, |wait| Sink::open(options, wait)?.prepare(&schema, wait))?;
-        longs(env, &[i64::from(target.partitions), i64::try_from(target.batch_bytes_max).unwrap_or(i64::MAX)])
+        let bytes_max = i64::try_from(target.batch_bytes_max).unwrap_or(i64::MAX);
+        longs(env, &[i64::from(target.partitions), bytes_max, i64::try_from(linger).unwrap_or(i64::MAX)])
     })
 }
 
@@ -98,15 +108,32 @@ pub(crate) extern "system" fn Java_io_bowstring_spark_Native_openWriter<'local>(
         let options = sink_options(env, &options)?;
         let schema: Schema = types::to_arrow(&string(env, &schema)?, Intervals::Taken)?;
         let identity = identity(env, &producer, &run, epoch)?;
-        let mut numbers = [0; 2];
-        target.get_region(env, 0, &mut numbers)?;
-        let target = Target {
-            partitions: u32::try_from(numbers[0]).map_err(|_| negative("partitions"))?,
-            batch_bytes_max: u64::try_from(numbers[1]).map_err(|_| negative("bytes"))?,
-        };
+        let target = target_of(env, &target)?;
         let task = u32::try_from(task).map_err(|_| negative("task"))?;
-        let writer = waiting(env, &class, |wait| TaskWriter::open(options, target, &identity, task, reopen, wait))?;
-        Ok(WRITERS.insert(Writer { writer, schema: Arc::new(schema) }))
+        let writer = waiting(env, &class, |wait| TaskWriter::open(&options, target, &identity, task, reopen, wait))?;
+        Ok(WRITERS.insert(Writer { way: Way::Epoch(writer), schema: Arc::new(schema) }))
+    })
+}
+
+/// A task's writer whose rows go out as they come, on an executor.
+#[unsafe(no_mangle)]
+pub(crate) extern "system" fn Java_io_bowstring_spark_Native_openRealTimeWriter<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    options: JObjectArray<'local, JString<'local>>,
+    schema: JString<'local>,
+    target: JLongArray<'local>,
+    query: JString<'local>,
+    task: jint,
+) -> jlong {
+    native(env, &class, |env| {
+        let options = sink_options(env, &options)?;
+        let schema: SchemaRef = Arc::new(types::to_arrow(&string(env, &schema)?, Intervals::Taken)?);
+        let (target, query) = (target_of(env, &target)?, string(env, &query)?);
+        let task = u32::try_from(task).map_err(|_| negative("task"))?;
+        let of = schema.clone();
+        let writer = waiting(env, &class, |wait| RealTimeWriter::open(&options, target, &query, task, of, wait))?;
+        Ok(WRITERS.insert(Writer { way: Way::RealTime(writer), schema }))
     })
 }
 
@@ -128,8 +155,24 @@ pub(crate) extern "system" fn Java_io_bowstring_spark_Native_append<'local>(
         let writer = WRITERS.get(writer)?;
         let mut writer = writer.lock();
         let batch = assemble(&writer.schema, rows, &nodes, buffers)?;
-        waiting(env, &class, |wait| writer.writer.append(&batch, wait))
+        waiting(env, &class, |wait| match &mut writer.way {
+            Way::Epoch(writer) => writer.append(&batch, wait),
+            Way::RealTime(writer) => writer.append(&batch, wait),
+        })
     });
+}
+
+/// Whether all is stored that was appended in real time.
+#[unsafe(no_mangle)]
+pub(crate) extern "system" fn Java_io_bowstring_spark_Native_isStored<'local>(
+    env: EnvUnowned<'local>,
+    class: JClass<'local>,
+    writer: jlong,
+) -> jboolean {
+    native(env, &class, |_| match &mut WRITERS.get(writer)?.lock().way {
+        Way::Epoch(_) => Err(Error::InvalidArgument { what: "a part of an epoch is asked for its receipt".to_owned() }.into()),
+        Way::RealTime(writer) => Ok(writer.is_stored()?),
+    })
 }
 
 /// The receipt; null if there is nothing to commit.
@@ -141,7 +184,10 @@ pub(crate) extern "system" fn Java_io_bowstring_spark_Native_finishWriter<'local
 ) -> JByteArray<'local> {
     native(env, &class, |env| {
         let writer = WRITERS.get(writer)?;
-        let receipt = waiting(env, &class, |wait| writer.lock().writer.finish(wait))?;
+        let receipt = waiting(env, &class, |wait| match &mut writer.lock().way {
+            Way::Epoch(writer) => writer.finish(wait),
+            Way::RealTime(writer) => writer.finish(wait).map(|()| None),
+        })?;
         Ok(receipt.map(|receipt| env.byte_array_from_slice(&receipt)).transpose()?.unwrap_or_default())
     })
 }
@@ -157,6 +203,16 @@ pub(crate) extern "system" fn Java_io_bowstring_spark_Native_closeWriter<'local>
 
 fn sink_options(env: &mut Env<'_>, options: &JObjectArray<'_, JString<'_>>) -> Result<SinkOptions, Raised> {
     Ok(SinkOptions::parse(Options::take(env, options)?.pairs())?)
+}
+
+/// What [`Java_io_bowstring_spark_Native_prepareSink`] gave.
+fn target_of(env: &mut Env<'_>, numbers: &JLongArray<'_>) -> Result<Target, Raised> {
+    let mut target = [0; 2];
+    numbers.get_region(env, 0, &mut target)?;
+    Ok(Target {
+        partitions: u32::try_from(target[0]).map_err(|_| negative("partitions"))?,
+        batch_bytes_max: u64::try_from(target[1]).map_err(|_| negative("bytes"))?,
+    })
 }
 
 fn identity(env: &Env<'_>, producer: &JString<'_>, run: &JString<'_>, epoch: jlong) -> Result<EpochIdentity, Raised> {

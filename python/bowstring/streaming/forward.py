@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from .datasource import PythonDataSource, register
 from .jvm import PROVIDER, add_jar
 from .options import StreamLimits, sink_options
 from .query import StreamingQueryWrapper
+from .real_time import SETTINGS, check_real_time, is_real_time, prepare_writer
 from .sink import foreach_batch_writer, schema_or_none
 from .types import check_writable, to_jvm_schema
 
@@ -54,6 +55,7 @@ def from_spark_streaming(
     subscription: str = "default",
     timeout: float | None = None,
     keep_stream: bool = False,
+    real_time_linger: float | None = None,
 ) -> tuple[bowstring.StreamingIterator, StreamingQueryWrapper]:
     """Starts a query that pushes `streaming_df` from the executors into a stream.
 
@@ -61,13 +63,19 @@ def from_spark_streaming(
     the checkpoint. When the query ends, is stopped or fails, consumers get what is buffered and then the end, or
     the reason.
 
+    In Spark's Real-time Mode, ``trigger={"realTime": "5 minutes"}`` with ``use_jvm_sink=True``, rows are visible
+    milliseconds after they come, **at least once**: what a batch that failed or was stopped has pushed comes again when
+    the query goes on. Update mode, synchronous progress and ``realTimeMode.allowlistCheck=false`` are set for
+    this query. What is left to you: a source that Spark takes there (Kafka), as many free cores as the query has tasks,
+    and a duration of at least ``spark.sql.streaming.realTimeMode.minBatchDuration`` (5 seconds).
+
     Args:
         streaming_df: a streaming DataFrame.
         stream_id: the stream's name; a new one if None.
         max_buffered_batches: batches that the coordinator holds in memory before the query waits.
         max_buffered_bytes: bytes, likewise. A micro-batch larger than the limits spools to disk.
         trigger: as ``DataStreamWriter.trigger`` takes it, a dict like ``{"availableNow": True}``; a string is a
-            processing time like ``"2 seconds"``.
+            processing time like ``"2 seconds"``; ``{"realTime": "5 minutes"}`` is Real-time Mode.
         checkpoint_location: Spark's checkpoint; needed to restart exactly once. None takes the session's, or a
             temporary one that goes with the query.
         coordinator: a ``StreamCoordinator``, a ``Client`` or a URL; None starts one in this process.
@@ -85,6 +93,8 @@ def from_spark_streaming(
         subscription: the cursor that the returned iterator reads with.
         timeout: seconds that the iterator waits for a batch before it raises; None waits.
         keep_stream: leave the stream open when the query ends, so that the query can be started again on it.
+        real_time_linger: in Real-time Mode, seconds in which a task pushes at most one batch; no row waits for longer,
+            and one that comes after a pause not at all. Default 0.005.
 
     Returns:
         An iterator of record batches, which pickles, and the query.
@@ -95,6 +105,13 @@ def from_spark_streaming(
         raise ValueError(
             "from_spark_streaming needs a streaming DataFrame (spark.readStream...); "
             "write others with df.write.format('bowstring')"
+        )
+    real_time = is_real_time(trigger)
+    if real_time:
+        check_real_time(sink, use_jvm_sink=use_jvm_sink)
+    elif real_time_linger is not None:
+        raise ValueError(
+            "real_time_linger is for Real-time Mode; use trigger={'realTime': '5 minutes'}, or leave it out"
         )
     spark = streaming_df.sparkSession
     stream = stream_id or f"spark-{uuid.uuid4()}"
@@ -107,6 +124,10 @@ def from_spark_streaming(
             options["appendTimeout"] = str(append_timeout)
         if compression is not None:
             options["compression"] = compression
+        if real_time:
+            options["realTime"] = "true"
+        if real_time_linger is not None:
+            options["realTimeLinger"] = str(real_time_linger)
         sink_options(options).routing.check(streaming_df.columns)
         schema = _schema(streaming_df.schema, use_jvm_sink)
         ensure_stream(attached.client, stream, limits, schema)
@@ -123,7 +144,9 @@ def from_spark_streaming(
         writer = _writer(
             streaming_df, sink, format_name, options, trigger, checkpoint_location or temporary, query_name
         )
-        with quick_arrow(spark):
+        if real_time:
+            writer = prepare_writer(writer)
+        with quick_arrow(spark, SETTINGS if real_time else {}):
             query = writer.start()
     except BaseException:
         attached.close()
@@ -193,17 +216,19 @@ def temporary_checkpoint(spark: SparkSession) -> str | None:
 
 
 @contextmanager
-def quick_arrow(spark: SparkSession) -> Iterator[None]:
-    """Turns off Spark's counting of Arrow bytes for a query that is started inside, unless the user has set a limit.
+def quick_arrow(spark: SparkSession, more: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turns off Spark's counting of Arrow bytes for a query that is started inside, and sets `more` settings for it.
 
-    A query takes a copy of its session's configuration when it starts, so that this is undone right after.
+    What the user has set is left. A query takes a copy of its session's configuration when it starts, so that this is
+    undone right after.
     """
+    wanted = {_ARROW_BYTES: _ARROW_BYTES_MAX, **(more or {})}
     with _conf_lock:
-        if spark.conf.get(_ARROW_BYTES, None) is not None:
-            yield
-            return
-        spark.conf.set(_ARROW_BYTES, _ARROW_BYTES_MAX)
+        names = [name for name in wanted if spark.conf.get(name, None) is None]
         try:
+            for name in names:
+                spark.conf.set(name, wanted[name])
             yield
         finally:
-            spark.conf.unset(_ARROW_BYTES)
+            for name in names:
+                spark.conf.unset(name)

@@ -10,7 +10,7 @@ from typing import Any
 from .routing import Routing
 
 #: What Spark itself adds to the options of a sink or source; nothing for us to look at.
-_OF_SPARK = {"checkpointlocation", "queryname", "outputmode", "truncate", "numrows"}
+_OF_SPARK = {"checkpointlocation", "queryname", "outputmode", "truncate", "numrows", "asyncprogresstrackingenabled"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class SinkOptions:
     producer: str | None
     run: str | None
     epoch: int | None
+    #: Whether rows are appended as they come, at least once, and not as epochs; None leaves it to the query's trigger.
+    real_time: bool | None
+    #: Seconds in which at most one batch goes out then; None takes the JVM connector's default.
+    real_time_linger: float | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class SourceOptions:
 _COMMON = ("url", "stream", "path", "connectTimeout", "localSocket")
 SINK_NAMES = (
     *_COMMON, "partitions", "routing", "maxBufferedBatches", "maxBufferedBytes", "maxSpoolBytes", "appendTimeout",
-    "compression", "producer", "run", "epoch",
+    "compression", "producer", "run", "epoch", "realTime", "realTimeLinger",
 )  # fmt: skip
 SOURCE_NAMES = (
     *_COMMON, "subscription", "startingOffsets", "maxBatchesPerTrigger", "maxBytesPerTrigger", "failOnProducerLost",
@@ -103,6 +107,8 @@ def sink_options(given: Mapping[str, Any]) -> SinkOptions:
         producer=read.text("producer"),
         run=read.text("run"),
         epoch=read.number("epoch", least=0),
+        real_time=read.truth("realTime", default=False) if read.text("realTime") else None,
+        real_time_linger=read.seconds("realTimeLinger"),
     )
 
 

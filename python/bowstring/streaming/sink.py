@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 def _prepare(options: SinkOptions, schema: StructType) -> Target:
     """Checks the routing, and creates the stream with the DataFrame's schema if need be."""
+    if options.real_time or options.real_time_linger is not None:
+        raise ValueError(
+            "options 'realTime' and 'realTimeLinger' are the JVM connector's: in Real-time Mode Spark takes no sink in "
+            "Python; use from_spark_streaming(..., use_jvm_sink=True), or add_jar(spark) before format('bowstring')"
+        )
     options.routing.check(schema.names)
     check_writable(schema)
     client = client_of(options)
@@ -104,8 +109,12 @@ def foreach_batch_writer(
     """
     given = {_spark_spelling(name): str(value) for name, value in options.items() if value is not None}
     given |= {"url": url, "stream": stream}
-    if sink_options(given).epoch is not None:  # Refuses now what would otherwise fail the query later.
+    # Refuses now what would otherwise fail the query later.
+    checked = sink_options(given)
+    if checked.epoch is not None:
         raise ValueError("epoch is each micro-batch's own number; leave it out")
+    if checked.real_time or checked.real_time_linger is not None:
+        raise ValueError("Spark has no foreachBatch in Real-time Mode; leave real_time and real_time_linger out")
     run = given.get("run") or str(uuid.uuid4())
 
     def write(frame: DataFrame, batch_id: int) -> None:

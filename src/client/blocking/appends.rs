@@ -90,6 +90,24 @@ impl Producer {
         Ok(self.inner.get_mut()?.stored())
     }
 
+    /// Waits until the coordinator has let the producer in.
+    ///
+    /// # Errors
+    /// As [`client::Producer::opened`](crate::client::Producer::opened), and `timeout`.
+    pub fn opened<E: From<Error>>(&mut self, wait: &mut Wait<'_, E>) -> Result<(), E> {
+        let appends = &mut self.inner.get_mut()?.appends;
+        appends.ensure_running();
+        Ok(wait.on(appends.window(), "the coordinator to let the producer in", StoredState::No, Window::opened)??)
+    }
+
+    /// Whether all batches so far are stored; it does not wait for it.
+    ///
+    /// # Errors
+    /// As [`client::Producer::flush`](crate::client::Producer::flush).
+    pub fn try_flush(&mut self) -> Result<bool, Error> {
+        self.inner.get_mut()?.try_flush()
+    }
+
     /// Waits until all batches so far are stored.
     ///
     /// # Errors

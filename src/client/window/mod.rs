@@ -190,6 +190,14 @@ impl Window {
         self.entries.is_empty().then_some(Ok(()))
     }
 
+    /// Whether the coordinator has let the producer in; none: wait.
+    pub(super) fn opened(&mut self) -> Option<Result<(), Error>> {
+        if let Some(error) = self.take_failure() {
+            return Some(Err(error));
+        }
+        self.partitions.is_some().then_some(Ok(()))
+    }
+
     /// How it ended, after [`Window::close`]; none: wait.
     pub(super) fn finished(&mut self) -> Option<Result<Option<Receipt>, Error>> {
         match &self.phase {

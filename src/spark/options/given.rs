@@ -9,7 +9,7 @@ use crate::client::Error;
 use crate::engine::{Offset, PartitionId};
 
 /// What Spark itself adds to the options of a sink or source; nothing for us to look at.
-const OF_SPARK: [&str; 5] = ["checkpointlocation", "queryname", "outputmode", "truncate", "numrows"];
+const OF_SPARK: [&str; 6] = ["checkpointlocation", "queryname", "outputmode", "truncate", "numrows", "asyncprogresstrackingenabled"];
 
 /// Names in lower case, and their values.
 pub(super) struct Given(BTreeMap<String, String>);

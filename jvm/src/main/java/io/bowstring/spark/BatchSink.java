@@ -16,6 +16,7 @@ final class BatchSink implements BatchWrite {
   private final boolean reopens;
 
   BatchSink(LogicalWriteInfo info, String[] options) {
+    RealTimeMode.refuse(options);
     plan = SinkPlan.prepare(options, info.schema());
     String producer = Options.value(options, "producer");
     String epoch = Options.value(options, "epoch");

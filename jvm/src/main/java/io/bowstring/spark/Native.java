@@ -18,7 +18,7 @@ final class Native {
 
   private Native() {}
 
-  /** Creates the stream if need be: its partitions, and the most bytes of a batch. */
+  /** Creates the stream if need be: its partitions, the most bytes of a batch, and nanoseconds to linger in Real-time Mode. */
   static native long[] prepareSink(String[] options, String schema);
 
   /** Makes what the receipts stand for visible, all at once. */
@@ -31,10 +31,16 @@ final class Native {
   static native long openWriter(
       String[] options, String schema, long[] target, String producer, String run, long epoch, int task, boolean reopen);
 
+  /** Appends as the producer {@code <query>-<task>}, whose batches are visible as they arrive. Older ones of the name are fenced. */
+  static native long openRealTimeWriter(String[] options, String schema, long[] target, String query, int task);
+
   /** {@code nodes}: rows and nulls of each array; {@code places}: address and bytes of each buffer. All is copied. */
   static native void append(long writer, int rows, long[] nodes, long[] places);
 
-  /** Waits until all is staged; null if there is nothing to commit. */
+  /** Whether all is stored that was appended in Real-time Mode. */
+  static native boolean isStored(long writer);
+
+  /** Waits until all is staged, or stored; null if there is nothing to commit. */
   static native byte[] finishWriter(long writer);
 
   static native void closeWriter(long writer);

@@ -18,7 +18,7 @@ final class SinkPlan implements Serializable {
   final String[] options;
   final String schema;
 
-  /** The stream's partitions, and the most bytes of a batch. */
+  /** The stream's partitions, the most bytes of a batch, and nanoseconds to linger in Real-time Mode. */
   final long[] target;
 
   final int batchRows;
@@ -36,6 +36,14 @@ final class SinkPlan implements Serializable {
     long[] target = Native.prepareSink(options, json);
     int rows = Integer.parseInt(SQLConf.get().getConfString(BATCH_ROWS, Integer.toString(BATCH_ROWS_DEFAULT)));
     return new SinkPlan(options, json, target, rows > 0 ? rows : Integer.MAX_VALUE);
+  }
+
+  long batchBytes() {
+    return target[1];
+  }
+
+  long lingerNanos() {
+    return target[2];
   }
 
   /** Makes the winners' batches visible, all at once; a repetition changes nothing. */

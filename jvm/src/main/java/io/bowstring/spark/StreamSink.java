@@ -24,13 +24,18 @@ final class StreamSink implements StreamingWrite {
 
   /** For a streaming query; Spark makes one per micro-batch. */
   static StreamSink streaming(LogicalWriteInfo info, String[] options) {
+    refuseEpoch(options);
+    String producer = Options.value(options, "producer");
+    return new StreamSink(
+        SinkPlan.prepare(options, info.schema()), producer == null ? info.queryId() : producer, EpochIdentity.runOf(options));
+  }
+
+  /** Refuses an option that is for batch writes alone. */
+  static void refuseEpoch(String[] options) {
     if (Options.value(options, "epoch") != null) {
       throw new BowstringException(
           "invalid_argument", false, "option 'epoch' is for batch writes: a streaming query's epochs are its micro-batches");
     }
-    String producer = Options.value(options, "producer");
-    return new StreamSink(
-        SinkPlan.prepare(options, info.schema()), producer == null ? info.queryId() : producer, EpochIdentity.runOf(options));
   }
 
   @Override

@@ -38,7 +38,7 @@ final class StreamWriteBuilder implements WriteBuilder, SupportsTruncate, Suppor
 
       @Override
       public StreamingWrite toStreaming() {
-        return StreamSink.streaming(info, options);
+        return RealTimeMode.isAsked(options, info.queryId()) ? RealTimeSink.of(info, options) : StreamSink.streaming(info, options);
       }
 
       @Override

@@ -1,0 +1,56 @@
+package io.bowstring.spark;
+
+import org.apache.spark.sql.catalyst.InternalRow;
+
+/** The batch that a task fills: rows become columns of Arrow, which are handed to the library a batch at a time. */
+final class OpenBatch implements AutoCloseable {
+  private final RowColumns columns;
+  private final int batchRows;
+  private final long batchBytes;
+  private int rows;
+
+  /** How large the batch is has to be looked at when it has so many rows. */
+  private int lookAt = 1;
+
+  OpenBatch(SinkPlan plan, int task) {
+    batchRows = plan.batchRows;
+    batchBytes = plan.batchBytes();
+    columns = new RowColumns(plan.schema, "bowstring-writer-" + task);
+  }
+
+  boolean isEmpty() {
+    return rows == 0;
+  }
+
+  /** Whether the batch is large enough now to be sent. The row may be used again by the caller. */
+  boolean write(InternalRow row) {
+    columns.write(row);
+    rows++;
+    return rows >= lookAt && isFull();
+  }
+
+  /** If it is not, this says when to look again: often enough that it grows by a half at most meanwhile. */
+  private boolean isFull() {
+    long bytes = columns.bytes(rows);
+    if (rows >= batchRows || bytes >= batchBytes) {
+      return true;
+    }
+    long left = (batchBytes - bytes) * rows / Math.max(1, bytes) / 2 + 1;
+    lookAt = (int) Math.min(batchRows, rows + Math.min(left, rows));
+    return false;
+  }
+
+  /** Hands the rows, if there are any, to a writer of the library, and begins anew. */
+  void send(long writer) {
+    if (rows > 0) {
+      columns.send(writer, rows);
+    }
+    rows = 0;
+    lookAt = 1;
+  }
+
+  @Override
+  public void close() {
+    columns.close();
+  }
+}
