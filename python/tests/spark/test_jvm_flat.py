@@ -1,4 +1,4 @@
-"""The JVM sink's own columns of numbers, times, text and bytes: each value as Spark has it, over many batches."""
+"""The JVM sink's columns: each value as Spark has it, over many batches, and batches of the size that they may have."""
 
 from __future__ import annotations
 
@@ -71,3 +71,80 @@ def test_every_value_comes_back_as_it_was(spark: SparkSession, client: bowstring
         batch.validate(full=True)
     assert max(batch.num_rows for batch in batches) <= int(batch_rows)
     assert sum(batch.num_rows for batch in batches) == 20_000
+
+
+def write(frame: DataFrame, client: bowstring.Client, **options: str) -> DataFrame:
+    """Writes one task's rows into stream s, and gives what a read of it gives."""
+    place = {"url": client.url, "stream": "s"}
+    frame.coalesce(1).write.format(PROVIDER).options(**place, **options).mode("append").save()
+    return frame.sparkSession.read.format(PROVIDER).options(**place).load()
+
+
+def test_a_batch_may_be_looked_at_where_its_last_value_is_null(spark: SparkSession, client: bowstring.Client) -> None:
+    add_jar(spark)
+    # Spark's writer leaves out the offsets of null arrays and maps; the batch's size is looked at after 4,096 rows, and 8,192.
+    null = "(id + 1) % 4096 = 0"
+    given = spark.range(20_000).selectExpr(
+        "id",
+        f"if({null}, NULL, array(id)) a",
+        f"if({null}, NULL, map(id, 'x')) m",
+        f"if({null}, NULL, struct(array(id) AS a)) s",
+    )
+    found = write(given, client)
+    assert found.where("a IS NULL AND m IS NULL AND s IS NULL").count() == 20_000 // 4096
+    assert (
+        found.selectExpr("sum(a[0])", "sum(map_keys(m)[0])", "sum(s.a[0])").head()
+        == given.selectExpr("sum(a[0])", "sum(map_keys(m)[0])", "sum(s.a[0])").head()
+    )
+
+
+@pytest.mark.parametrize("more", [[], ["array(id) AS a"]])
+def test_large_values_after_small_ones_do_not_make_a_large_batch(
+    spark: SparkSession, client: bowstring.Client, more: list[str]
+) -> None:
+    add_jar(spark)
+    large, limit = 100_000, 1 << 20
+    given = spark.range(3_060).selectExpr("id", f"if(id < 3000, 'small', repeat('x', {large})) AS text", *more)
+    found = write(given, client, maxBufferedBytes=str(4 * limit), maxBufferedBatches="1000")
+    assert found.selectExpr("count(*)", "sum(length(text))").head() == (3_060, 3_000 * 5 + 60 * large)
+    with client.iterator("s", subscription=None, follow=False) as iterator:
+        sizes = [batch.nbytes for batch in iterator]
+    assert max(sizes) < limit + 2 * large, sizes
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("maxBatchesPerTrigger", "1"), ("onOverflow", "hold"), ("completeOnStop", "true"), ("subscription", "mine")],
+)
+def test_what_is_for_streaming_queries_is_refused_by_a_batch_read(
+    spark: SparkSession, client: bowstring.Client, option: str, value: str
+) -> None:
+    write(spark.range(3), client)
+    reader = spark.read.format(PROVIDER).option("url", client.url).option("stream", "s").option(option, value)
+    with pytest.raises(Exception, match=f"option '{option}'"):
+        reader.load().count()
+
+
+def test_what_is_for_batch_reads_is_refused_by_a_streaming_query(
+    spark: SparkSession, client: bowstring.Client, checkpoint: str
+) -> None:
+    write(spark.range(3), client)
+    frame = (
+        spark.readStream.format(PROVIDER)
+        .option("url", client.url)
+        .option("stream", "s")
+        .option("endingOffsets", "latest")
+        .load()
+    )
+    query = frame.writeStream.format("noop").option("checkpointLocation", checkpoint).start()
+    with pytest.raises(Exception, match="option 'endingOffsets' is for batch reads"):
+        query.awaitTermination()
+
+
+def test_continuous_processing_is_refused(spark: SparkSession, client: bowstring.Client, checkpoint: str) -> None:
+    frame = spark.readStream.format("rate").load()
+    writer = frame.writeStream.format(PROVIDER).option("url", client.url).option("stream", "s")
+    # What a user would have to say to come so far.
+    writer = writer.option("realTime", "false").option("run", "00000000-0000-0000-0000-000000000000")
+    with pytest.raises(Exception, match="Trigger.Continuous"):
+        writer.option("checkpointLocation", checkpoint).trigger(continuous="1 second").start().awaitTermination()

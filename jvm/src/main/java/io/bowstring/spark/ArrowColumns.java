@@ -21,8 +21,18 @@ final class ArrowColumns implements RowColumns {
 
   ArrowColumns(String schema, String name) {
     allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
-    root = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
-    writer = ArrowWriter.create(root);
+    VectorSchemaRoot made = null;
+    try {
+      made = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
+      writer = ArrowWriter.create(made);
+    } catch (Throwable error) {
+      if (made != null) {
+        made.close();
+      }
+      allocator.close();
+      throw error;
+    }
+    root = made;
     unloader = new VectorUnloader(root, true, false);
   }
 
@@ -35,6 +45,8 @@ final class ArrowColumns implements RowColumns {
   public long bytes(int rows) {
     long bytes = 0;
     for (FieldVector vector : root.getFieldVectors()) {
+      // Spark writes nothing for a null of some types: what the vector does not know of it would look for beyond its end.
+      vector.setValueCount(rows);
       bytes += vector.getBufferSizeFor(rows);
     }
     return bytes;

@@ -13,6 +13,11 @@ final class FlatBytes extends FlatColumn {
   /** Values up to here are copied by words; Spark keeps them so that this reads nothing that is not theirs. */
   private static final int SHORT_BYTES = 64;
 
+  private static final int WORD = 8;
+
+  /** Arrow's offsets end here. Invariant: room is never more, so that what fits into it fits them. */
+  private static final long ROOM_MAX = Integer.MAX_VALUE;
+
   private final boolean isText;
 
   /** Where each value begins, and at last where the last one ends. */
@@ -58,7 +63,7 @@ final class FlatBytes extends FlatColumn {
     makeRoomFor(size);
     long to = values + used;
     if (size <= SHORT_BYTES) {
-      for (int at = 0; at < size; at += 8) {
+      for (int at = 0; at < size; at += WORD) {
         Platform.putLong(null, to + at, Platform.getLong(base, offset + at));
       }
     } else {
@@ -75,18 +80,18 @@ final class FlatBytes extends FlatColumn {
 
   /** A word more than the value, so that it can be copied by words. */
   private void makeRoomFor(int size) {
-    long needed = (long) used + size + 8;
+    long needed = (long) used + size + WORD;
     if (needed <= room) {
       return;
     }
-    if ((long) used + size > Integer.MAX_VALUE) {
+    if (needed > ROOM_MAX) {
       throw new BowstringException(
           "batch_too_large",
           false,
           "a column has more than 2 GiB in one batch, of which the value written now is " + size + " bytes; lower"
               + " spark.sql.execution.arrow.maxRecordsPerBatch, or write smaller values");
     }
-    long more = Math.max(needed, room * 2);
+    long more = Math.min(Math.max(needed, room * 2), ROOM_MAX);
     values = Platform.reallocateMemory(values, used, more);
     room = more;
   }

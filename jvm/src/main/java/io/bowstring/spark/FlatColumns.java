@@ -19,8 +19,13 @@ final class FlatColumns implements RowColumns {
   FlatColumns(StructType schema) {
     StructField[] fields = schema.fields();
     columns = new FlatColumn[fields.length];
-    for (int at = 0; at < fields.length; at++) {
-      columns[at] = FlatColumn.of(fields[at].dataType(), at, room);
+    try {
+      for (int at = 0; at < fields.length; at++) {
+        columns[at] = FlatColumn.of(fields[at].dataType(), at, room);
+      }
+    } catch (Throwable error) {
+      close();
+      throw error;
     }
   }
 
@@ -81,7 +86,9 @@ final class FlatColumns implements RowColumns {
   @Override
   public void close() {
     for (FlatColumn column : columns) {
-      column.close();
+      if (column != null) {
+        column.close();
+      }
     }
   }
 }
