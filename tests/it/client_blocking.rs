@@ -137,7 +137,8 @@ fn a_producer_that_is_let_in_fences_older_ones_before_it_has_appended() {
     with_server(|server| {
         let wait = &mut Wait::at_most(Duration::from_secs(60));
         let client = connect(server);
-        let named = || ProducerOptions { producer: Some("p".to_owned()), schema: Some(numbered(0, 1).schema()), ..ProducerOptions::default() };
+        let named =
+            || ProducerOptions { producer: Some("p".to_owned()), schema: Some(numbered(0, 1).schema()), ..ProducerOptions::default() };
         let mut older = client.producer("s", named(), wait).expect("a producer");
         older.opened(wait).expect("nobody else has the name");
         older.append(&numbered(0, 1), None, Bytes::new(), wait).expect("room");

@@ -78,13 +78,14 @@ def register(spark: SparkSession) -> None:
     """
     from pyspark.errors import AnalysisException
 
+    if not is_connect(spark):
+        # A thread that Python has started has no active session yet; and where another session is active, Spark asks
+        # that one whether the name is taken.
+        sessions = getattr(spark._jvm, "org.apache.spark.sql.classic.SparkSession")
+        sessions.setActiveSession(spark._jsparkSession)
     spark.dataSource.register(PythonDataSource)
     try:
         spark.dataSource.register(BowstringDataSource)
     except AnalysisException as error:
         if error.getCondition() != "DATA_SOURCE_ALREADY_EXISTS":
             raise
-    if not is_connect(spark):
-        # A thread that Python has started has no active session yet.
-        sessions = getattr(spark._jvm, "org.apache.spark.sql.classic.SparkSession")
-        sessions.setActiveSession(spark._jsparkSession)

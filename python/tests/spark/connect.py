@@ -32,9 +32,10 @@ def main() -> dict[str, Any]:
     try:
         register(spark)
         with bowstring.StreamCoordinator() as coordinator, tempfile.TemporaryDirectory() as checkpoint:
-            for sink in ("datasource", "foreach_batch"):
-                found[sink] = forward(spark, coordinator, sink)
-            found["reverse"] = reverse(spark, coordinator, checkpoint)
+            for jvm in (False, True):
+                for sink in ("datasource", "foreach_batch"):
+                    found[f"{sink} {jvm}"] = forward(spark, coordinator, sink, jvm)
+                found[f"reverse {jvm}"] = reverse(spark, coordinator, f"{checkpoint}/{jvm}", jvm)
             found["refused"] = refused(spark)
     finally:
         spark.stop()
@@ -45,10 +46,15 @@ def numbers(spark: Any) -> Any:
     return spark.readStream.format("rate-micro-batch").option("rowsPerBatch", ROWS).option("numPartitions", 2).load()
 
 
-def forward(spark: Any, coordinator: bowstring.StreamCoordinator, sink: str) -> list[int]:
+def forward(spark: Any, coordinator: bowstring.StreamCoordinator, sink: str, jvm: bool) -> list[int]:
     """The values that arrive."""
     iterator, query = from_spark_streaming(
-        numbers(spark), sink, coordinator=coordinator, trigger={"availableNow": True}, sink=sink
+        numbers(spark),
+        f"{sink}-{jvm}",
+        coordinator=coordinator,
+        trigger={"availableNow": True},
+        sink=sink,
+        use_jvm_sink=jvm,
     )
     values = sorted(value for batch in iterator for value in batch["value"].to_pylist())
     assert query.exception() is None, query.exception()
@@ -56,14 +62,14 @@ def forward(spark: Any, coordinator: bowstring.StreamCoordinator, sink: str) -> 
     return values
 
 
-def reverse(spark: Any, coordinator: bowstring.StreamCoordinator, checkpoint: str) -> list[int]:
+def reverse(spark: Any, coordinator: bowstring.StreamCoordinator, checkpoint: str, jvm: bool) -> list[int]:
     """The values that Spark has, from a source of ten tables."""
     tables = (pa.table({"n": range(start, start + 10)}) for start in range(0, 100, 10))
-    frame, handle = to_spark_streaming(tables, spark, coordinator=coordinator)
-    query = frame.writeStream.format("memory").queryName("n").option("checkpointLocation", checkpoint).start()
+    frame, handle = to_spark_streaming(tables, spark, coordinator=coordinator, use_jvm_source=jvm)
+    query = frame.writeStream.format("memory").queryName(f"n_{jvm}").option("checkpointLocation", checkpoint).start()
     assert handle.drain(query, timeout=60)
     handle.close()
-    return sorted(row.n for row in spark.sql("SELECT n FROM n").collect())
+    return sorted(row.n for row in spark.sql(f"SELECT n FROM n_{jvm}").collect())
 
 
 def refused(spark: Any) -> str:

@@ -15,7 +15,7 @@ final class OpenBatch implements AutoCloseable {
   OpenBatch(SinkPlan plan, int task) {
     batchRows = plan.batchRows;
     batchBytes = plan.batchBytes();
-    columns = new RowColumns(plan.schema, "bowstring-writer-" + task);
+    columns = RowColumns.of(plan.schema, "bowstring-writer-" + task);
   }
 
   boolean isEmpty() {
