@@ -37,7 +37,7 @@ MICRO_BATCHES, REAL_TIME, FOREACH = "micro-batches", "Real-time Mode", "Spark's 
 TRIGGERS = {MICRO_BATCHES: {"processingTime": "0 seconds"}, REAL_TIME: {"realTime": "10 minutes"}}
 QUANTILES = ("p50", "p99")
 #: The first rows wait for planning and for the tasks' start.
-WARM_UP_ROWS = 100
+WARM_UP_ROWS, WARM_UP_RATE = 100, 500
 #: How long anything may take that takes less than a second.
 PATIENCE_SECONDS = 60.0
 
@@ -76,6 +76,8 @@ def measure_real_time(rounds: int, amount: Amount | None = None) -> tuple[list[S
         (server,) = stack.enter_context(children(serve()))
         spark = open_session({})
         stack.callback(spark.stop)
+        # Each query is stopped in its batch, of which Spark tells at length.
+        spark.sparkContext.setLogLevel("OFF")
         (folder / "classes").mkdir()
         add_live_rows(spark, folder / "classes")
         place = Place(spark, listening(server), folder)
@@ -113,7 +115,7 @@ def through(place: Place, trigger: dict[str, str], rate: int, rows: int) -> Figu
         subscription="warm-up",
         timeout=PATIENCE_SECONDS,
     )
-    live.run(rate, WARM_UP_ROWS)
+    live.run(WARM_UP_RATE, WARM_UP_ROWS)
     came = 0
     for batch in warming:
         came += batch.num_rows
@@ -138,7 +140,7 @@ def foreach(place: Place, rate: int, rows: int) -> Figures:
     live = LiveRows(place.spark, PARTITIONS)
     query = see_ages(live.frame(), tempfile.mkdtemp(dir=place.folder), TRIGGERS[REAL_TIME]["realTime"])
     try:
-        live.run(rate, WARM_UP_ROWS)
+        live.run(WARM_UP_RATE, WARM_UP_ROWS)
         _wait_until(lambda: ages(place.spark).count() == WARM_UP_ROWS)
         ages(place.spark).take()
         live.run(rate, rows)

@@ -18,6 +18,7 @@ import pytest
 import bowstring
 from bowstring.streaming import foreach_batch_writer, from_spark_streaming
 
+from ..test_documents import run
 from .conftest import JVM, PYTHON, wait_until
 
 if TYPE_CHECKING:
@@ -146,6 +147,15 @@ def test_rows_are_seen_while_their_batch_runs(
     query.query.stop()
     wait_until(lambda: client.describe_stream("s")["state"] == "completed")
     assert query.exception() is None
+
+
+def test_the_example_of_the_page_runs(
+    coordinator: bowstring.StreamCoordinator, live: Callable[[], LiveRows], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = live()
+    rows.add(3)
+    run("docs/real-time.md", names={"payments": rows.frame(), "coordinator": coordinator})
+    assert capsys.readouterr().out.endswith(" rows while the batch runs\n")
 
 
 def test_a_batch_that_was_stopped_runs_again_from_its_start_and_nothing_is_lost(
