@@ -6,9 +6,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -45,8 +46,8 @@ SPARK_CONF = {
 }
 
 
-def start_spark(master: str = "local[2,4]") -> SparkSession:
-    """A session with 2 cores whose tasks are tried up to 4 times."""
+def start_spark(master: str = "local[2,4]", conf: Mapping[str, str] = MappingProxyType({})) -> SparkSession:
+    """A session with 2 cores whose tasks are tried up to 4 times, and more settings."""
     from pyspark.sql import SparkSession
 
     # Spark looks for "python3" otherwise, which need not be the one that has bowstring.
@@ -54,7 +55,7 @@ def start_spark(master: str = "local[2,4]") -> SparkSession:
     # Workers import faults.py.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     builder = SparkSession.builder.master(master)
-    for name, value in SPARK_CONF.items():
+    for name, value in {**SPARK_CONF, **conf}.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("OFF")
