@@ -6,9 +6,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -45,8 +46,8 @@ SPARK_CONF = {
 }
 
 
-def start_spark(master: str = "local[2,4]") -> SparkSession:
-    """A session with 2 cores whose tasks are tried up to 4 times."""
+def start_spark(master: str = "local[2,4]", conf: Mapping[str, str] = MappingProxyType({})) -> SparkSession:
+    """A session with 2 cores whose tasks are tried up to 4 times, and more settings."""
     from pyspark.sql import SparkSession
 
     # Spark looks for "python3" otherwise, which need not be the one that has bowstring.
@@ -54,7 +55,7 @@ def start_spark(master: str = "local[2,4]") -> SparkSession:
     # Workers import faults.py.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     builder = SparkSession.builder.master(master)
-    for name, value in SPARK_CONF.items():
+    for name, value in {**SPARK_CONF, **conf}.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("OFF")
@@ -106,6 +107,15 @@ def java_classes(tmp_path_factory: pytest.TempPathFactory) -> str:
     return compile_all(tmp_path_factory.mktemp("java"))
 
 
+@pytest.fixture(scope="session")
+def watched_spark(spark: SparkSession, java_classes: str) -> SparkSession:
+    """The session, which knows the JVM connector with points."""
+    from .javas import add
+
+    add(spark, java_classes)
+    return spark
+
+
 @pytest.fixture
 def client(coordinator: bowstring.StreamCoordinator) -> bowstring.Client:
     return coordinator.client()
@@ -146,11 +156,11 @@ def data(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.fixture(scope="session")
 def driver_deaths(
-    spark: SparkSession, data: tuple[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
+    watched_spark: SparkSession, java_classes: str, data: tuple[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
 ) -> DriverDeaths:
     """What became of a driver and its coordinator that were killed, twice. Once for both directions: it takes long."""
     from ..support import server, starter
-    from .drivers import BATCHES, FORWARD, die_and_restart, number_batch
+    from .drivers import BACK, BATCHES, FORWARD, die_and_restart, number_batch
     from .durable import Durable, Reader
 
     with ExitStack() as running:
@@ -160,11 +170,12 @@ def driver_deaths(
         for way in FORWARD:
             durable.client.create_stream(way, partitions=2)
             readers[way] = Reader(durable.url, way)
-        durable.client.create_stream("numbers", partitions=2, schema=number_batch(0).schema)
-        with durable.client.producer("numbers") as producer:
-            for number in range(BATCHES):
-                producer.append(number_batch(number))
-        return die_and_restart(start_python, spark, durable, data[0], readers)
+        for way in BACK:
+            durable.client.create_stream(way, partitions=2, schema=number_batch(0).schema)
+            with durable.client.producer(way) as producer:
+                for number in range(BATCHES):
+                    producer.append(number_batch(number))
+        return die_and_restart(start_python, watched_spark, durable, data[0], readers, java_classes)
 
 
 def read_stream(spark: SparkSession, url: str, stream: str, connector: str = PYTHON, **options: Any) -> DataFrame:

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from ..support import Child
     from .durable import Durable
 
-FORWARD = ("foreach_batch", "datasource", "plain")
-#: The way back reads stream `numbers`: so many batches in 2 partitions, 3 in each micro-batch.
+FORWARD = ("foreach_batch", "datasource", "plain", "jvm")
+#: The ways back, and the streams that they read: so many batches in 2 partitions, 3 in each micro-batch.
+BACK = ("numbers", "numbers_jvm")
 BATCHES = 12
 #: What each run of the driver dies of: all of its queries are there when it is killed.
 DEATHS = (
-    (*(f"{way}-committing-1" for way in FORWARD), "numbers-written-1"),
-    (*(f"{way}-committed-2" for way in FORWARD), "numbers-planned-6"),
+    (*(f"{way}-committing-1" for way in FORWARD), *(f"{way}-written-1" for way in BACK)),
+    (*(f"{way}-committed-2" for way in FORWARD), *(f"{way}-planned-6" for way in BACK)),
 )
 
 
@@ -45,14 +46,19 @@ class DriverDeaths:
     producers: dict[str, list[tuple[str, str, int]]] = field(default_factory=lambda: {way: [] for way in FORWARD})
     #: By way: what a consumer has got over all deaths.
     consumed: dict[str, pa.Table] = field(default_factory=dict)
-    #: By run of the driver and micro-batch: what Spark has read.
-    read: list[dict[int, pa.Table]] = field(default_factory=list)
+    #: By way back, run of the driver and micro-batch: what Spark has read.
+    read: dict[str, list[dict[int, pa.Table]]] = field(default_factory=lambda: {way: [] for way in BACK})
     #: By way: the code of the error that a zombie of the first run gets.
     zombie: dict[str, str] = field(default_factory=dict)
 
 
 def die_and_restart(
-    start_python: Callable[..., Child], spark: SparkSession, durable: Durable, data: str, readers: dict[str, Any]
+    start_python: Callable[..., Child],
+    spark: SparkSession,
+    durable: Durable,
+    data: str,
+    readers: dict[str, Any],
+    classes: str,
 ) -> DriverDeaths:
     """Runs the driver, kills it and its coordinator at each of `DEATHS`; then its queries end in this session."""
     import bowstring
@@ -64,13 +70,14 @@ def die_and_restart(
     points = Points(directory / "points")
     points.directory.mkdir()
 
-    def read_in(run: int) -> dict[int, pa.Table]:
-        batches = (directory / "read" / str(run)).glob("*")
-        return {int(path.name): pa.parquet.read_table(path) for path in batches}
+    def keep_what_was_read(run: int) -> None:
+        for way, read in found.read.items():
+            batches = (directory / "read" / way / str(run)).glob("*")
+            read.append({int(path.name): pa.parquet.read_table(path) for path in batches})
 
     for run, deaths in enumerate(DEATHS):
         points.arm(*deaths)
-        driver = start_python(str(Path(__file__)), durable.url, data, str(directory), str(run))
+        driver = start_python(str(Path(__file__)), durable.url, data, str(directory), str(run), classes)
         jvm = int(driver.line(120))
         at(points, *deaths)
         for way in FORWARD:
@@ -79,10 +86,10 @@ def die_and_restart(
         os.kill(jvm, signal.SIGKILL)
         driver.kill()
         durable.restart()
-        found.read.append(read_in(run))
+        keep_what_was_read(run)
     # Spark knows its queries by their checkpoints: another driver goes on as well.
     run_queries(spark, durable.url, data, str(directory), str(len(DEATHS)))
-    found.read.append(read_in(len(DEATHS)))
+    keep_what_was_read(len(DEATHS))
     for way in FORWARD:
         producer, run, _ = found.producers[way][0]
         try:
@@ -95,8 +102,9 @@ def die_and_restart(
 
 
 def run_queries(spark: SparkSession, url: str, data: str, directory: str, run: str) -> None:
-    """Runs the four queries from their checkpoints to their end."""
+    """Runs the queries from their checkpoints to their end."""
     from conftest import PYTHON
+    from javas import WATCHED
     from points import Points, computed, plain_writer, watched_source
 
     from bowstring.streaming import datasource, foreach_batch_writer
@@ -105,17 +113,24 @@ def run_queries(spark: SparkSession, url: str, data: str, directory: str, run: s
     with patch.object(datasource, "PythonDataSource", watched_source(points)):
         datasource.register(spark)
 
-        def keep(batch: DataFrame, number: int) -> None:
-            batch.write.parquet(f"{directory}/read/{run}/{number}")
-            points.reach(f"numbers-written-{number}")
+        def keeper(way: str) -> Callable[[DataFrame, int], None]:
+            def keep(batch: DataFrame, number: int) -> None:
+                batch.write.parquet(f"{directory}/read/{way}/{run}/{number}")
+                points.reach(f"{way}-written-{number}")
+
+            return keep
 
         frame = computed(spark.readStream.schema("id long").option("maxFilesPerTrigger", 6).parquet(data))
+        watched = {"url": url, "points": str(points.directory)}
         numbers = spark.readStream.format(PYTHON).options(url=url, stream="numbers", maxBatchesPerTrigger=3).load()
+        numbers_jvm = spark.readStream.format(WATCHED).options(stream="numbers_jvm", maxBatchesPerTrigger=3, **watched)
         writers = {
             "foreach_batch": frame.writeStream.foreachBatch(foreach_batch_writer(url, "foreach_batch")),
             "datasource": frame.writeStream.format(PYTHON).options(url=url, stream="datasource"),
             "plain": frame.writeStream.foreachBatch(plain_writer(points, url, "plain", "application")),
-            "numbers": numbers.writeStream.foreachBatch(keep),
+            "jvm": frame.writeStream.format(WATCHED).options(stream="jvm", **watched),
+            "numbers": numbers.writeStream.foreachBatch(keeper("numbers")),
+            "numbers_jvm": numbers_jvm.load().writeStream.foreachBatch(keeper("numbers_jvm")),
         }
         started = [
             writer.option("checkpointLocation", f"{directory}/{name}").trigger(availableNow=True).start()
@@ -125,11 +140,16 @@ def run_queries(spark: SparkSession, url: str, data: str, directory: str, run: s
             query.awaitTermination()
 
 
-def main(url: str, data: str, directory: str, run: str) -> None:
+def main(url: str, data: str, directory: str, run: str, classes: str) -> None:
     """The driver: says its JVM's process id and runs the queries."""
+    import javas
     from conftest import start_spark
 
+    from bowstring.streaming import add_jar
+
     spark = start_spark("local[2]")
+    add_jar(spark)
+    javas.add(spark, classes)
     print(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())
     run_queries(spark, url, data, directory, run)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .points import Points
 
-WAYS = ("foreach_batch", "datasource", "plain")
+WAYS = ("foreach_batch", "datasource", "plain", "jvm")
 
 
 class Durable:

@@ -6,8 +6,15 @@ import importlib.util
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bowstring.streaming.jvm import jar
+from bowstring.streaming import jvm as connector
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+#: The connector with points where a test steps in: options `points`, the folder of points.py, and `executorsUrl`.
+WATCHED = "io.bowstring.spark.WatchedProvider"
 
 _SOURCES = Path(__file__).parents[3] / "jvm" / "src" / "test" / "java"
 #: What Spark itself starts its JVMs with, as far as it matters here, and a heap that is all there from the beginning.
@@ -25,6 +32,12 @@ def compile_all(directory: Path) -> str:
         [_tool("javac"), "--release", "17", "-cp", _class_path(), "-d", str(directory), *sources], check=True
     )
     return str(directory)
+
+
+def add(spark: SparkSession, classes: str) -> None:
+    """Has a session find them, in the class loader that has the connector's."""
+    loader = connector._submit_loader(spark)
+    loader.addURL(spark._jvm.java.io.File(classes).toURI().toURL())
 
 
 def run(classes: str, program: str, *arguments: str, timeout: float = 200) -> list[str]:
@@ -45,7 +58,7 @@ def _class_path() -> str:
     found = importlib.util.find_spec("pyspark")
     assert found is not None
     assert found.origin is not None
-    return os.pathsep.join([jar(), str(Path(found.origin).parent / "jars" / "*")])
+    return os.pathsep.join([connector.jar(), str(Path(found.origin).parent / "jars" / "*")])
 
 
 def _tool(name: str) -> str:

@@ -18,6 +18,7 @@ from ..proxy import Proxy
 from ..support import Served
 from .conftest import PYTHON, wait_until
 from .durable import WAYS, Durable, Reader, Restarter, rows, stopped_at
+from .javas import WATCHED
 from .test_forward import NOW
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class Course:
         if self._way == "datasource":
             datasource.register(self._spark)
             writer = writer.format(PYTHON).options(url=url, stream="s")
+        elif self._way == "jvm":
+            options = {"points": str(self.points.directory), "executorsUrl": self._executors_url}
+            writer = writer.format(WATCHED).options(url=url, stream="s", **options)
         elif self._way == "foreach_batch":
             writer = writer.foreachBatch(foreach_batch_writer(url, "s"))
         else:
@@ -95,8 +99,9 @@ class Course:
 
 @pytest.fixture
 def course(
-    spark: SparkSession, way: str, data: tuple[str, pa.Table], serve: Callable[..., Served], tmp_path: Path
+    watched_spark: SparkSession, way: str, data: tuple[str, pa.Table], serve: Callable[..., Served], tmp_path: Path
 ) -> Iterator[Course]:
+    spark = watched_spark
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "100")
     running = Course(spark, way, data, Durable(serve, tmp_path), tmp_path)
     yield running

@@ -13,9 +13,10 @@ import pytest
 from bowstring.streaming import datasource, to_spark_streaming
 
 from ..support import Served
-from .conftest import read_stream, wait_until
-from .drivers import BATCHES, number_batch
+from .conftest import JVM, PYTHON, read_stream, wait_until
+from .drivers import BACK, BATCHES, number_batch
 from .durable import Durable, Restarter, stopped_at
+from .javas import WATCHED
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -46,13 +47,14 @@ def whole_batches(numbers: Iterator[int] | range) -> list[tuple[int, int]]:
 
 
 def test_a_coordinator_killed_at_every_step_of_a_query_gives_the_same_batches_again(
-    spark: SparkSession, durable: Durable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    watched_spark: SparkSession, durable: Durable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connector: str
 ) -> None:
     from points import Points, watched_source
 
     points = Points(tmp_path / "points")
     points.directory.mkdir()
     monkeypatch.setattr(datasource, "PythonDataSource", watched_source(points))
+    spark = watched_spark
     datasource.register(spark)
     first: dict[int, pa.Table] = {}
     again: dict[int, pa.Table] = {}
@@ -69,7 +71,8 @@ def test_a_coordinator_killed_at_every_step_of_a_query_gives_the_same_batches_ag
 
     def start() -> StreamingQuery:
         datasource.register(spark)
-        frame = read_stream(spark, durable.url, "s", maxBatchesPerTrigger=4)
+        watched = (WATCHED, {"points": str(points.directory)}) if connector == JVM else (PYTHON, {})
+        frame = read_stream(spark, durable.url, "s", watched[0], maxBatchesPerTrigger=4, **watched[1])
         writer = frame.writeStream.foreachBatch(take).option("checkpointLocation", str(tmp_path / "checkpoint"))
         return writer.trigger(availableNow=True).start()
 
@@ -137,8 +140,11 @@ def test_a_source_and_its_query_go_on_when_their_coordinator_is_killed(
 
 
 @pytest.mark.timeout(900)
-def test_a_driver_killed_with_its_coordinator_reads_the_same_batches_again(driver_deaths: DriverDeaths) -> None:
-    before, between, after = driver_deaths.read
+@pytest.mark.parametrize("way", BACK)
+def test_a_driver_killed_with_its_coordinator_reads_the_same_batches_again(
+    driver_deaths: DriverDeaths, way: str
+) -> None:
+    before, between, after = driver_deaths.read[way]
     assert (sorted(before), sorted(between), sorted(after)) == ([0, 1], [1], [2, 3])
     assert before[1] == between[1]
     everything = before | after
