@@ -159,7 +159,7 @@ fn a_producer_that_is_let_in_fences_older_ones_before_it_has_appended() {
         newer.append(&numbered(2, 1), None, Bytes::new(), wait).expect("room");
         newer.flush(wait).expect("stored");
         assert!(newer.try_flush().expect("nothing is refused"));
-        let stored = client.describe_stream("s", wait).expect("the stream is there").partitions[0].clone();
+        let stored = client.describe_stream("s", wait).expect("the stream is there").partitions[0];
         assert_eq!((stored.start, stored.end), (0, 2));
         client.complete_stream("s", wait).expect("it is open");
         let mut late = client.producer("s", named(), wait).expect("nothing is asked yet");
