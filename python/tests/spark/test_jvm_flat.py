@@ -82,7 +82,7 @@ def write(frame: DataFrame, client: bowstring.Client, **options: str) -> DataFra
 
 def test_a_batch_may_be_looked_at_where_its_last_value_is_null(spark: SparkSession, client: bowstring.Client) -> None:
     add_jar(spark)
-    # Spark's writer leaves out the offsets of null arrays and maps; the batch's size is looked at after 4,096 rows, and 8,192.
+    # Spark leaves out the offsets of null arrays and maps; the size is looked at after 4,096 rows, and 8,192.
     null = "(id + 1) % 4096 = 0"
     given = spark.range(20_000).selectExpr(
         "id",
@@ -139,12 +139,3 @@ def test_what_is_for_batch_reads_is_refused_by_a_streaming_query(
     query = frame.writeStream.format("noop").option("checkpointLocation", checkpoint).start()
     with pytest.raises(Exception, match="option 'endingOffsets' is for batch reads"):
         query.awaitTermination()
-
-
-def test_continuous_processing_is_refused(spark: SparkSession, client: bowstring.Client, checkpoint: str) -> None:
-    frame = spark.readStream.format("rate").load()
-    writer = frame.writeStream.format(PROVIDER).option("url", client.url).option("stream", "s")
-    # What a user would have to say to come so far.
-    writer = writer.option("realTime", "false").option("run", "00000000-0000-0000-0000-000000000000")
-    with pytest.raises(Exception, match="Trigger.Continuous"):
-        writer.option("checkpointLocation", checkpoint).trigger(continuous="1 second").start().awaitTermination()
