@@ -66,6 +66,13 @@ def measure_jvm(rounds: int) -> Measured:
     ]
 
 
+def measure_real_time(rounds: int) -> Measured:
+    """How old rows are when they are seen, in Spark's Real-time Mode and in micro-batches."""
+    from bench.real_time import measure_real_time
+
+    return measure_real_time(rounds)
+
+
 def measure_part(name: str, rounds: int) -> Measured:
     """A part of bench/parts.py."""
     try:
@@ -84,6 +91,7 @@ OTHERS: Mapping[str, Callable[[int], Measured]] = {
     "durables": partial(measure_durable, MUCH),
     "spark": measure_spark,
     "jvm": measure_jvm,
+    "real_time": measure_real_time,
     "subscriptions": measure_subscriptions,
     "many": measure_many,
     "leases": measure_leases,

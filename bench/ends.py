@@ -44,6 +44,12 @@ class Meter:
         """A batch with a stamp has come."""
         self._latency.append(time.monotonic_ns() - batch.column(0)[0].as_py())
 
+    def rows_arrived(self, batch: pa.RecordBatch) -> None:
+        """A batch has come whose rows say each when it was made."""
+        now_ns = time.monotonic_ns()
+        self.count(batch)
+        self._latency += [now_ns - made_ns for made_ns in batch.column("made_at").to_pylist()]
+
     def say_report(self) -> None:
         """The end's last word."""
         print(json.dumps(self.report()), flush=True)

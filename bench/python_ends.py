@@ -1,6 +1,7 @@
-"""Both ends in bowstring's Python. Usage: python_ends append|read|drain URL STREAM CASE.
+"""Both ends in bowstring's Python. Usage: python_ends append|read|drain|ages URL STREAM CASE.
 
-`drain` reads until the stream ends, however much that is.
+`drain` reads until the stream ends, however much that is; `ages` reads as many rows as the case has batches, each of
+which says in `made_at` when it was made.
 """
 
 from __future__ import annotations
@@ -57,6 +58,19 @@ def drain(url: str, stream: str, _case: Case) -> None:
         meter.say_report()
 
 
+def ages(url: str, stream: str, case: Case) -> None:
+    with bowstring.StreamingIterator(url, stream, subscription="bench") as iterator:
+        meter = wait_for_go()
+        rows = 0
+        for batch in iterator:
+            meter.rows_arrived(batch)
+            rows += batch.num_rows
+            if rows >= case.batches:
+                break
+        assert rows == case.batches, f"{rows} of {case.batches} rows came"
+        meter.say_report()
+
+
 if __name__ == "__main__":
     end, url, stream, case = sys.argv[1:]
-    {"append": append, "read": read, "drain": drain}[end](url, stream, Case.of(case))
+    {"append": append, "read": read, "drain": drain, "ages": ages}[end](url, stream, Case.of(case))

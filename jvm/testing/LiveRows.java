@@ -77,13 +77,13 @@ public final class LiveRows {
       return NANOS.size();
     }
 
-    /** Nanoseconds from row to row, in the order in which they came; none of them is given twice. */
-    public static long[] take() {
-      List<Long> taken = new ArrayList<>();
+    /** Their ages in nanoseconds, with spaces between them: Python gets a text at once, and an array number by number. */
+    public static String take() {
+      StringBuilder taken = new StringBuilder();
       for (Long age = NANOS.poll(); age != null; age = NANOS.poll()) {
-        taken.add(age);
+        taken.append(age).append(' ');
       }
-      return taken.stream().mapToLong(Long::longValue).toArray();
+      return taken.toString();
     }
   }
 }

@@ -30,9 +30,11 @@ def blocks(document: str) -> list[str]:
     return ["\n" * text[: match.start(1)].count("\n") + match.group(1) for match in found]
 
 
-def run(document: str, replace: tuple[str, str] | None = None) -> dict[str, object]:
-    """Runs a document's examples in order; later ones use what earlier ones left."""
-    names: dict[str, object] = {"__name__": "example"}
+def run(
+    document: str, replace: tuple[str, str] | None = None, names: dict[str, object] | None = None
+) -> dict[str, object]:
+    """Runs a document's examples in order; later ones use what earlier ones left, and `names`."""
+    names = {"__name__": "example", **(names or {})}
     for block in blocks(document):
         code = block.replace(*replace) if replace else block
         exec(compile(code, str(ROOT / document), "exec"), names)

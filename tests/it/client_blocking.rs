@@ -131,3 +131,38 @@ fn a_coordinator_that_is_not_there_is_an_error_in_time() {
     assert_eq!(error.code(), Code::Unavailable);
     assert!(start.elapsed() < Duration::from_secs(2));
 }
+
+#[test]
+fn a_producer_that_is_let_in_fences_older_ones_before_it_has_appended() {
+    with_server(|server| {
+        let wait = &mut Wait::at_most(Duration::from_secs(60));
+        let client = connect(server);
+        let named =
+            || ProducerOptions { producer: Some("p".to_owned()), schema: Some(numbered(0, 1).schema()), ..ProducerOptions::default() };
+        let mut older = client.producer("s", named(), wait).expect("a producer");
+        older.opened(wait).expect("nobody else has the name");
+        older.append(&numbered(0, 1), None, Bytes::new(), wait).expect("room");
+        while !older.try_flush().expect("nothing is refused") {
+            std::thread::yield_now();
+        }
+        let mut newer = client.producer("s", named(), wait).expect("a producer");
+        newer.opened(wait).expect("it takes over");
+        older.append(&numbered(1, 1), None, Bytes::new(), wait).expect("room in its window");
+        let refused = loop {
+            match older.try_flush() {
+                Ok(is_stored) => assert!(!is_stored, "it was taken over"),
+                Err(error) => break error,
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(refused.code(), Code::Fenced, "{refused}");
+        newer.append(&numbered(2, 1), None, Bytes::new(), wait).expect("room");
+        newer.flush(wait).expect("stored");
+        assert!(newer.try_flush().expect("nothing is refused"));
+        let stored = client.describe_stream("s", wait).expect("the stream is there").partitions[0].clone();
+        assert_eq!((stored.start, stored.end), (0, 2));
+        client.complete_stream("s", wait).expect("it is open");
+        let mut late = client.producer("s", named(), wait).expect("nothing is asked yet");
+        assert_eq!(late.opened(wait).expect_err("the stream has ended").code(), Code::StreamCompleted);
+    });
+}

@@ -1,7 +1,7 @@
 //! The native half of the JVM connector: converts, calls the client core's verb for Spark, converts back. No logic.
 //!
-//! Java holds numbers for what lives here ([`handles`]), batches cross as addresses of their buffers ([`columns`]; the only place with
-//! `unsafe` that is not the look of a JNI function), and whatever goes wrong becomes one exception ([`raised`]).
+//! Java holds numbers for what lives here (`handles`), batches cross as addresses of their buffers (`columns`; the only place with
+//! `unsafe` that is not the look of a JNI function), and whatever goes wrong becomes one exception (`raised`).
 
 mod catalog;
 mod columns;

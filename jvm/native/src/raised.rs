@@ -1,6 +1,7 @@
 //! What ends a native call without a result, and how Java sees it: as an exception that `Native` makes.
 
 use std::any::Any;
+use std::time::{Duration, Instant};
 
 use bowstring::client::Error;
 use bowstring::engine::{Code, Retry};
@@ -8,6 +9,10 @@ use bowstring::spark::{Ended, Waiting};
 use jni::errors::ErrorPolicy;
 use jni::objects::{JClass, JObject, JThrowable, JValue};
 use jni::{Env, EnvUnowned, jni_sig, jni_str};
+
+/// How long an abort or the end of a source may take: Spark has interrupted their thread once and will not do so again, and where the
+/// coordinator is gone nothing is lost by giving up.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What ends a native call without a result.
 pub(crate) enum Raised {
@@ -55,6 +60,13 @@ pub(crate) fn waiting<'local, T>(
         Ok(true) | Err(_) => Err(Ended::Cancelled),
     };
     Ok(step(&mut Waiting::checked(None, &mut check))?)
+}
+
+/// The same for a word that need not get through: it waits for [`LAST_WORD`] at most, whoever waits.
+pub(crate) fn last_word<T>(step: impl FnOnce(&mut Waiting<'_>) -> Result<T, Ended>) -> Result<T, Raised> {
+    #[expect(clippy::disallowed_methods, reason = "the deadline of a blocking caller begins at the call")]
+    let deadline = Instant::now() + LAST_WORD;
+    Ok(step(&mut Waiting::checked(Some(deadline), &mut || Ok(())))?)
 }
 
 fn is_cancelled<'local>(env: &mut Env<'local>, class: &JClass<'local>) -> jni::errors::Result<bool> {

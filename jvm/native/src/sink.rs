@@ -14,7 +14,7 @@ use jni::{Env, EnvUnowned};
 use crate::columns::assemble;
 use crate::handles::Handles;
 use crate::memory::copied;
-use crate::raised::{Raised, native, waiting};
+use crate::raised::{Raised, last_word, native, waiting};
 use crate::text::{Options, string};
 
 static WRITERS: Handles<Writer> = Handles::new("writer");
@@ -85,7 +85,7 @@ pub(crate) extern "system" fn Java_io_bowstring_spark_Native_abortEpoch<'local>(
 ) {
     native(env, &class, |env| {
         let (options, identity) = (sink_options(env, &options)?, identity(env, &producer, &run, epoch)?);
-        waiting(env, &class, |wait| Sink::open(options, wait)?.abort(&identity, wait))?;
+        last_word(|wait| Sink::open(options, wait)?.abort(&identity, wait))?;
         Ok(())
     });
 }

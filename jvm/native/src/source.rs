@@ -13,7 +13,7 @@ use jni::sys::{jboolean, jlong};
 
 use crate::columns::{flatten, number};
 use crate::handles::Handles;
-use crate::raised::{native, waiting};
+use crate::raised::{last_word, native, waiting};
 use crate::sink::longs;
 use crate::text::{Options, string};
 
@@ -173,10 +173,10 @@ pub(crate) extern "system" fn Java_io_bowstring_spark_Native_stopSource<'local>(
     class: JClass<'local>,
     source: jlong,
 ) {
-    native(env, &class, |env| {
+    native(env, &class, |_| {
         let stopped = SOURCES.get(source)?;
         SOURCES.remove(source);
-        waiting(env, &class, |wait| {
+        last_word(|wait| {
             stopped.lock().stop(wait);
             Ok(())
         })

@@ -64,7 +64,7 @@ def _is_known(spark: SparkSession) -> bool:
     from py4j.protocol import Py4JJavaError
 
     jvm = _jvm(spark)
-    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    loader = _submit_loader(spark) or jvm.java.lang.Thread.currentThread().getContextClassLoader()
     try:
         getattr(jvm, "java.lang.Class").forName(PROVIDER, False, loader)
     except Py4JJavaError:
@@ -76,7 +76,8 @@ def _submit_loader(spark: SparkSession) -> Any:
     """The outermost class loader that takes jars; None where no SparkSubmit has started the JVM."""
     loader, found = _jvm(spark).java.lang.Thread.currentThread().getContextClassLoader(), None
     while loader is not None:
-        if "MutableURLClassLoader" in loader.getClass().getName():
+        name = loader.getClass().getName()
+        if name.startswith("org.apache.spark.util.") and "URLClassLoader" in name:
             found = loader
         loader = loader.getParent()
     return found

@@ -73,6 +73,27 @@ def test_a_streaming_query_goes_from_table_to_table(
     assert sql("SELECT count(*), sum(id) FROM b.z") == [(100, 4950)]
 
 
+def test_a_stream_without_a_schema_is_there_and_can_be_dropped(sql: Any, client: bowstring.Client) -> None:
+    client.create_stream("bare")
+    assert "has no schema yet" in refusal(sql, "SELECT * FROM b.bare")
+    assert "TABLE_OR_VIEW_ALREADY_EXISTS" in refusal(sql, "CREATE TABLE b.bare (id BIGINT)")
+    client.delete_stream("bare")
+    sql("DROP TABLE IF EXISTS b.bare")
+
+
+def test_a_catalog_takes_what_says_where_its_coordinator_is_and_no_more(
+    spark: SparkSession, client: bowstring.Client
+) -> None:
+    add_jar(spark)
+    session = spark.newSession()
+    session.conf.set("spark.sql.catalog.b", "io.bowstring.spark.BowstringCatalog")
+    session.conf.set("spark.sql.catalog.b.url", client.url)
+    session.conf.set("spark.sql.catalog.b.routing", "hash(id)")
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - whatever Spark makes of it
+        session.sql("SHOW TABLES IN b").collect()
+    assert "takes url, connectTimeout and localSocket" in str(raised.value)
+
+
 def test_a_view_over_a_stream_needs_no_catalog(sql: Any, client: bowstring.Client) -> None:
     sql("CREATE TABLE b.s AS SELECT id FROM range(5)")
     sql(f"CREATE TEMPORARY VIEW v USING bowstring OPTIONS (url '{client.url}', stream 's')")
@@ -83,7 +104,12 @@ def test_what_a_stream_cannot_do_is_refused_with_what_to_do(sql: Any) -> None:
     sql("CREATE TABLE b.s (id BIGINT)")
     assert "TABLE_OR_VIEW_ALREADY_EXISTS" in refusal(sql, "CREATE TABLE b.s (id BIGINT)")
     sql("CREATE TABLE IF NOT EXISTS b.s (id BIGINT)")
-    assert "does not know the option 'shards'" in refusal(sql, "CREATE TABLE b.t (id BIGINT) OPTIONS (shards=2)")
+    assert "'shards' is no property of a stream; those are: partitions" in refusal(
+        sql, "CREATE TABLE b.t (id BIGINT) OPTIONS (shards=2)"
+    )
+    assert "'routing' is no property of a stream" in refusal(
+        sql, "CREATE TABLE b.t (id INT) TBLPROPERTIES (routing='spark')"
+    )
     assert "cannot be overwritten" in refusal(sql, "INSERT OVERWRITE b.s VALUES (1)")
     assert "schema_policy" in refusal(sql, "ALTER TABLE b.s ADD COLUMN more INT")
     assert "keeps its name" in refusal(sql, "ALTER TABLE b.s RENAME TO b.t")

@@ -24,10 +24,13 @@ def test_options_are_known_whatever_their_case() -> None:
     assert (options.limits.max_buffered_batches, options.append_timeout) == (4, 5.0)
     assert options.compression == "none"
     assert sink_options(GIVEN | {"compression": "LZ4"}).compression == "lz4"
+    assert (options.real_time, options.real_time_linger) == (None, None)
+    options = sink_options(GIVEN | {"realTime": "False", "realTimeLinger": "0.02s"})
+    assert (options.real_time, options.real_time_linger) == (False, 0.02)
 
 
 def test_sparks_own_options_are_left_alone() -> None:
-    assert sink_options(GIVEN | {"checkpointLocation": "/tmp/x", "queryName": "q"}).stream == "s"
+    assert sink_options(GIVEN | {"checkpointLocation": "/tmp/x", "asyncProgressTrackingEnabled": "false"}).stream == "s"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,8 @@ def test_sparks_own_options_are_left_alone() -> None:
         ({"compression": "gzip"}, "use one of: none, auto, lz4, zstd"),
         ({"routing": "hash()"}, "use one of: spark, round_robin"),
         ({"epoch": "3"}, "needs option 'producer'"),
+        ({"realTime": "auto"}, "true or false"),
+        ({"realTimeLinger": "0"}, "seconds above 0"),
         ({"stream": ""}, "needs option 'stream'"),
         ({"url": ""}, "needs option 'url'"),
     ],

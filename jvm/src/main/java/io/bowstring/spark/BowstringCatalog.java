@@ -26,6 +26,10 @@ public final class BowstringCatalog implements TableCatalog {
   private static final Set<String> OF_SPARK =
       Set.of(PROP_PROVIDER, PROP_OWNER, PROP_COMMENT, PROP_LOCATION, PROP_IS_MANAGED_LOCATION, PROP_EXTERNAL, "table_type", "collation");
 
+  private static final String NAMES_OF_STREAM = "partitions, maxBufferedBatches, maxBufferedBytes, maxSpoolBytes";
+  private static final Set<String> OF_STREAM = Set.of(NAMES_OF_STREAM.toLowerCase(Locale.ROOT).split(", "));
+  private static final Set<String> OF_CATALOG = Set.of("url", "connecttimeout", "localsocket");
+
   private String name;
   private Map<String, String> options;
 
@@ -34,7 +38,15 @@ public final class BowstringCatalog implements TableCatalog {
 
   @Override
   public void initialize(String name, CaseInsensitiveStringMap options) {
+    NativeLibrary.check();
     this.name = name;
+    for (String option : options.keySet()) {
+      if (!OF_CATALOG.contains(option.toLowerCase(Locale.ROOT))) {
+        throw refused(
+            "the catalog " + name + " has the option '" + option + "'; it takes url, connectTimeout and localSocket, and all others come with"
+                + " each read and write");
+      }
+    }
     this.options = Map.copyOf(options.asCaseSensitiveMap());
   }
 
@@ -52,12 +64,18 @@ public final class BowstringCatalog implements TableCatalog {
     return Stream.of(streams).map(stream -> Identifier.of(namespace, stream)).toArray(Identifier[]::new);
   }
 
+  /** Also of a stream without a schema, which cannot be read yet. */
+  @Override
+  public boolean tableExists(Identifier table) {
+    return table.namespace().length == 0 && Native.hasStream(Options.of(table(table.name(), Map.of())));
+  }
+
   @Override
   public Table loadTable(Identifier table) throws NoSuchTableException {
-    CaseInsensitiveStringMap all = table(table.name(), Map.of());
-    if (table.namespace().length != 0 || !Native.hasStream(Options.of(all))) {
+    if (!tableExists(table)) {
       throw new NoSuchTableException(table);
     }
+    CaseInsensitiveStringMap all = table(table.name(), Map.of());
     return StreamTable.ofCatalog(new BowstringProvider().inferSchema(all), all);
   }
 
@@ -72,12 +90,16 @@ public final class BowstringCatalog implements TableCatalog {
     properties.forEach(
         (key, value) -> {
           String property = key.startsWith(OPTION_PREFIX) ? key.substring(OPTION_PREFIX.length()) : key;
-          if (!OF_SPARK.contains(property.toLowerCase(Locale.ROOT))) {
+          String lower = property.toLowerCase(Locale.ROOT);
+          if (!OF_SPARK.contains(lower) && !OF_STREAM.contains(lower)) {
+            throw refused("CREATE TABLE " + table + ": '" + property + "' is no property of a stream; those are: " + NAMES_OF_STREAM);
+          }
+          if (OF_STREAM.contains(lower)) {
             own.put(property, value);
           }
         });
     CaseInsensitiveStringMap all = table(table.name(), own);
-    if (Native.hasStream(Options.of(table(table.name(), Map.of())))) {
+    if (tableExists(table)) {
       throw new TableAlreadyExistsException(table);
     }
     Native.prepareSink(Options.of(all), schema.json());

@@ -16,7 +16,9 @@ import org.apache.spark.sql.util.CaseInsensitiveStringMap;
  */
 public final class BowstringProvider implements TableProvider, DataSourceRegister {
   /** Spark makes one by itself. */
-  public BowstringProvider() {}
+  public BowstringProvider() {
+    NativeLibrary.check();
+  }
 
   @Override
   public String shortName() {

@@ -9,7 +9,7 @@ record EpochIdentity(String producer, String run, long epoch) implements Seriali
   /** Local properties that Spark sets for every job of a streaming query. */
   private static final String QUERY_ID = "sql.streaming.queryId";
 
-  private static final String BATCH_ID = "streaming.sql.batchId";
+  static final String BATCH_ID = "streaming.sql.batchId";
 
   /** The run id has no name of its own: it is the job group that {@code query.stop()} cancels, a UUID. */
   private static final String RUN_ID = "spark.jobGroup.id";

@@ -26,22 +26,30 @@ final class ForeignColumns implements AutoCloseable {
 
   ForeignColumns(String schema, String name) {
     allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
-    root = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
+    try {
+      root = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
+    } catch (Throwable error) {
+      allocator.close();
+      throw error;
+    }
     loader = new VectorLoader(root);
     batch = new ColumnarBatch(root.getFieldVectors().stream().map(NestedColumn::of).toArray(ColumnVector[]::new));
   }
 
   /** The batch that {@link Native#nextBatch} gave. */
   ColumnarBatch load(long[] numbers) {
-    int rows = Math.toIntExact(numbers[1]);
     int places = HEAD + (int) numbers[2];
     List<ArrowFieldNode> nodes = new ArrayList<>();
     for (int at = HEAD; at < places; at += 2) {
       nodes.add(new ArrowFieldNode(numbers[at], numbers[at + 1]));
     }
     List<ArrowBuf> buffers = buffers(numbers, places);
-    try (ArrowRecordBatch loaded = new ArrowRecordBatch(rows, nodes, buffers)) {
-      loader.load(loaded);
+    int rows;
+    try {
+      rows = Math.toIntExact(numbers[1]);
+      try (ArrowRecordBatch loaded = new ArrowRecordBatch(rows, nodes, buffers)) {
+        loader.load(loaded);
+      }
     } finally {
       buffers.forEach(ArrowBuf::close);
     }
@@ -59,6 +67,9 @@ final class ForeignColumns implements AutoCloseable {
       for (int at = places; at < numbers.length; at += 2) {
         buffers.add(numbers[at + 1] == 0 ? allocator.getEmpty() : foreign(batch, held, numbers[at], numbers[at + 1]));
       }
+    } catch (Throwable error) {
+      buffers.forEach(ArrowBuf::close);
+      throw error;
     } finally {
       release(batch, held);
     }

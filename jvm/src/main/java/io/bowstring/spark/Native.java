@@ -9,7 +9,8 @@ import org.apache.spark.TaskKilledException;
  * The client core, in Rust. Numbers name what lives there; a number that was closed is an error, never a stray pointer. Options are
  * names and values in turn, schemas are Spark's in JSON.
  *
- * <p>Whatever waits asks {@link #isCancelled} every 100 ms. All methods throw {@link BowstringException}.
+ * <p>Whatever waits asks {@link #isCancelled} every 100 ms. All methods throw {@link BowstringException}, and whoever
+ * uses them first calls {@link NativeLibrary#check}.
  */
 final class Native {
   static {
@@ -17,6 +18,9 @@ final class Native {
   }
 
   private Native() {}
+
+  /** Has the library loaded. */
+  static void touch() {}
 
   /** Creates the stream if need be: its partitions, the most bytes of a batch, and nanoseconds to linger in Real-time Mode. */
   static native long[] prepareSink(String[] options, String schema);

@@ -21,7 +21,27 @@ import java.util.concurrent.locks.LockSupport;
 final class NativeLibrary {
   private NativeLibrary() {}
 
+  /** Why it could not be loaded; null if it was. */
+  private static volatile String failure;
+
+  /** Throws what hindered it from being loaded, if anything: to be called before the first call of {@link Native}. */
+  static void check() {
+    Native.touch();
+    if (failure != null) {
+      throw new BowstringException("unimplemented", false, failure);
+    }
+  }
+
+  /** Does not throw: a class whose initializer has thrown says why the first time only. */
   static void load() {
+    try {
+      loadInThread();
+    } catch (RuntimeException | LinkageError error) {
+      failure = "bowstring's native library cannot be loaded: " + error.getMessage();
+    }
+  }
+
+  private static void loadInThread() {
     CompletableFuture<Void> loaded = new CompletableFuture<>();
     Thread loader = new Thread(() -> loadAndStay(loaded), "bowstring-native");
     loader.setDaemon(true);
@@ -64,6 +84,9 @@ final class NativeLibrary {
       file = Files.createTempFile("bowstring-", "-" + System.mapLibraryName("bowstring_jvm"));
       Files.copy(library, file, StandardCopyOption.REPLACE_EXISTING);
       System.load(file.toString());
+    } catch (LinkageError error) {
+      throw new BowstringException(
+          "internal", false, error + "; set java.io.tmpdir to a folder from which programs may be run, if it is not the platform");
     } catch (IOException error) {
       throw new BowstringException(
           "internal",

@@ -1,6 +1,7 @@
 package io.bowstring.spark;
 
 import org.apache.spark.sql.catalyst.InternalRow;
+import org.apache.spark.sql.catalyst.expressions.UnsafeRow;
 
 /** The batch that a task fills: rows become columns of Arrow, which are handed to the library a batch at a time. */
 final class OpenBatch implements AutoCloseable {
@@ -12,10 +13,16 @@ final class OpenBatch implements AutoCloseable {
   /** How large the batch is has to be looked at when it has so many rows. */
   private int lookAt = 1;
 
+  /** Bytes that the batch may still take, when it was last looked at. */
+  private long left;
+
+  /** Bytes of Spark's rows since then. */
+  private long unseen;
+
   OpenBatch(SinkPlan plan, int task) {
     batchRows = plan.batchRows;
     batchBytes = plan.batchBytes();
-    columns = new RowColumns(plan.schema, "bowstring-writer-" + task);
+    columns = RowColumns.of(plan.schema, "bowstring-writer-" + task);
   }
 
   boolean isEmpty() {
@@ -26,17 +33,25 @@ final class OpenBatch implements AutoCloseable {
   boolean write(InternalRow row) {
     columns.write(row);
     rows++;
-    return rows >= lookAt && isFull();
+    if (row instanceof UnsafeRow unsafe) {
+      unseen += unsafe.getSizeInBytes();
+    }
+    return (rows >= lookAt || unseen >= left) && isFull();
   }
 
-  /** If it is not, this says when to look again: often enough that it grows by a half at most meanwhile. */
+  /**
+   * If it is not, this says when to look again: when there are twice as many rows, half as many as would fill it by their average, or when
+   * Spark's rows have taken what is left, whichever comes first.
+   */
   private boolean isFull() {
     long bytes = columns.bytes(rows);
     if (rows >= batchRows || bytes >= batchBytes) {
       return true;
     }
-    long left = (batchBytes - bytes) * rows / Math.max(1, bytes) / 2 + 1;
-    lookAt = (int) Math.min(batchRows, rows + Math.min(left, rows));
+    left = batchBytes - bytes;
+    unseen = 0;
+    long more = left * rows / Math.max(1, bytes) / 2 + 1;
+    lookAt = (int) Math.min(batchRows, rows + Math.min(more, rows));
     return false;
   }
 
@@ -47,6 +62,7 @@ final class OpenBatch implements AutoCloseable {
     }
     rows = 0;
     lookAt = 1;
+    unseen = 0;
   }
 
   @Override

@@ -30,6 +30,7 @@ final class RangeReaderFactory implements PartitionReaderFactory {
 
   @Override
   public PartitionReader<ColumnarBatch> createColumnarReader(InputPartition range) {
+    NativeLibrary.check();
     return new RangeReader((StreamRange) range, schema, options);
   }
 }

@@ -7,6 +7,7 @@ import org.apache.spark.sql.streaming.Trigger;
 /** Whether a streaming query runs in Spark's Real-time Mode. Spark does not tell its sinks; what it knows of its running queries does. */
 final class RealTimeMode {
   private static final String OPTION = "realTime";
+  private static final String LINGER = "realTimeLinger";
   private static final String TRIGGER = "org.apache.spark.sql.execution.streaming.RealTimeTrigger";
 
   private RealTimeMode() {}
@@ -33,6 +34,10 @@ final class RealTimeMode {
           "option 'realTime' is false, but the query runs in Real-time Mode, where a batch that Spark runs again has other rows than before"
               + " and cannot be an epoch; leave the option out, or use another trigger");
     }
+    if (!isAsked && Options.value(options, LINGER) != null) {
+      throw new BowstringException(
+          "invalid_argument", false, "option 'realTimeLinger' is for Real-time Mode, which this query does not run in; leave it out");
+    }
     return isAsked;
   }
 
@@ -41,6 +46,10 @@ final class RealTimeMode {
     if (Boolean.parseBoolean(Options.value(options, OPTION))) {
       throw new BowstringException(
           "invalid_argument", false, "option 'realTime' is for streaming queries: a batch write is one epoch; leave it out");
+    }
+    if (Options.value(options, LINGER) != null) {
+      throw new BowstringException(
+          "invalid_argument", false, "option 'realTimeLinger' is for streaming queries in Real-time Mode; leave it out");
     }
   }
 
@@ -55,8 +64,11 @@ final class RealTimeMode {
     }
     try {
       Object found = SparkSession.active().sharedState().activeStreamingQueries().get(UUID.fromString(query));
+      if (found == null) {
+        return null;
+      }
       // Its class is elsewhere in each version.
-      return found == null ? null : trigger.isInstance(found.getClass().getMethod("trigger").invoke(found));
+      return trigger.isInstance(found.getClass().getMethod("trigger").invoke(found));
     } catch (ReflectiveOperationException | LinkageError | RuntimeException error) {
       return null;
     }

@@ -49,7 +49,13 @@ final class RealTimeTaskWriter implements DataWriter<InternalRow> {
     }
     sender = new Thread(this::sendWhatWaits, "bowstring-sender-" + partition);
     sender.setDaemon(true);
-    sender.start();
+    try {
+      sender.start();
+    } catch (Throwable error) {
+      Native.closeWriter(writer);
+      batch.close();
+      throw error;
+    }
   }
 
   @Override
@@ -77,6 +83,10 @@ final class RealTimeTaskWriter implements DataWriter<InternalRow> {
       if (batch.write(row)) {
         send();
       }
+    } catch (Throwable error) {
+      // Half a row may be in the batch: nobody may send it.
+      isEnded = true;
+      throw error;
     } finally {
       lock.unlock();
     }

@@ -10,6 +10,7 @@ record RealTimeWriterFactory(SinkPlan plan, String query) implements StreamingDa
 
   @Override
   public DataWriter<InternalRow> createWriter(int partition, long taskId, long epoch) {
+    NativeLibrary.check();
     return new RealTimeTaskWriter(plan, query, partition);
   }
 }

@@ -1,76 +1,24 @@
 package io.bowstring.spark;
 
-import java.util.List;
-import org.apache.arrow.memory.ArrowBuf;
-import org.apache.arrow.memory.BufferAllocator;
-import org.apache.arrow.vector.FieldVector;
-import org.apache.arrow.vector.VectorSchemaRoot;
-import org.apache.arrow.vector.VectorUnloader;
-import org.apache.arrow.vector.ipc.message.ArrowFieldNode;
-import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
 import org.apache.spark.sql.catalyst.InternalRow;
-import org.apache.spark.sql.execution.arrow.ArrowWriter;
-import org.apache.spark.sql.util.ArrowUtils;
+import org.apache.spark.sql.types.StructType;
 
-/** Rows as columns of Arrow, by what Spark ships for it. The columns' memory is used again for each batch. */
-final class RowColumns implements AutoCloseable {
-  private final BufferAllocator allocator;
-  private final VectorSchemaRoot root;
-  private final ArrowWriter writer;
-  private final VectorUnloader unloader;
-
-  RowColumns(String schema, String name) {
-    allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
-    root = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
-    writer = ArrowWriter.create(root);
-    unloader = new VectorUnloader(root, true, false);
+/** Rows as columns of Arrow. The columns' memory is used again for each batch. */
+interface RowColumns extends AutoCloseable {
+  /** Columns of a Spark schema in JSON; {@code name} is what Arrow's allocator calls them. */
+  static RowColumns of(String schema, String name) {
+    StructType type = (StructType) StructType.fromJson(schema);
+    return FlatColumns.canHold(type) ? new FlatColumns(type) : new ArrowColumns(schema, name);
   }
 
-  void write(InternalRow row) {
-    writer.write(row);
-  }
+  void write(InternalRow row);
 
   /** Bytes of so many rows, which is all that were written. */
-  long bytes(int rows) {
-    long bytes = 0;
-    for (FieldVector vector : root.getFieldVectors()) {
-      bytes += vector.getBufferSizeFor(rows);
-    }
-    return bytes;
-  }
+  long bytes(int rows);
 
   /** Hands the rows to a writer of the library, which copies them, and begins anew. */
-  void send(long to, int rows) {
-    writer.finish();
-    try (ArrowRecordBatch batch = unloader.getRecordBatch()) {
-      Native.append(to, rows, nodes(batch.getNodes()), places(batch.getBuffers()));
-    }
-    writer.reset();
-  }
-
-  private static long[] nodes(List<ArrowFieldNode> nodes) {
-    long[] numbers = new long[2 * nodes.size()];
-    int at = 0;
-    for (ArrowFieldNode node : nodes) {
-      numbers[at++] = node.getLength();
-      numbers[at++] = node.getNullCount();
-    }
-    return numbers;
-  }
-
-  private static long[] places(List<ArrowBuf> buffers) {
-    long[] numbers = new long[2 * buffers.size()];
-    int at = 0;
-    for (ArrowBuf buffer : buffers) {
-      numbers[at++] = buffer.memoryAddress();
-      numbers[at++] = buffer.readableBytes();
-    }
-    return numbers;
-  }
+  void send(long to, int rows);
 
   @Override
-  public void close() {
-    root.close();
-    allocator.close();
-  }
+  void close();
 }

@@ -1,5 +1,6 @@
 package io.bowstring.spark;
 
+import java.util.List;
 import org.apache.spark.sql.connector.read.Batch;
 import org.apache.spark.sql.connector.read.InputPartition;
 import org.apache.spark.sql.connector.read.PartitionReaderFactory;
@@ -9,6 +10,9 @@ import org.apache.spark.sql.types.StructType;
 
 /** A read of a stream: of what is visible now, or of a micro-batch after another. */
 final class StreamScan implements Scan, Batch {
+  private static final List<String> OF_STREAMS =
+      List.of("maxBatchesPerTrigger", "maxBytesPerTrigger", "onOverflow", "failOnProducerLost", "completeOnStop");
+
   private final StructType schema;
   private final String[] options;
   private InputPartition[] planned;
@@ -25,7 +29,8 @@ final class StreamScan implements Scan, Batch {
 
   @Override
   public String description() {
-    return "bowstring " + Options.value(options, "stream");
+    String stream = Options.value(options, "stream");
+    return "bowstring " + (stream == null ? Options.value(options, "path") : stream);
   }
 
   @Override
@@ -40,6 +45,12 @@ final class StreamScan implements Scan, Batch {
 
   @Override
   public Batch toBatch() {
+    for (String name : OF_STREAMS) {
+      if (Options.value(options, name) != null) {
+        throw new BowstringException(
+            "invalid_argument", false, "option '" + name + "' is for streaming queries: a batch read is of what is there; leave it out");
+      }
+    }
     return this;
   }
 

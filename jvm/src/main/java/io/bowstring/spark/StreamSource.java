@@ -30,6 +30,10 @@ final class StreamSource implements MicroBatchStream, SupportsAdmissionControl, 
     this.schema = schema.json();
     this.options = options;
     isLimited = Options.value(options, "maxBatchesPerTrigger") != null || Options.value(options, "maxBytesPerTrigger") != null;
+    if (Options.value(options, "endingOffsets") != null) {
+      throw new BowstringException(
+          "invalid_argument", false, "option 'endingOffsets' is for batch reads: a streaming query ends by its trigger; leave it out");
+    }
     source = Native.openSource(options);
   }
 

@@ -1,5 +1,6 @@
 package io.bowstring.spark;
 
+import org.apache.spark.TaskContext;
 import org.apache.spark.sql.catalyst.InternalRow;
 import org.apache.spark.sql.connector.write.DataWriter;
 import org.apache.spark.sql.connector.write.DataWriterFactory;
@@ -21,11 +22,22 @@ final class TaskWriterFactory implements DataWriterFactory, StreamingDataWriterF
 
   @Override
   public DataWriter<InternalRow> createWriter(int partition, long taskId) {
+    NativeLibrary.check();
     return new TaskWriter(plan, identity, partition, reopens);
   }
 
   @Override
   public DataWriter<InternalRow> createWriter(int partition, long taskId, long epoch) {
+    NativeLibrary.check();
+    // With Trigger.Continuous there is none.
+    TaskContext task = TaskContext.get();
+    if (task != null && task.getLocalProperty(EpochIdentity.BATCH_ID) == null) {
+      throw new BowstringException(
+          "invalid_argument",
+          false,
+          "no micro-batch is around this task: Trigger.Continuous runs an epoch again with other rows, so that it cannot be exactly once; use"
+              + " another trigger");
+    }
     return new TaskWriter(plan, new EpochIdentity(identity.producer(), identity.run(), epoch), partition, reopens);
   }
 }
