@@ -10,6 +10,7 @@
 ...         print(batch.num_rows)
 """
 
+from bowstring import _loading as _loading  # First of all.
 from bowstring.appending import EpochWriter, Producer
 from bowstring.client import Client, connect
 from bowstring.coordinator import StreamCoordinator

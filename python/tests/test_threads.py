@@ -114,3 +114,20 @@ producer.append(next(client.iterator("numbers", subscription="b")))
     child = start_python("-c", program)
     assert child.line() == "10"
     assert child.process.wait(10) == 0
+
+
+def test_the_package_outlives_the_thread_that_has_imported_it(start_python: Callable[..., Child]) -> None:
+    """Each thread ends before the next begins, which gets its place in memory, and with it its id."""
+    program = (
+        "import threading\n"
+        "def use():\n"
+        "    import bowstring\n"
+        "    with bowstring.StreamCoordinator(http=None) as coordinator:\n"
+        "        coordinator.client().create_stream('s')\n"
+        "        print('used')\n"
+        "for _ in range(5):\n"
+        "    thread = threading.Thread(target=use)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+    )
+    assert start_python("-c", program).lines_left() == ["used"] * 5

@@ -23,15 +23,20 @@ if TYPE_CHECKING:
     from ..support import Child
     from .durable import Durable
 
-FORWARD = ("foreach_batch", "datasource", "plain", "jvm")
-#: The ways back, and the streams that they read: so many batches in 2 partitions, 3 in each micro-batch.
-BACK = ("numbers", "numbers_jvm")
+#: The ways in, each into a stream of its name: where the driver dies within them, twice, and what is committed then.
+FORWARD = {
+    **dict.fromkeys(("foreach_batch", "datasource", "plain", "jvm"), (("committing-1", 0), ("committed-2", 2))),
+    "jvm_foreach_batch": (("appending-1", 0), ("staged-2", 1)),
+}
+#: The ways back, each from a stream of its name with so many batches in 2 partitions, 3 in each micro-batch: where the
+#: driver dies, and which micro-batches were done by then.
+BACK = {
+    **dict.fromkeys(("numbers", "numbers_jvm"), (("written-1", [0, 1]), ("planned-6", [1]))),
+    "numbers_jvm_in_tasks": (("reading-2", [0]), ("acking-6", [1])),
+}
 BATCHES = 12
 #: What each run of the driver dies of: all of its queries are there when it is killed.
-DEATHS = (
-    (*(f"{way}-committing-1" for way in FORWARD), *(f"{way}-written-1" for way in BACK)),
-    (*(f"{way}-committed-2" for way in FORWARD), *(f"{way}-planned-6" for way in BACK)),
-)
+DEATHS = [[f"{way}-{at[run][0]}" for way, at in (FORWARD | BACK).items()] for run in (0, 1)]
 
 
 def number_batch(number: int) -> pa.RecordBatch:
@@ -72,8 +77,8 @@ def die_and_restart(
 
     def keep_what_was_read(run: int) -> None:
         for way, read in found.read.items():
-            batches = (directory / "read" / way / str(run)).glob("*")
-            read.append({int(path.name): pa.parquet.read_table(path) for path in batches})
+            batches = (directory / "read" / way / str(run)).glob("*/_SUCCESS")
+            read.append({int(path.parent.name): pa.parquet.read_table(path.parent) for path in batches})
 
     for run, deaths in enumerate(DEATHS):
         points.arm(*deaths)
@@ -123,21 +128,33 @@ def run_queries(spark: SparkSession, url: str, data: str, directory: str, run: s
         frame = computed(spark.readStream.schema("id long").option("maxFilesPerTrigger", 6).parquet(data))
         watched = {"url": url, "points": str(points.directory)}
         numbers = spark.readStream.format(PYTHON).options(url=url, stream="numbers", maxBatchesPerTrigger=3).load()
-        numbers_jvm = spark.readStream.format(WATCHED).options(stream="numbers_jvm", maxBatchesPerTrigger=3, **watched)
         writers = {
             "foreach_batch": frame.writeStream.foreachBatch(foreach_batch_writer(url, "foreach_batch")),
             "datasource": frame.writeStream.format(PYTHON).options(url=url, stream="datasource"),
             "plain": frame.writeStream.foreachBatch(plain_writer(points, url, "plain", "application")),
             "jvm": frame.writeStream.format(WATCHED).options(stream="jvm", **watched),
+            "jvm_foreach_batch": frame.writeStream.foreachBatch(watched_writer(stream="jvm_foreach_batch", **watched)),
             "numbers": numbers.writeStream.foreachBatch(keeper("numbers")),
-            "numbers_jvm": numbers_jvm.load().writeStream.foreachBatch(keeper("numbers_jvm")),
         }
+        for way in BACK.keys() - {"numbers"}:
+            back = spark.readStream.format(WATCHED).options(stream=way, maxBatchesPerTrigger=3, **watched)
+            writers[way] = back.load().writeStream.foreachBatch(keeper(way))
         started = [
             writer.option("checkpointLocation", f"{directory}/{name}").trigger(availableNow=True).start()
             for name, writer in writers.items()
         ]
         for query in started:
             query.awaitTermination()
+
+
+def watched_writer(**options: str) -> Callable[[DataFrame, int], None]:
+    """A foreachBatch function that writes with the JVM connector with points, in one task that has enough rows."""
+    from javas import WATCHED
+
+    def write(batch: DataFrame, _: int) -> None:
+        batch.coalesce(1).write.format(WATCHED).mode("append").options(**options).save()
+
+    return write
 
 
 def main(url: str, data: str, directory: str, run: str, classes: str) -> None:
@@ -147,7 +164,8 @@ def main(url: str, data: str, directory: str, run: str, classes: str) -> None:
 
     from bowstring.streaming import add_jar
 
-    spark = start_spark("local[2]")
+    # Two of its tasks wait at points while others have to get to theirs.
+    spark = start_spark("local[4]")
     add_jar(spark)
     javas.add(spark, classes)
     print(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())

@@ -64,6 +64,27 @@ def test_a_micro_batch_can_be_written_again_after_a_failure(
     assert client.describe_stream("s")["spooled_batches"] == 0
 
 
+def test_a_function_that_fails_after_its_write_has_written_once(
+    client: bowstring.Client, numbers: Numbers, checkpoint: str, connector: str
+) -> None:
+    put = foreach_batch_writer(client.url, "s", use_jvm_sink=connector == JVM)
+    failures = iter(["not this time", "nor this time"])
+
+    def write_and_fail(batch: DataFrame, batch_id: int) -> None:
+        put(batch, batch_id)
+        if (failure := next(failures, None)) is not None:
+            raise LookupError(failure)
+
+    writer = numbers().writeStream.foreachBatch(write_and_fail).option("checkpointLocation", checkpoint).trigger(**NOW)
+    for failure in ("not this time", "nor this time"):
+        with pytest.raises(Exception, match=failure):
+            writer.start().awaitTermination()
+    writer.start().awaitTermination()
+    client.complete_stream("s")
+    assert sorted(ids(client.iterator("s"))) == list(range(1000))
+    assert client.describe_stream("s")["epochs_replayed"] >= 2
+
+
 def test_names_that_would_drop_data_are_refused(
     spark: SparkSession, client: bowstring.Client, numbers: Numbers, checkpoint: str, connector: str
 ) -> None:
