@@ -10,7 +10,7 @@ import pytest
 
 import bowstring
 
-from .conftest import JVM, held, read_stream, wait_until
+from .conftest import JVM, read_stream, wait_until_let_go
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -149,4 +149,4 @@ def test_a_limit_ends_a_read_early_and_lets_its_batches_go(spark: SparkSession, 
     # A join that ends when one side is through, and a sort that keeps some rows of each batch.
     assert frame.orderBy("id").limit(2).collect() == [(0,), (1,)]
     assert frame.join(frame.where("id < 10"), "id", "left_semi").count() == 10
-    wait_until(lambda: held(spark) == (0, 0))
+    wait_until_let_go(spark)

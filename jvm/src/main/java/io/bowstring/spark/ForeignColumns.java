@@ -10,7 +10,6 @@ import org.apache.arrow.vector.VectorLoader;
 import org.apache.arrow.vector.VectorSchemaRoot;
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode;
 import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
-import org.apache.spark.sql.util.ArrowUtils;
 import org.apache.spark.sql.vectorized.ColumnVector;
 import org.apache.spark.sql.vectorized.ColumnarBatch;
 
@@ -25,7 +24,7 @@ final class ForeignColumns implements AutoCloseable {
   private final ColumnarBatch batch;
 
   ForeignColumns(String schema, String name) {
-    allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
+    allocator = ArrowMemory.open(name);
     try {
       root = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
     } catch (Throwable error) {
