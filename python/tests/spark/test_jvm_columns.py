@@ -10,6 +10,7 @@ import pytest
 
 import bowstring
 
+from . import javas
 from .conftest import JVM, read_stream, wait_until_let_go
 
 if TYPE_CHECKING:
@@ -139,6 +140,13 @@ def test_batches_are_cut_by_spark_s_own_number_of_rows(
     setting("spark.sql.execution.arrow.maxRecordsPerBatch", "0")
     write(spark.range(0, 200_000, 1, 1), client)
     assert [batch.num_rows for batch in batches(client)][4:] == [200_000]
+
+
+def test_rows_beyond_a_batch_are_refused_also_when_it_is_gone(client: bowstring.Client, java_classes: str) -> None:
+    """Columns are read from memory that nobody but the connector guards."""
+    append(client, pa.record_batch({"id": [7, 8], "text": ["seven", "eight"]}))
+    told = javas.run(java_classes, "BeyondBatch", client.url)
+    assert told == ["7 seven", "row 2: 4 refused", "row -1: 4 refused", "row 0: 4 refused"]
 
 
 def test_a_limit_ends_a_read_early_and_lets_its_batches_go(spark: SparkSession, client: bowstring.Client) -> None:
