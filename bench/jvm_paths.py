@@ -4,7 +4,8 @@ Out of Spark: Spark's noop, a sink that makes Arrow of its rows and throws it aw
 Arrow with what Spark ships), the JVM sink, the Python data source, foreachBatch, Spark's Kafka sink to a broker, and
 Parquet files. Into Spark, to noop and to an aggregate: the JVM source, the Python data source, Spark's Kafka source and
 Parquet files, uncompressed. As in bench/spark_paths.py the figure is rows over the time that Spark reports for its
-micro-batches; a consumer process takes what goes to bowstring meanwhile.
+micro-batches; a consumer process takes what goes to bowstring meanwhile, on the same two cores, but where it says "read
+later": nobody takes what other sinks write or throw away either.
 
 Kafka carries a row as one value of JSON, as it is mostly done, and reads it so.
 """
@@ -39,9 +40,10 @@ from bench.spark_paths import BATCH_ROWS, PARTITIONS, Job, fill, open_session
 from bowstring.streaming import foreach_batch_writer, jar
 from bowstring.streaming.jvm import PROVIDER
 
-NOOP, THROW_AWAY, JVM, PYTHON, FOREACH, KAFKA, PARQUET = (
+NOOP, THROW_AWAY, JVM_ALONE, JVM, PYTHON, FOREACH, KAFKA, PARQUET = (
     "Spark's noop",
     "to Arrow, thrown away",
+    "JVM connector, read later",
     "JVM connector",
     "Python data source",
     "foreachBatch",
@@ -71,7 +73,7 @@ def measure_jvm(rounds: int, rows: int) -> list[Series]:
         broker = stack.enter_context(running_broker()).address if shutil.which("mvn") else None
         jars = [jar(), str(_throw_away(folder)), *(_kafka_jars() if broker else [])]
         spark = open_session({"spark.jars": ",".join(jars)})
-        stack.callback(spark.stop)
+        stack.callback(_stop, spark)
         (server,) = stack.enter_context(children(serve()))
         place = Place(f"grpc://{json.loads(server.line())['listen']}", broker, folder)
         sources = stack.enter_context(_sources(spark, place, rows))
@@ -92,10 +94,18 @@ def measure_jvm(rounds: int, rows: int) -> list[Series]:
     return series
 
 
+def _stop(spark: SparkSession) -> None:
+    """Its JVM goes on, with the settings that it was started with: the next part's session would look for our jars."""
+    properties = spark._jvm.java.lang.System  # type: ignore[union-attr]
+    spark.stop()
+    properties.clearProperty("spark.jars")
+
+
 def _sinks(place: Place) -> dict[str, Callable[[Job], float]]:
     sinks: dict[str, Callable[[Job], float]] = {
         NOOP: lambda job: job.run(job.source().writeStream.format("noop")),
         THROW_AWAY: lambda job: job.run(job.source().writeStream.format("ThrowAway")),
+        JVM_ALONE: partial(_into_stream, PROVIDER, is_read=False),
         JVM: partial(_into_stream, PROVIDER),
         PYTHON: partial(_into_stream, PYTHON_NAME),
         FOREACH: partial(_into_stream, None),
@@ -104,24 +114,27 @@ def _sinks(place: Place) -> dict[str, Callable[[Job], float]]:
     return sinks | ({KAFKA: partial(_into_kafka, place)} if place.broker else {})
 
 
-def _into_stream(format_name: str | None, job: Job) -> float:
-    """By the format, or by foreachBatch; a consumer takes the batches meanwhile."""
+def _into_stream(format_name: str | None, job: Job, *, is_read: bool = True) -> float:
+    """By the format, or by foreachBatch; a consumer takes the batches meanwhile, or nobody."""
     client = bowstring.connect(job.url)
     stream = f"out-{uuid.uuid4()}"
     client.create_stream(stream, partitions=PARTITIONS, max_buffered_batches=2 * -(-job.rows // BATCH_ROWS) + 64)
     client.subscribe(stream, "bench")
-    rows = Case("forward", "relay", batch_bytes=0, batches=0)
-    with children(python("bench.python_ends", "drain", job.url, stream, rows.json())) as (consumer,):
-        consumer.expect(READY)
-        consumer.go()
-        writer = job.source().writeStream
-        if format_name is None:
-            writer = writer.foreachBatch(foreach_batch_writer(job.url, stream))
-        else:
-            writer = writer.format(format_name).option("url", job.url).option("stream", stream)
+    writer = job.source().writeStream
+    if format_name is None:
+        writer = writer.foreachBatch(foreach_batch_writer(job.url, stream))
+    else:
+        writer = writer.format(format_name).option("url", job.url).option("stream", stream)
+    if is_read:
+        rows = Case("forward", "relay", batch_bytes=0, batches=0)
+        with children(python("bench.python_ends", "drain", job.url, stream, rows.json())) as (consumer,):
+            consumer.expect(READY)
+            consumer.go()
+            seconds = job.run(writer)
+            client.complete_stream(stream)
+            consumer.report()
+    else:
         seconds = job.run(writer)
-        client.complete_stream(stream)
-        consumer.report()
     client.delete_stream(stream)
     return seconds
 

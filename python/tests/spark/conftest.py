@@ -196,14 +196,26 @@ def collect_available(frame: DataFrame, checkpoint: str | None = None) -> list[R
 
 
 def held(spark: SparkSession) -> tuple[int, int]:
-    """Batches of the native library, and bytes of Arrow's, that nobody in the JVM has let go."""
+    """Batches of the native library, and bytes of the connector's Arrow memory, that nobody in the JVM has let go."""
+    return _ask(spark, "Native", "batchesHeld"), _ask(spark, "ArrowMemory", "held")
+
+
+def _ask(spark: SparkSession, of: str, method: str) -> int:
+    """What a static method of a class of the connector says, which nobody but Java's reflection may call."""
     loader = spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()
-    classes = getattr(spark._jvm, "java.lang.Class")
-    native = classes.forName("io.bowstring.spark.Native", True, loader)
-    method = native.getDeclaredMethod("batchesHeld", spark._sc._gateway.new_array(classes, 0))
-    method.setAccessible(True)
-    batches = method.invoke(None, spark._sc._gateway.new_array(spark._jvm.java.lang.Object, 0))
-    return batches, spark._jvm.org.apache.spark.sql.util.ArrowUtils.rootAllocator().getAllocatedMemory()
+    classes, objects = getattr(spark._jvm, "java.lang.Class"), spark._jvm.java.lang.Object
+    found = classes.forName(f"io.bowstring.spark.{of}", True, loader)
+    asked = found.getDeclaredMethod(method, spark._sc._gateway.new_array(classes, 0))
+    asked.setAccessible(True)
+    return int(asked.invoke(None, spark._sc._gateway.new_array(objects, 0)))
+
+
+def wait_until_let_go(spark: SparkSession) -> None:
+    """Until nobody in the JVM holds anything of the connector's."""
+    try:
+        wait_until(lambda: held(spark) == (0, 0))
+    except AssertionError:
+        assert held(spark) == (0, 0), "batches, and bytes of Arrow's"
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:

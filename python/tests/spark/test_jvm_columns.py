@@ -10,7 +10,8 @@ import pytest
 
 import bowstring
 
-from .conftest import JVM, held, read_stream, wait_until
+from . import javas
+from .conftest import JVM, read_stream, wait_until_let_go
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -141,6 +142,13 @@ def test_batches_are_cut_by_spark_s_own_number_of_rows(
     assert [batch.num_rows for batch in batches(client)][4:] == [200_000]
 
 
+def test_rows_beyond_a_batch_are_refused_also_when_it_is_gone(client: bowstring.Client, java_classes: str) -> None:
+    """Columns are read from memory that nobody but the connector guards."""
+    append(client, pa.record_batch({"id": [7, 8], "text": ["seven", "eight"]}))
+    told = javas.run(java_classes, "BeyondBatch", client.url)
+    assert told == ["7 seven", "row 2: 4 refused", "row -1: 4 refused", "row 0: 4 refused"]
+
+
 def test_a_limit_ends_a_read_early_and_lets_its_batches_go(spark: SparkSession, client: bowstring.Client) -> None:
     write(spark.range(0, 100_000, 1, 4), client, partitions=2)
     frame = load(spark, client)
@@ -149,4 +157,4 @@ def test_a_limit_ends_a_read_early_and_lets_its_batches_go(spark: SparkSession, 
     # A join that ends when one side is through, and a sort that keeps some rows of each batch.
     assert frame.orderBy("id").limit(2).collect() == [(0,), (1,)]
     assert frame.join(frame.where("id < 10"), "id", "left_semi").count() == 10
-    wait_until(lambda: held(spark) == (0, 0))
+    wait_until_let_go(spark)

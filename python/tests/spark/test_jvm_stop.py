@@ -18,7 +18,7 @@ import pytest
 import bowstring
 
 from ..proxy import Proxy
-from .conftest import JVM, held, read_stream, wait_until
+from .conftest import JVM, read_stream, wait_until, wait_until_let_go
 from .test_forward import ids
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def test_a_batch_write_that_waits_for_room_is_cancelled(
         getattr(spark.sparkContext, cancel)(*(["writes"] if cancel == "cancelJobGroup" else []))
         writer.join(60)
     assert "cancelled" in str(raised[0])
-    wait_until(lambda: not waits(full) and held(spark) == (0, 0))
+    wait_until(lambda: not waits(full))
+    wait_until_let_go(spark)
     full.complete_stream("s")
     assert ids(full.iterator("s", subscription="nobody")) == [-2, -1]
 
@@ -170,7 +171,7 @@ def test_a_source_that_hears_nothing_is_stopped(
     with promptly(f"the stop of a source whose {where} hears nothing"):
         query.stop()
     assert query.exception() is None, "stopped, not failed"
-    wait_until(lambda: held(spark) == (0, 0))
+    wait_until_let_go(spark)
 
 
 def test_a_batch_read_that_hears_nothing_is_cancelled(

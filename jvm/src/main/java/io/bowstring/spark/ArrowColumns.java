@@ -10,7 +10,6 @@ import org.apache.arrow.vector.ipc.message.ArrowFieldNode;
 import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
 import org.apache.spark.sql.catalyst.InternalRow;
 import org.apache.spark.sql.execution.arrow.ArrowWriter;
-import org.apache.spark.sql.util.ArrowUtils;
 
 /** Columns of any type, by what Spark ships for it. */
 final class ArrowColumns implements RowColumns {
@@ -20,7 +19,7 @@ final class ArrowColumns implements RowColumns {
   private final VectorUnloader unloader;
 
   ArrowColumns(String schema, String name) {
-    allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
+    allocator = ArrowMemory.open(name);
     VectorSchemaRoot made = null;
     try {
       made = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);

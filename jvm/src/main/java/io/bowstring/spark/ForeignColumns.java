@@ -1,16 +1,17 @@
 package io.bowstring.spark;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.arrow.memory.ArrowBuf;
 import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.memory.ForeignAllocation;
+import org.apache.arrow.vector.FieldVector;
 import org.apache.arrow.vector.VectorLoader;
 import org.apache.arrow.vector.VectorSchemaRoot;
 import org.apache.arrow.vector.ipc.message.ArrowFieldNode;
 import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
-import org.apache.spark.sql.util.ArrowUtils;
 import org.apache.spark.sql.vectorized.ColumnVector;
 import org.apache.spark.sql.vectorized.ColumnarBatch;
 
@@ -22,10 +23,11 @@ final class ForeignColumns implements AutoCloseable {
   private final BufferAllocator allocator;
   private final VectorSchemaRoot root;
   private final VectorLoader loader;
+  private final PlainColumn[] plain;
   private final ColumnarBatch batch;
 
   ForeignColumns(String schema, String name) {
-    allocator = ArrowUtils.rootAllocator().newChildAllocator(name, 0, Long.MAX_VALUE);
+    allocator = ArrowMemory.open(name);
     try {
       root = VectorSchemaRoot.create(ArrowSchemas.of(schema), allocator);
     } catch (Throwable error) {
@@ -33,7 +35,13 @@ final class ForeignColumns implements AutoCloseable {
       throw error;
     }
     loader = new VectorLoader(root);
-    batch = new ColumnarBatch(root.getFieldVectors().stream().map(NestedColumn::of).toArray(ColumnVector[]::new));
+    ColumnVector[] columns = root.getFieldVectors().stream().map(ForeignColumns::column).toArray(ColumnVector[]::new);
+    plain = Arrays.stream(columns).filter(PlainColumn.class::isInstance).toArray(PlainColumn[]::new);
+    batch = new ColumnarBatch(columns);
+  }
+
+  private static ColumnVector column(FieldVector vector) {
+    return PlainColumn.isKnown(vector) ? new PlainColumn(vector) : NestedColumn.of(vector);
   }
 
   /** The batch that {@link Native#nextBatch} gave. */
@@ -44,6 +52,7 @@ final class ForeignColumns implements AutoCloseable {
       nodes.add(new ArrowFieldNode(numbers[at], numbers[at + 1]));
     }
     List<ArrowBuf> buffers = buffers(numbers, places);
+    forget();
     int rows;
     try {
       rows = Math.toIntExact(numbers[1]);
@@ -53,8 +62,17 @@ final class ForeignColumns implements AutoCloseable {
     } finally {
       buffers.forEach(ArrowBuf::close);
     }
+    for (PlainColumn column : plain) {
+      column.look();
+    }
     batch.setNumRows(rows);
     return batch;
+  }
+
+  private void forget() {
+    for (PlainColumn column : plain) {
+      column.forget();
+    }
   }
 
   /** The library's memory as Arrow's buffers; the library hears when the last of them is let go. */
@@ -98,6 +116,7 @@ final class ForeignColumns implements AutoCloseable {
 
   @Override
   public void close() {
+    forget();
     root.close();
     allocator.close();
   }
