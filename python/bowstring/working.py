@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Event, Lock
@@ -75,6 +75,7 @@ class Worker:
         stream: its name; waited for up to a minute.
         fn: called with a `pyarrow.RecordBatch`; or a class, made once by `run` and called then. With an output it
             returns None, anything with `__arrow_c_stream__` or `__arrow_c_array__`, a pandas frame, or several of them.
+        fn_constructor_kwargs: what a class is made with.
         subscription: the shared subscription; made if it does not exist.
         output: the stream for the results; made, with as many partitions, if it does not exist.
         output_client: of the coordinator that has the output; `client` by default.
@@ -90,6 +91,7 @@ class Worker:
         stream: str,
         fn: Callable[[pa.RecordBatch], Any] | type[Any],
         *,
+        fn_constructor_kwargs: Mapping[str, Any] | None = None,
         subscription: str = "default",
         output: str | None = None,
         output_client: Client | None = None,
@@ -102,6 +104,7 @@ class Worker:
         self._output_client = output_client
         self._stream = stream
         self._fn = fn
+        self._kwargs = dict(fn_constructor_kwargs or {})
         self._subscription = subscription
         self._output_name = output
         self._sharing = sharing
@@ -121,7 +124,7 @@ class Worker:
         was there before the failure; `StreamNotFound`, `StreamReplaced`, `SubscriptionEvicted`, `InvalidArgument`; and
         `StreamEnded` if the output takes no more.
         """
-        work = self._fn() if isinstance(self._fn, type) else self._fn
+        work = self._fn(**self._kwargs) if isinstance(self._fn, type) else self._fn
         while not self._stops.is_set():
             try:
                 if self._read(work):

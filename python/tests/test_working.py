@@ -208,8 +208,8 @@ def test_results_may_be_nothing_or_several_and_the_function_a_class(client: bows
     made = []
 
     class Model:
-        def __init__(self) -> None:
-            made.append(self)
+        def __init__(self, name: str) -> None:
+            made.append(name)
 
         def __call__(self, batch: pa.RecordBatch) -> Any:
             first = batch["id"][0].as_py()
@@ -219,9 +219,9 @@ def test_results_may_be_nothing_or_several_and_the_function_a_class(client: bows
                 return batch.schema.empty_table()
             return (one for one in [numbered(first), [numbered(first + 100)]])
 
-    own = worker(client, Model)
+    own = worker(client, Model, fn_constructor_kwargs={"name": "small"})
     assert own.run()
-    assert len(made) == 1
+    assert made == ["small"]
     assert own.done().batches == 6
     assert output_ids(client) == [*range(40, 60), *range(140, 160)]
     assert tables_of(None) == []
@@ -235,7 +235,9 @@ def test_a_stopped_worker_finishes_its_batch_and_leaves_the_rest(client: bowstri
     client.complete_stream("numbers")
     with client.iterator("numbers", subscription="team", mode="shared", timeout=60) as iterator:
         deliveries = [handle.delivery for handle in iterator.handles() if handle.ack() is None]
-    assert deliveries == [1] * 6, "it had none of them"
+    # What was on its way to the worker when it left counts as delivered; it has had none of the others.
+    assert deliveries[0] in (1, 2)
+    assert deliveries[1:] == [1] * 5
 
 
 def test_without_an_output_it_acks_what_it_has_done(client: bowstring.Client) -> None:
