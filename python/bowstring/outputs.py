@@ -50,20 +50,18 @@ class Output:
     ) -> None:
         self._client = client
         self._output_client = client if output_client is None else output_client
+        if not hasattr(self._output_client, "open_epoch"):
+            reason = f"{self._output_client!r} has no epochs, by which an output is exactly once"
+            raise InvalidArgument(f"{reason}; give output_client of one coordinator", "invalid_argument", False)
         self._stream = stream
         self._subscription = subscription
         self.output = output
         described = client.describe_stream(stream)
         self._partitions = len(described["partitions"])
         self._slots = max(1, min(_SLOTS_MAX, _PRODUCERS_MAX // self._partitions))
-        own = next((one for one in described["subscriptions"] if one["subscription"] == subscription), None)
-        if own is None:
-            raise StreamNotFound(f"stream {stream} has no subscription {subscription}; make it", "stream_not_found")
-        _check_whole(stream, subscription, own.get("sharing"))
-        made = f"{described['stream_id']}/{own['created_at_micros']}"
-        self._prefix = f"{stream}/{subscription}/{_digest(made)}"
-        if len(self._prefix.encode()) > _NAME_BYTES_MAX - 32:
-            self._prefix = _digest(self._prefix)
+        # Over several coordinators, partition p is of coordinator p modulo their number.
+        parts = [one["description"] for one in described.get("coordinators", ())] or [described]
+        self._prefixes = [_prefix(part, subscription) for part in parts]
         self._ensure()
         #: The subscription's cursor, by partition, as far as it is known.
         self._acked: dict[int, int] = {}
@@ -81,7 +79,9 @@ class Output:
         if handle.rows is not None or handle.first_offset != handle.offset:
             what = f"rows {handle.rows} of batch {handle.offset} of partition {handle.partition}"
             reason = f"{what} of stream {self._stream} came by themselves, and exactly once is by whole batches"
-            raise InvalidArgument(f"{reason}; read the subscription without max_rows everywhere", "invalid_argument")
+            raise InvalidArgument(
+                f"{reason}; read the subscription without max_rows everywhere", "invalid_argument", False
+            )
         opened = self._output_client.open_epoch(self.output, self._producer(handle), _RUN, handle.offset)
         return opened != "already_committed"
 
@@ -114,7 +114,8 @@ class Output:
         self._output_client.abort_epoch(self.output, self._producer(handle), _RUN, handle.offset)
 
     def _producer(self, handle: BatchHandle) -> str:
-        return f"{self._prefix}/{handle.partition}.{handle.offset % self._slots}"
+        prefix = self._prefixes[handle.partition % len(self._prefixes)]
+        return f"{prefix}/{handle.partition}.{handle.offset % self._slots}"
 
     def _ensure(self) -> None:
         try:
@@ -137,6 +138,19 @@ def tables_of(result: Any) -> list[Any]:
         return [table for one in result for table in tables_of(one)]
     kind = type(result).__name__
     raise TypeError(f"the function returned a {kind}; it returns None, a record batch, a table, or several of them")
+
+
+def _prefix(described: Mapping[str, Any], subscription: str) -> str:
+    """What tells a stream's subscription from all others, also from one of the same name before it."""
+    stream = described["stream"]
+    own = next((one for one in described["subscriptions"] if one["subscription"] == subscription), None)
+    if own is None:
+        reason = f"stream {stream} has no subscription {subscription}; subscribe first"
+        raise StreamNotFound(reason, "subscription_not_found", False)
+    _check_whole(stream, subscription, own["sharing"])
+    made = f"{described['stream_id']}/{own['created_at_micros']}"
+    prefix = f"{stream}/{subscription}/{_digest(made)}"
+    return prefix if len(prefix.encode()) <= _NAME_BYTES_MAX - 32 else _digest(prefix)
 
 
 def _check_whole(stream: str, subscription: str, sharing: Mapping[str, Any] | None) -> None:

@@ -240,6 +240,17 @@ def test_a_stopped_worker_finishes_its_batch_and_leaves_the_rest(client: bowstri
     assert deliveries[1:] == [1] * 5
 
 
+def test_names_may_be_as_long_as_names_are(client: bowstring.Client) -> None:
+    stream, team = "n" * 200, "t" * 200
+    client.create_stream(stream)
+    client.subscribe(stream, team, mode="shared")
+    with client.producer(stream) as producer:
+        producer.append(numbered(0))
+        producer.complete()
+    assert Worker(client, stream, lambda batch: batch, subscription=team, output="out").run()
+    assert output_ids(client, "out") == list(range(10))
+
+
 def test_without_an_output_it_acks_what_it_has_done(client: bowstring.Client) -> None:
     fill(client, 10)
     seen: list[int] = []
