@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from bowstring.ray.datasink import StreamDatasink, write_bowstring
+from bowstring.ray.datasource import StreamRange, read_bowstring, unread
 from bowstring.ray.pool import ConsumerPool, Moment, PoolStats
 
-__all__ = ["ConsumerPool", "Moment", "PoolStats"]
+__all__ = [
+    "ConsumerPool",
+    "Moment",
+    "PoolStats",
+    "StreamDatasink",
+    "StreamRange",
+    "read_bowstring",
+    "unread",
+    "write_bowstring",
+]
