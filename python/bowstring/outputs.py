@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from bowstring.appending import importable
 from bowstring.errors import InvalidArgument, StreamNotFound
+from bowstring.streaming.routing import Routing
 
 if TYPE_CHECKING:
+    from bowstring.appending import EpochWriter
     from bowstring.client import Client
     from bowstring.handles import BatchHandle
 
@@ -40,13 +44,22 @@ class Output:
         subscription: shared by who works on them.
         output: the stream that the results go to; made, with as many partitions, if it does not exist.
         output_client: of the coordinator that has the output; `client` by default.
+        routing: which partition of the output each row goes to: "hash(columns)", all rows of the same values to the
+            same one, "round_robin" by batches, or "column:name", by the number in that column; all of a batch's
+            results to one partition by default.
 
     Raises `InvalidArgument` if the subscription divides batches by keys or halves them, or if the output stream shows
     batches before their epoch is committed; `StreamNotFound`.
     """
 
     def __init__(
-        self, client: Client, stream: str, subscription: str, output: str, output_client: Client | None = None
+        self,
+        client: Client,
+        stream: str,
+        subscription: str,
+        output: str,
+        output_client: Client | None = None,
+        routing: str | None = None,
     ) -> None:
         self._client = client
         self._output_client = client if output_client is None else output_client
@@ -62,7 +75,8 @@ class Output:
         # Over several coordinators, partition p is of coordinator p modulo their number.
         parts = [one["description"] for one in described.get("coordinators", ())] or [described]
         self._prefixes = [_prefix(part, subscription) for part in parts]
-        self._ensure()
+        self._routing = None if routing is None else Routing.parse(routing)
+        self._targets = self._ensure()
         #: The subscription's cursor, by partition, as far as it is known.
         self._acked: dict[int, int] = {}
 
@@ -91,7 +105,7 @@ class Output:
         Raises what `EpochWriter.append` and `Client.commit_epoch` raise; then they are seen all, or not at all.
         """
         producer, receipts = self._producer(handle), []
-        writer = None
+        writer: EpochWriter | None = None
         for result in results:
             if writer is None:
                 attempt = secrets.randbits(63)
@@ -103,7 +117,12 @@ class Output:
                     task=handle.partition,
                     attempt=attempt,
                 )
-            writer.append(result)
+            if self._routing is None:
+                writer.append(result)
+                continue
+            for index, batch in enumerate(_batches_of(result)):
+                for partition, part in self._routing.split(batch, self._targets, handle.partition, index):
+                    writer.append(part, partition)
         if writer is not None and (receipt := writer.finish()) is not None:
             receipts.append(receipt)
         done = self._output_client.commit_epoch(self.output, producer, _RUN, handle.offset, receipts)
@@ -117,7 +136,8 @@ class Output:
         prefix = self._prefixes[handle.partition % len(self._prefixes)]
         return f"{prefix}/{handle.partition}.{handle.offset % self._slots}"
 
-    def _ensure(self) -> None:
+    def _ensure(self) -> int:
+        """How many partitions the output has; makes it if it does not exist."""
         try:
             found = self._output_client.describe_stream(self.output)
         except StreamNotFound:
@@ -125,6 +145,7 @@ class Output:
         if (shown := found["options"]["visibility"]) != "committed":
             reason = f"stream {self.output} shows batches before their epoch is committed (visibility is {shown})"
             raise InvalidArgument(f"{reason}; use one of visibility committed as output", "invalid_argument", False)
+        return len(found["partitions"])
 
 
 def tables_of(result: Any) -> list[Any]:
@@ -138,6 +159,13 @@ def tables_of(result: Any) -> list[Any]:
         return [table for one in result for table in tables_of(one)]
     kind = type(result).__name__
     raise TypeError(f"the function returned a {kind}; it returns None, a record batch, a table, or several of them")
+
+
+def _batches_of(result: Any) -> Iterator[pa.RecordBatch]:
+    if hasattr(result, "__arrow_c_stream__"):
+        yield from pa.RecordBatchReader.from_stream(result)
+    else:
+        yield pa.record_batch(result)
 
 
 def _prefix(described: Mapping[str, Any], subscription: str) -> str:

@@ -79,6 +79,7 @@ class Worker:
         subscription: the shared subscription; made if it does not exist.
         output: the stream for the results; made, with as many partitions, if it does not exist.
         output_client: of the coordinator that has the output; `client` by default.
+        output_routing: which partition of the output each row goes to, for instance "hash(user)": see `Output`.
         sharing: how a new subscription is shared; with an output without `keys` and `bisect`.
         ack_within: seconds that a batch may take: from 0.1 to 86,400.
         lease: seconds until others have the batch of one whose process dies: from 0.1 to 3600.
@@ -95,6 +96,7 @@ class Worker:
         subscription: str = "default",
         output: str | None = None,
         output_client: Client | None = None,
+        output_routing: str | None = None,
         sharing: Sharing | None = None,
         ack_within: float = 60.0,
         lease: float = 10.0,
@@ -107,6 +109,7 @@ class Worker:
         self._kwargs = dict(fn_constructor_kwargs or {})
         self._subscription = subscription
         self._output_name = output
+        self._output_routing = output_routing
         self._sharing = sharing
         self._ack_within = ack_within
         self._lease = lease
@@ -146,9 +149,8 @@ class Worker:
         """Whether the stream has come to its end, by one iterator."""
         if self._output_name is not None and self._output is None:
             self._client.subscribe(self._stream, self._subscription, mode="shared", sharing=self._sharing)
-            self._output = Output(
-                self._client, self._stream, self._subscription, self._output_name, self._output_client
-            )
+            names = (self._stream, self._subscription, self._output_name)
+            self._output = Output(self._client, *names, self._output_client, self._output_routing)
         iterator = self._client.iterator(
             self._stream,
             subscription=self._subscription,

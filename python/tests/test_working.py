@@ -240,6 +240,28 @@ def test_a_stopped_worker_finishes_its_batch_and_leaves_the_rest(client: bowstri
     assert deliveries[1:] == [1] * 5
 
 
+def test_rows_of_the_output_go_where_their_key_says(client: bowstring.Client) -> None:
+    fill(client, 20)
+    client.create_stream("keyed", partitions=4, max_buffered_batches=2000)
+
+    def keyed(batch: pa.RecordBatch) -> Any:
+        table = pa.Table.from_batches([batch])
+        table = table.append_column("key", pa.array([one % 7 for one in batch["id"].to_pylist()]))
+        # A table with a batch per row, and one record batch.
+        return [pa.Table.from_batches(table.to_batches(max_chunksize=1)), table.combine_chunks().to_batches()[0]]
+
+    assert worker(client, keyed, output="keyed", output_routing="hash(key)").run()
+    places: dict[int, set[int]] = {}
+    found = []
+    for one in client.iterator("keyed", subscription=None, follow=False, timeout=60).batches_with_offsets():
+        found += one.batch["id"].to_pylist()
+        for key in one.batch["key"].to_pylist():
+            places.setdefault(key, set()).add(one.partition)
+    assert sorted(found) == sorted([*range(200), *range(200)])
+    assert [len(place) for place in places.values()] == [1] * 7
+    assert len(set.union(*places.values())) > 1
+
+
 def test_names_may_be_as_long_as_names_are(client: bowstring.Client) -> None:
     stream, team = "n" * 200, "t" * 200
     client.create_stream(stream)

@@ -98,6 +98,8 @@ class ConsumerPool:
         url, client: of the coordinator: one of the two. A client pickles, and is one that actors can reach.
         subscription: the shared subscription; made if it does not exist.
         output, output_client: the stream for what `fn` returns, exactly once; its coordinator's client, if another.
+        output_routing: which partition of the output each row goes to, for instance "hash(user)"; all of a batch's
+            results to one by default.
         sharing: how a new subscription is shared: when rows go to the dead letters.
         min_consumers, max_consumers: how many there are; with 0, none while there is nothing to do.
         target_lag: how much that is not acked is right for one consumer. A stream holds `max_buffered_batches`, 64 by
@@ -124,6 +126,7 @@ class ConsumerPool:
         subscription: str = "default",
         output: str | None = None,
         output_client: Client | None = None,
+        output_routing: str | None = None,
         sharing: Sharing | None = None,
         min_consumers: int = 1,
         max_consumers: int = 80,
@@ -158,6 +161,7 @@ class ConsumerPool:
                 "subscription": subscription,
                 "output": output,
                 "output_client": output_client,
+                "output_routing": output_routing,
                 "sharing": sharing,
                 "ack_within": ack_within,
                 "lease": lease,
