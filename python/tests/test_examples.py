@@ -20,6 +20,7 @@ LAST_LINES = {
     "exactly_once_sqlite.py": "batches: 2000, the sum is right: True",
     "flight_client.py": "read 3 rows of ['user', 'page']",
     "python_to_spark.py": "500 warm readings since minute 50",
+    "ray_clicks.py": "pages: 5, the counts are those of a plain count: True",
     "spark_exactly_once_sqlite.py": "batches: 48, the sum is right: True",
     "spark_to_python.py": "read 5000 rows, their sum is right: True",
 }
