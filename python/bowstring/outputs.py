@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bowstring.client import Client
     from bowstring.handles import BatchHandle
 
+# Of these two numbers the producers' names are made: to change them doubles what is under way meanwhile.
 #: Producers of an output stream at most that a subscription takes, which remembers 16,384 of all.
 _PRODUCERS_MAX = 4096
 #: Most of them per partition: so far apart are the oldest batch that is not acked and the newest that is worked on.
@@ -36,7 +37,8 @@ class Output:
     that a batch has its turn when the subscription's cursor has passed the one that had its slot before.
 
     The names hold for a stream and a subscription as long as they live: of those that were deleted and made anew, the
-    results are others. After a seek backwards they are not: what has its results keeps them.
+    results are others. After a seek backwards they are not: what has its results keeps them, and of batches that a seek
+    had skipped before some are taken to have theirs.
 
     Args:
         client: of the coordinator that has the stream; pickles.

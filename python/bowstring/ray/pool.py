@@ -239,6 +239,8 @@ class ConsumerPool:
         with self._changed:
             self._stops.set()
             members, self._members = self._members, []
+            if not ray.is_initialized():
+                members = []
             for one in members:
                 if not one.is_leaving:
                     one.leave()
@@ -271,11 +273,12 @@ class ConsumerPool:
             raise self._failure
 
     def _look_after(self) -> None:
-        while not self._stops.is_set():
+        # To ask a Ray that was shut down would start another.
+        while not self._stops.is_set() and ray.is_initialized():
             try:
                 lag = self._ask_lag()
                 with self._changed:
-                    if self._stops.is_set():
+                    if self._stops.is_set() or not ray.is_initialized():
                         return
                     self._see_who_is_gone()
                     self._resize(lag)

@@ -17,7 +17,7 @@ import bowstring
 from bowstring.ray import ConsumerPool
 from bowstring.ray.scaling import Scaling
 
-from ..support import Served, ids, numbered, wait_until
+from ..support import Child, Served, ids, numbered, wait_until
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -262,7 +262,47 @@ def test_what_no_consumer_can_mend_is_raised(client: bowstring.Client) -> None:
         pytest.raises(RuntimeError, match="no weights"),
         ConsumerPool(Broken, "others", url=client.url, **SMALL) as pool,
     ):
-        wait_until(lambda: pool.size == 0)
+        wait_until(lambda: pool.stats().started > 0 and pool.size == 0)
+
+
+def test_actors_that_never_come_up_are_not_replaced_for_ever(client: bowstring.Client) -> None:
+    client.create_stream("numbers")
+
+    def unpack() -> None:
+        raise RuntimeError("cannot be unpacked here")
+
+    class Packed:
+        def __reduce__(self) -> Any:
+            return unpack, ()
+
+    pool = ConsumerPool(Packed(), "numbers", client=client, **SMALL)
+    with pytest.raises(ray.exceptions.RayActorError, match="cannot be unpacked here"):
+        pool.join(120)
+    assert pool.stats().started == pool.stats().died == 5
+    pool.stop()
+
+
+SHUT_DOWN = """
+import sys, time, ray, bowstring
+from bowstring.ray import ConsumerPool
+ray.init(num_cpus=1, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False)
+pool = ConsumerPool(len, "numbers", url=sys.argv[1], interval=0.05)
+while pool.stats().started == 0:
+    time.sleep(0.01)
+ray.shutdown()
+time.sleep(1)
+print(ray.is_initialized())
+pool.stop()
+print(ray.is_initialized(), pool.size)
+"""
+
+
+def test_a_pool_of_a_ray_that_was_shut_down_starts_no_other(
+    client: bowstring.Client, start_python: Callable[..., Child]
+) -> None:
+    client.create_stream("numbers")
+    child = start_python("-c", SHUT_DOWN, client.url)
+    assert [child.line(60), child.line()] == ["False", "False 0"]
 
 
 def test_what_cannot_be_meant_is_refused(client: bowstring.Client) -> None:
