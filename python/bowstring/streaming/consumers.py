@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import bowstring
+from bowstring.spread import SpreadClient
 
 from .connections import partition_count
 
@@ -30,7 +31,8 @@ def create_partitioned_iterators(
     the end of the stream.
 
     Args:
-        coordinator: a ``StreamCoordinator``, a ``Client``, a URL, or what from_spark_streaming returned.
+        coordinator: a ``StreamCoordinator``, a ``Client``, a URL, or what from_spark_streaming returned; for streams
+            over several coordinators a ``SpreadClient``, or ``bowstring.ray``'s ``Coordinators``.
         num_consumers: how many iterators to make.
         num_partitions: the stream's partitions; needed only if the stream does not exist yet: it is created.
         stream: the stream's name; may be left out if the coordinator has one stream only.
@@ -49,11 +51,11 @@ def create_partitioned_iterators(
     ]
 
 
-def _locate(coordinator: Any, stream: str | None) -> tuple[bowstring.Client, str]:
+def _locate(coordinator: Any, stream: str | None) -> tuple[bowstring.Client | SpreadClient, str]:
     """The client and the stream's name."""
     if isinstance(coordinator, str):
-        client = bowstring.connect(coordinator)
-    elif isinstance(coordinator, bowstring.Client):
+        client: bowstring.Client | SpreadClient = bowstring.connect(coordinator)
+    elif isinstance(coordinator, bowstring.Client | SpreadClient):
         client = coordinator
     elif callable(getattr(coordinator, "client", None)):
         client = coordinator.client()
@@ -70,7 +72,7 @@ def _locate(coordinator: Any, stream: str | None) -> tuple[bowstring.Client, str
     return client, stream
 
 
-def _count(client: bowstring.Client, stream: str, asked: int | None) -> int:
+def _count(client: bowstring.Client | SpreadClient, stream: str, asked: int | None) -> int:
     try:
         there = partition_count(client.describe_stream(stream))
     except bowstring.StreamNotFound:
