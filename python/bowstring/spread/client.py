@@ -93,9 +93,7 @@ class SpreadClient:
         """
         there = counts(len(self) if partitions is None else partitions, len(self))
         if 0 in there:
-            text = (
-                f"{partitions} partitions of stream {stream} are fewer than the coordinators; use {len(self)} at least"
-            )
+            text = f"{partitions} partitions of stream {stream} are fewer than coordinators; use {len(self)} at least"
             raise InvalidArgument(text, "invalid_argument", False)
 
         def create(client: Client, count: int) -> object:
