@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import signal
@@ -81,7 +82,7 @@ def test_tasks_and_actors_find_them_by_name_and_take_clients_and_iterators(durab
     assert ray.get(fill.remote("durable")) == 2
     iterators = create_partitioned_iterators(durable, 3, 4)
     found = ray.get([count.remote(one) for one in iterators])
-    assert sorted(sum(found, [])) == list(range(400))
+    assert sorted(itertools.chain.from_iterable(found)) == list(range(400))
     copy = pickle.loads(pickle.dumps(durable))
     assert copy.urls == durable.urls
 
@@ -165,15 +166,15 @@ def test_clients_find_it_at_another_port(durable: Coordinators, tmp_path: Path) 
     found += [ids([batch]) for batch in iterator]
     after = durable.urls
     assert (after[0] == before[0], after[1] == before[1]) == (True, False)
-    assert sorted(sum(found, [])) == list(range(1200))
+    assert sorted(itertools.chain.from_iterable(found)) == list(range(1200))
     assert len(found) == 120, "no batch twice"
 
 
 def test_with_an_object_store_it_comes_back_with_an_empty_disk(tmp_path: Path) -> None:
-    disks = [tmp_path / "disk", tmp_path / "away"]
+    disk = tmp_path / "disk"
     store = f"file://{tmp_path / 'store'}"
     (tmp_path / "store").mkdir()
-    with start_coordinators(2, "stored", object_store=store, data_dir=str(disks[0]), host="127.0.0.1") as running:
+    with start_coordinators(2, "stored", object_store=store, data_dir=str(disk), host="127.0.0.1") as running:
         client = running.client()
         client.create_stream("numbers", partitions=4)
         producer = client.producer("numbers")
@@ -182,7 +183,7 @@ def test_with_an_object_store_it_comes_back_with_an_empty_disk(tmp_path: Path) -
         producer.flush()
         # As on another node: nothing of the disk is there, the port's number neither.
         pid = running.status()[0].pid
-        disks[0].rename(disks[1])
+        (disk / "stored-0").rename(tmp_path / "away")
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: running.status()[0].pid not in (None, pid))
         for number in range(40, 60):
