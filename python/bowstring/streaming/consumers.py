@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import bowstring
 from bowstring.spread import SpreadClient
 
 from .connections import partition_count
+
+_LOGGER = logging.getLogger("bowstring")
 
 
 def partitions_of(consumer: int, num_consumers: int, num_partitions: int) -> list[int]:
@@ -26,9 +29,9 @@ def create_partitioned_iterators(
 ) -> list[bowstring.StreamingIterator]:
     """One iterator per consumer, to be sent to its process or Ray worker: they pickle.
 
-    No partition is left out, whatever the numbers: an existing stream's own number of partitions is what counts, and
-    `num_partitions` that says otherwise is refused. With more consumers than partitions the last ones get nothing but
-    the end of the stream.
+    No partition is left out, whatever the numbers: an existing stream's own number of partitions is what counts.
+    `num_partitions` that says less is refused; if it says more, all that are there are divided, and a warning is logged
+    (logger "bowstring"). With more consumers than partitions the last ones get nothing but the end of the stream.
 
     Args:
         coordinator: a ``StreamCoordinator``, a ``Client``, a URL, or what from_spark_streaming returned; for streams
@@ -80,7 +83,10 @@ def _count(client: bowstring.Client | SpreadClient, stream: str, asked: int | No
             raise
         # Created now: if it came later with another number of partitions, some would have no consumer.
         return partition_count(client.create_stream(stream, partitions=asked, if_not_exists=True))
-    if asked not in (None, there):
+    if asked is not None and asked > there:
+        text = "stream %r has %d partitions, not %d; create it with more, as by from_spark_streaming's num_partitions"
+        _LOGGER.warning(text, stream, there, asked)
+    elif asked not in (None, there):
         raise ValueError(
             f"stream {stream!r} has {there} partitions, not {asked}; "
             "leave num_partitions out, or give the stream's number"
