@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import pickle
@@ -19,6 +20,7 @@ import ray
 
 import bowstring
 from bowstring.ray import Coordinators, coordinators, start_coordinators
+from bowstring.ray.finding import Named
 from bowstring.ray.ports import candidates, is_free, recall, remember
 from bowstring.streaming import create_partitioned_iterators
 
@@ -249,6 +251,15 @@ def test_two_drivers_find_them_by_name_and_detached_ones_outlive_the_first() -> 
     running.stop()
     with pytest.raises(bowstring.Unavailable, match="start_coordinators"):
         coordinators("outliving", timeout=0.5)
+
+
+def test_those_that_are_not_detached_end_with_what_started_them() -> None:
+    running = start_coordinators(1, "tied", host="127.0.0.1")
+    assert coordinators("tied").status()[0].is_up
+    del running
+    gc.collect()
+    found = Named("tied", "bowstring", 1)
+    wait_until(lambda: found() == [None])
 
 
 def test_a_name_is_taken_once_and_free_after_the_stop() -> None:
