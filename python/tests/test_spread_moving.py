@@ -15,7 +15,7 @@ from .support import Served, ids, numbered, wait_until
 from .test_spread import by_partition
 
 
-class Places:
+class Urls:
     """Where the coordinators are now, for a client that asks."""
 
     def __init__(self, urls: list[str | None]) -> None:
@@ -33,7 +33,7 @@ def moving(serve: Callable[..., Served], tmp_path: Path) -> Callable[[int], Serv
 
 def test_a_producer_goes_on_at_another_address_and_each_batch_is_stored_once(moving: Callable[[int], Served]) -> None:
     served = [moving(0), moving(1)]
-    where = Places([one.url for one in served])
+    where = Urls([one.url for one in served])
     client = SpreadClient(where, retry_deadline=60)
     client.create_stream("numbers", partitions=2, max_buffered_batches=100_000)
     producer = client.producer("numbers")
@@ -58,7 +58,7 @@ def test_a_producer_goes_on_at_another_address_and_each_batch_is_stored_once(mov
 
 def test_a_producer_with_a_name_goes_on_too_and_a_newer_run_fences_it(moving: Callable[[int], Served]) -> None:
     served = moving(0)
-    where = Places([served.url])
+    where = Urls([served.url])
     client = SpreadClient(where, retry_deadline=60)
     client.create_stream("numbers")
     before = client.producer("numbers", producer_id="job")
@@ -81,7 +81,7 @@ def test_a_producer_with_a_name_goes_on_too_and_a_newer_run_fences_it(moving: Ca
 
 def test_an_iterator_goes_on_at_another_address_and_others_go_on_meanwhile(moving: Callable[[int], Served]) -> None:
     served = [moving(0), moving(1)]
-    where = Places([one.url for one in served])
+    where = Urls([one.url for one in served])
     client = SpreadClient(where, retry_deadline=60)
     client.create_stream("numbers", partitions=2, max_buffered_batches=100_000)
     producer = client.producer("numbers")
@@ -119,7 +119,7 @@ def test_an_iterator_goes_on_at_another_address_and_others_go_on_meanwhile(movin
 @pytest.mark.parametrize("start", ["earliest", "latest"])
 def test_a_read_without_a_subscription_goes_on_at_another_address(moving: Callable[[int], Served], start: str) -> None:
     served = moving(0)
-    where = Places([served.url])
+    where = Urls([served.url])
     client = SpreadClient(where, retry_deadline=60)
     client.create_stream("numbers", partitions=2, retain_seconds=3600)
     producer = client.producer("numbers")
@@ -151,7 +151,7 @@ def _patient(iterator: bowstring.StreamingIterator) -> Iterator[pa.RecordBatch]:
 
 def test_single_acks_at_another_address_lose_nothing(moving: Callable[[int], Served]) -> None:
     served = moving(0)
-    where = Places([served.url])
+    where = Urls([served.url])
     client = SpreadClient(where, retry_deadline=60)
     client.create_stream("numbers")
     with client.producer("numbers") as producer:
@@ -175,9 +175,33 @@ def test_single_acks_at_another_address_lose_nothing(moving: Callable[[int], Ser
     assert list(client.iterator("numbers")) == []
 
 
+@pytest.mark.parametrize("mode", ["partitioned", "shared"])
+def test_leases_end_with_the_address_and_what_is_not_acked_comes_again(
+    moving: Callable[[int], Served], mode: str
+) -> None:
+    served = [moving(0), moving(1)]
+    where = Urls([one.url for one in served])
+    client = SpreadClient(where, retry_deadline=60)
+    client.create_stream("numbers", partitions=4)
+    with client.producer("numbers") as producer:
+        for number in range(40):
+            producer.append(numbered(number * 10))
+    with client.iterator("numbers", subscription="workers", mode=mode, timeout=60) as iterator:
+        found = ids(next(iterator) for _ in range(10))
+        iterator.flush()
+        served[0].child.kill()
+        served[0] = moving(0)
+        where.urls[0] = served[0].url
+        client.complete_stream("numbers")
+        found += ids(iterator)
+        iterator.flush()
+    assert set(found) == set(range(400))
+    assert client.lag("numbers")["workers"].total.batches == 0
+
+
 def test_a_coordinator_that_stays_away_is_an_error_after_the_deadline(moving: Callable[[int], Served]) -> None:
     served = [moving(0), moving(1)]
-    where = Places([one.url for one in served])
+    where = Urls([one.url for one in served])
     client = SpreadClient(where, retry_deadline=3)
     client.create_stream("numbers")
     with client.producer("numbers") as producer:
@@ -196,7 +220,7 @@ def test_a_coordinator_that_stays_away_is_an_error_after_the_deadline(moving: Ca
 
 def test_streams_that_a_coordinator_has_lost_are_told_wherever_it_is(serve: Callable[..., Served]) -> None:
     served = [serve(), serve()]
-    where = Places([one.url for one in served])
+    where = Urls([one.url for one in served])
     client = SpreadClient(where, retry_deadline=30)
     client.create_stream("numbers")
     producer = client.producer("numbers")

@@ -146,7 +146,7 @@ class SpreadConsumer:
     @property
     def is_shared(self) -> bool:
         """Whether others may be given what this one refuses."""
-        return any(part.with_native(lambda native: native.is_shared) for part in self._parts.values())
+        return any(part.lease is not None for part in self._parts.values())
 
     def take(self, timeout: float | None = None) -> Taken | None:
         """What some coordinator has, in turns. Raises `Timeout`, and what a coordinator's reading raises."""
@@ -201,7 +201,7 @@ class SpreadConsumer:
 
         def ack(part: Part, there: _native.End, cursor: int | None) -> None:
             part.note_acked(there[0], there[1])
-            part.tell(lambda native: native.ack_through(there, cursor))
+            part.tell(there, lambda native, own: native.ack_through(own, cursor))
 
         self._at(end, generation, ack)
 
@@ -210,7 +210,7 @@ class SpreadConsumer:
 
         def ack(part: Part, there: _native.End, cursor: int | None) -> None:
             part.acks_singly = True
-            part.tell(lambda native: native.ack_one(there, cursor))
+            part.tell(there, lambda native, own: native.ack_one(own, cursor))
 
         self._at(end, generation, ack)
 
@@ -221,15 +221,17 @@ class SpreadConsumer:
 
     def nack(self, end: _native.End, delay: float, reason: str) -> None:
         """Somebody else is to have it after `delay` seconds."""
-        self._at(end, None, lambda part, there, _: part.tell(lambda native: native.nack(there, delay, reason)))
+        self._at(
+            end, None, lambda part, there, _: part.tell(there, lambda native, own: native.nack(own, delay, reason))
+        )
 
     def renew(self, end: _native.End, lasts: float) -> None:
         """It is leased for `lasts` seconds from now on."""
-        self._at(end, None, lambda part, there, _: part.tell(lambda native: native.renew(there, lasts)))
+        self._at(end, None, lambda part, there, _: part.tell(there, lambda native, own: native.renew(own, lasts)))
 
     def release(self, end: _native.End) -> None:
         """Somebody else is to have it."""
-        self._at(end, None, lambda part, there, _: part.tell(lambda native: native.release(there)))
+        self._at(end, None, lambda part, there, _: part.tell(there, lambda native, own: native.release(own)))
 
     def acks_singly(self) -> None:
         """Batches will be acked one by one."""

@@ -19,6 +19,9 @@ from bowstring.starts import Start, start_text
 #: What `_native.Consumer.take` gives.
 Taken: TypeAlias = "tuple[_native.Batches, list[int], list[int], list[_native.Facts], int | None]"
 
+#: Of the number of a lease.
+_LEASE_BITS = 64
+
 _T = TypeVar("_T")
 
 
@@ -50,7 +53,11 @@ class Part:
         self._begin: dict[int, int] | None = None
         self._arguments = arguments
         self._lock = threading.Lock()
+        #: For the moment in which one native consumer takes the place of another.
+        self._swap = threading.Lock()
         self._native: _native.Consumer | None = None
+        #: How many there were before, and it.
+        self._number = 0
         self._client: Client | None = None
         self._closed = False
         #: By partition, one past the last offset that was given, and up to where all is acked.
@@ -64,10 +71,11 @@ class Part:
 
     def take(self) -> Taken | None:
         """What is there, or None at the end, perhaps only until something is acked: see `has_ended`."""
-        native, found = self.with_native(lambda native: (native, native.take()))
+        native, number, found = self.with_native(lambda native: (native, self._number, native.take()))
         if found is None:
             self.has_ended = native.has_ended
             return None
+        found[3][:] = [_numbered(fact, number) for fact in found[3]]
         if native.is_shared:
             self.lease = self._arguments["ack_within"]
         generation = found[4]
@@ -99,14 +107,24 @@ class Part:
         if lease is not None:
             for fact in taken[3]:
                 end = end_of(fact)
-                self.tell(lambda native, end=end: native.renew(end, lease))  # type: ignore[misc]
+                self.tell(end, lambda native, own: native.renew(own, lease))
 
-    def tell(self, verb: Callable[[_native.Consumer], None]) -> None:
-        """A word that waits for nothing. While the coordinator is away it is lost, and what it was of comes again."""
-        native = self._native
-        if native is not None:
-            with suppress(Unavailable):
-                verb(native)
+    def tell(self, end: _native.End, verb: Callable[[_native.Consumer, _native.End], None]) -> None:
+        """A word on a batch. It waits for nothing: while the coordinator is away it is lost, and the batch comes again.
+
+        So it is with a batch that was leased at another address: that lease has ended, and its number may be another's.
+        """
+        with self._swap:
+            native, number = self._native, self._number
+        if native is None:
+            return
+        partition, offset, rows, lease = end
+        if lease is not None:
+            if lease >> _LEASE_BITS != number:
+                return
+            lease &= (1 << _LEASE_BITS) - 1
+        with suppress(Unavailable):
+            verb(native, (partition, offset, rows, lease))
 
     def note_acked(self, partition: int, before: int) -> None:
         """The caller is done with all of the partition before this offset."""
@@ -126,7 +144,9 @@ class Part:
             if self._closed:
                 raise Cancelled("the iterator was closed while it waited for a batch", "cancelled", False)
             if self._native is None or self._client is not client:
-                former, self._native, self._client = self._native, self._consumer(client), client
+                former, native = self._native, self._consumer(client)
+                with self._swap:
+                    self._native, self._client, self._number = native, client, self._number + 1
                 if former is not None:
                     _give_up(former)
             return self._native
@@ -166,6 +186,12 @@ class Part:
         if self._start == "earliest":
             return {}
         return located(client.url, stream, self._start)
+
+
+def _numbered(fact: _native.Facts, number: int) -> _native.Facts:
+    """With the consumer's number in its lease, if it has one: leases are numbered anew when a coordinator starts."""
+    lease = fact[7]
+    return fact if lease is None else (*fact[:7], number << _LEASE_BITS | lease, fact[8])
 
 
 def _give_up(native: _native.Consumer) -> None:
