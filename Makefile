@@ -63,8 +63,20 @@ sim: check-rust ## The whole stack on a simulated network and disk, 10,000 seeds
 test-python: $(WHEEL) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
 	$(BIN)/python -m pytest python/tests $(PYTEST)
 
+# The oldest Ray and PySpark that are promised, in an environment of their own.
+OLDEST := .venv-oldest
+OLDEST_VERSIONS := 'ray[data]==2.31.0' 'pyspark==4.1.0'
+
+.PHONY: check-oldest
+check-oldest: $(WHEEL) check-java ## The tests of bowstring.ray with the oldest Ray and PySpark that are promised
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check $(OLDEST_VERSIONS)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	$(OLDEST)/bin/python -m pytest python/tests/ray $(PYTEST)
+
 .PHONY: bench
-bench: $(WHEEL) $(if $(filter all kafka ray,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
+bench: $(WHEEL) $(if $(filter all kafka ray ray_spread,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
 	$(CARGO) build --locked --release --features bench --bin bowstring --bin bowstring-bench
 	$(BIN)/python -m bench
 
@@ -97,7 +109,7 @@ codegen: check-rust ## Generate the code of proto/ anew (CI checks that it is cu
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (not the compiled dependencies)
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) $(OLDEST) dist
 
 .PHONY: check-rust
 check-rust:

@@ -16,6 +16,7 @@ LAST_LINES = {
     "async_consumer.py": "rows read: [500, 500]",
     "dataframes.py": "duckdb: [('bow', 21), ('string', 42)]",
     "epochs.py": "total of epochs 1 and 2: 123",
+    "ray_iterators.py": "read 80000 rows in 4 tasks, their sum is right: True",
     "shared_workers.py": "order 1234 after 10 deliveries: ValueError: an order without an amount",
     "exactly_once_sqlite.py": "batches: 2000, the sum is right: True",
     "flight_client.py": "read 3 rows of ['user', 'page']",
