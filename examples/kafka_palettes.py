@@ -35,12 +35,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from PIL import Image, ImageDraw
-from services.kafka import SPARK_CONNECTOR, running_broker
-from services.maven import jars_for_spark
-from services.spark import local_spark
 
 import bowstring
 from bowstring.streaming import from_spark_streaming, register
+from services.kafka import SPARK_CONNECTOR, running_broker
+from services.maven import jars_for_spark
+from services.spark import local_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -111,6 +111,8 @@ class Pipeline:
         from bowstring.ray import ConsumerPool
 
         self.client.create_stream("palettes", schema=PALETTES, partitions=TOPIC_PARTITIONS)
+        self.client.create_stream("images", partitions=TOPIC_PARTITIONS, max_buffered_batches=512)
+        self.client.subscribe("images", "ray", mode="shared")
         # The topics exist from here on: the broker makes them when somebody asks for them.
         self.refer(dict(list(urls.items())[:1]))
         forward = self.push()
@@ -131,9 +133,9 @@ class Pipeline:
         ) as pool:
             self.refer(dict(list(urls.items())[1:]))
             self.wait(lambda: self.rows("images") == len(urls), "all references are in the stream", forward, pool)
-            say(f"{len(urls)} references are in the stream, the pool has {pool.size} consumers")
+            say(f"{len(urls)} references are in the stream, consumers: {pool.size}")
             self.wait(lambda: self.rows("palettes") == len(urls), "all palettes are found", back, pool)
-            say(f"all palettes are found, the pool has {pool.size} consumers")
+            say(f"all palettes are found, consumers: {pool.size}")
             self.wait(lambda: pool.size == 1, "the pool has shrunk to one consumer", back, pool)
             # The stream ends with its query.
             forward.stop()
@@ -160,7 +162,6 @@ class Pipeline:
         _, query = from_spark_streaming(
             reader.load().selectExpr("CAST(key AS string) AS image", "CAST(value AS string) AS url"),
             "images",
-            max_buffered_batches=512,
             coordinator=self.coordinator,
             num_partitions=TOPIC_PARTITIONS,
             checkpoint_location=str(self.work / "checkpoint-forward"),
@@ -248,7 +249,7 @@ def paint(folder: Path, images: int) -> list[str]:
 class Slowly(SimpleHTTPRequestHandler):
     """A web server that is far away."""
 
-    def do_GET(self) -> None:  # noqa: N802 - called by this name
+    def do_GET(self) -> None:
         time.sleep(FETCH_SECONDS)
         super().do_GET()
 
@@ -281,9 +282,10 @@ def tell(history: list[Moment], chart: Path) -> bool:
     """Prints what became of the pool; whether it grew beyond the partitions, and came back to one consumer."""
     sizes = [moment.size for moment in history]
     top = sizes.index(max(sizes))
+    shrank = 1 in sizes[top:]
     lags = [moment.lag for moment in history if moment.lag is not None]
-    say(f"a lag of up to {max(lags)} batches; up to {sizes[top]} consumers, then {min(sizes[top:])}; see {chart}")
-    return sizes[top] > TOPIC_PARTITIONS and min(sizes[top:]) == 1
+    say(f"a lag of up to {max(lags)} batches; up to {sizes[top]} consumers, one again: {shrank}; see {chart}")
+    return sizes[top] > TOPIC_PARTITIONS and shrank
 
 
 def draw(history: list[Moment], chart: Path) -> None:
