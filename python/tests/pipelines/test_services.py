@@ -1,4 +1,4 @@
-"""What the pipelines' examples fetch and start: Java packages by Ivy, here of a repository of the test's, and a broker."""
+"""What the pipelines' examples fetch and start: Java packages by Ivy, here of a repository of our own; a broker."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def test_packages_come_with_what_they_need_in_one_version_each_and_stay(reposito
     assert maven.jars("org.nowhere:bow:1.0", "org.nowhere:arrow:1.0") == found
 
 
-def test_packages_that_were_removed_from_the_cache_are_fetched_again(repository: Path):
+@pytest.mark.usefixtures("repository")
+def test_packages_that_were_removed_from_the_cache_are_fetched_again():
     (found,) = maven.jars("org.nowhere:wood:1.0")
     shutil.rmtree(maven.cache_folder() / "maven" / "ivy")
     assert maven.jars("org.nowhere:wood:1.0") == [found]
@@ -76,10 +77,9 @@ def test_what_spark_brings_itself_does_not_come_beside_it(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("repository")
 def test_a_package_that_is_not_there_is_told_by_its_name():
-    with pytest.raises(
-        RuntimeError, match=r"cannot fetch org.nowhere:string:1.0(?s:.)*org.nowhere#string;1.0: not found"
-    ):
+    with pytest.raises(RuntimeError, match=r"cannot fetch org.nowhere:string:1.0:\n") as caught:
         maven.jars("org.nowhere:string:1.0")
+    assert "org.nowhere#string;1.0: not found" in str(caught.value)
     with pytest.raises(ValueError, match="'string' is no package; write group:artifact:version"):
         maven.jars("string")
 
