@@ -45,6 +45,15 @@ demo: $(WHEEL) check-java ## Spark -> bowstring -> 4 Python consumers -> bowstri
 demo-jvm: $(WHEEL) check-java ## The same by the JVM connector: no Python on Spark's executors
 	$(BIN)/python examples/demo.py --jvm
 
+.PHONY: examples
+examples: $(WHEEL) check-java ## Every Python example, and the last line that each prints; some fetch a Spark or a Kafka broker the first time
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	for example in $(CURDIR)/examples/*.py; do \
+		(cd "$$folder" && $(abspath $(BIN))/python "$$example" > out 2> err) \
+			|| { cat "$$folder/err" >&2; echo "$$example failed" >&2; exit 1; }; \
+		printf '%s: %s\n' "$$(basename "$$example")" "$$(tail -n 1 "$$folder/out")"; \
+	done
+
 .PHONY: test
 test: test-rust test-python ## Every test: Rust, Python, real Spark
 
