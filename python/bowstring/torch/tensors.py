@@ -20,9 +20,8 @@ def tensors_of(batch: pa.RecordBatch, writable: bool) -> dict[str, Any]:
 
 def _column(name: str, column: Any, writable: bool) -> Any:
     if isinstance(column, pa.ExtensionArray):
-        if isinstance(column.type, pa.FixedShapeTensorType) and column.type.permutation is None:
-            values = _column(name, column.storage, writable)
-            return values.reshape(len(column), *column.type.shape) if isinstance(values, torch.Tensor) else values
+        if isinstance(column.type, pa.FixedShapeTensorType):
+            return _shaped(name, column, writable)
         column = column.storage
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -44,6 +43,17 @@ def _column(name: str, column: Any, writable: bool) -> Any:
         return torch.from_numpy(column.to_numpy(zero_copy_only=False).copy())
     tensor = torch.from_dlpack(column)
     return tensor.clone() if writable else tensor
+
+
+def _shaped(name: str, column: Any, writable: bool) -> Any:
+    """A tensor of its type's shape, and that in the order that its type says."""
+    values = _column(name, column.storage, writable)
+    kind = column.type
+    if not isinstance(values, torch.Tensor):
+        return values
+    shaped = values.reshape(len(column), *kind.shape)
+    order = kind.permutation
+    return shaped if order is None else shaped.permute(0, *(one + 1 for one in order))
 
 
 def _innermost(kind: Any) -> Any:
