@@ -6,7 +6,6 @@ offsets, which ends by itself and needs no subscription.
 
 import datafusion
 import duckdb
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 
@@ -29,7 +28,7 @@ with bowstring.StreamCoordinator() as coordinator:
     print("duckdb:", sales.aggregate("item, sum(sold)").order("item").fetchall())
 
     for epoch in client.subscription("sales", "pandas").epochs():  # what came without one is one by itself
-        one = pd.DataFrame.from_arrow(epoch) if hasattr(pd.DataFrame, "from_arrow") else epoch.to_table().to_pandas()
+        one = epoch.to_table().to_pandas()
         last = one.set_index("item")["sold"].to_dict()
     print("pandas, the last day:", last)
 
