@@ -21,6 +21,9 @@ PYTEST ?=
 BIN := $(VENV)/bin
 REQUIREMENTS := python/requirements-dev.txt
 INSTALLED := $(VENV)/.requirements-installed
+# bowstring.torch's tests; torch itself lies in the user's cache, once per machine.
+TORCH := python/requirements-torch.txt
+TORCH_INSTALLED := $(VENV)/.torch-installed
 PEERS := bench/requirements-peers.txt
 PEERS_INSTALLED := $(VENV)/.peers-installed
 WHEEL := $(VENV)/.wheel-installed
@@ -69,7 +72,7 @@ sim: check-rust ## The whole stack on a simulated network and disk, 10,000 seeds
 	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --locked --release --features zoo --test sim
 
 .PHONY: test-python
-test-python: $(WHEEL) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
+test-python: $(WHEEL) $(TORCH_INSTALLED) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
 	$(BIN)/python -m pytest python/tests $(PYTEST)
 
 # The oldest Ray and PySpark that are promised, in an environment of their own.
@@ -136,6 +139,10 @@ $(INSTALLED): $(REQUIREMENTS)
 	@PYTHON='$(PYTHON)' bash .ci/require.sh python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	touch $@
+
+$(TORCH_INSTALLED): $(TORCH) python/torch.sh $(INSTALLED)
+	bash python/torch.sh $(BIN)/python $(TORCH)
 	touch $@
 
 $(PEERS_INSTALLED): $(PEERS) $(INSTALLED)

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 #: The example's file, with its arguments, and the last line of its output.
 LAST_LINES = {
     "async_consumer.py": "rows read: [500, 500]",
-    "dataframes.py": "duckdb: [('bow', 21), ('string', 42)]",
+    "dataframes.py": "datafusion, days 2 to 4: [('bow', 9), ('string', 18)]",
     "epochs.py": "total of epochs 1 and 2: 123",
     "ray_iterators.py": "read 80000 rows in 4 tasks, their sum is right: True",
     "shared_workers.py": "order 1234 after 10 deliveries: ValueError: an order without an amount",
