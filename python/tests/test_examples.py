@@ -34,6 +34,7 @@ LAST_LINES = {
     "ray_clicks.py": "pages: 5, the counts are those of a plain count: True",
     "spark_exactly_once_sqlite.py": "batches: 48, the sum is right: True",
     "spark_to_python.py": "read 5000 rows, their sum is right: True",
+    "train_while_spark_feeds.py": "9600 rows, each once: True; the model is that of a loop without bowstring: True",
 }
 
 
