@@ -17,6 +17,8 @@ export BENCH_ROUNDS ?= 5
 export BENCH ?= core
 # More arguments for pytest, e.g. make test-python PYTEST='-k pickled -x'
 PYTEST ?=
+# Test files that run at the same time: most of what Spark and Ray do there is to wait.
+PYTEST_WORKERS ?= 2
 
 BIN := $(VENV)/bin
 REQUIREMENTS := python/requirements-dev.txt
@@ -49,7 +51,7 @@ demo-jvm: $(WHEEL) check-java ## The same by the JVM connector: no Python on Spa
 	$(BIN)/python examples/demo.py --jvm
 
 .PHONY: examples
-examples: $(WHEEL) check-java ## Every Python example, and the last line that each prints; some fetch a Spark or a Kafka broker the first time
+examples: $(WHEEL) $(TORCH_INSTALLED) check-java ## Every Python example, and the last line that each prints; some fetch a Spark or a Kafka broker the first time
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	for example in $(CURDIR)/examples/*.py; do \
 		(cd "$$folder" && $(abspath $(BIN))/python "$$example" > out 2> err) \
@@ -73,7 +75,7 @@ sim: check-rust ## The whole stack on a simulated network and disk, 10,000 seeds
 
 .PHONY: test-python
 test-python: $(WHEEL) $(TORCH_INSTALLED) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
-	$(BIN)/python -m pytest python/tests $(PYTEST)
+	$(BIN)/python -m pytest python/tests --numprocesses $(PYTEST_WORKERS) --dist loadfile $(PYTEST)
 
 # The oldest Ray and PySpark that are promised, in an environment of their own.
 OLDEST := .venv-oldest
@@ -88,7 +90,7 @@ check-oldest: $(WHEEL) check-java ## The tests of bowstring.ray with the oldest 
 	$(OLDEST)/bin/python -m pytest python/tests/ray $(PYTEST)
 
 .PHONY: bench
-bench: $(WHEEL) $(if $(filter all kafka ray ray_spread,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
+bench: $(WHEEL) $(if $(filter all kafka,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
 	$(CARGO) build --locked --release --features bench --bin bowstring --bin bowstring-bench
 	$(BIN)/python -m bench
 
