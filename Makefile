@@ -17,10 +17,15 @@ export BENCH_ROUNDS ?= 5
 export BENCH ?= core
 # More arguments for pytest, e.g. make test-python PYTEST='-k pickled -x'
 PYTEST ?=
+# Test files that run at the same time: most of what Spark and Ray do there is to wait.
+PYTEST_WORKERS ?= 2
 
 BIN := $(VENV)/bin
 REQUIREMENTS := python/requirements-dev.txt
 INSTALLED := $(VENV)/.requirements-installed
+# bowstring.torch's tests; torch itself lies in the user's cache, once per machine.
+TORCH := python/requirements-torch.txt
+TORCH_INSTALLED := $(VENV)/.torch-installed
 PEERS := bench/requirements-peers.txt
 PEERS_INSTALLED := $(VENV)/.peers-installed
 WHEEL := $(VENV)/.wheel-installed
@@ -45,6 +50,15 @@ demo: $(WHEEL) check-java ## Spark -> bowstring -> 4 Python consumers -> bowstri
 demo-jvm: $(WHEEL) check-java ## The same by the JVM connector: no Python on Spark's executors
 	$(BIN)/python examples/demo.py --jvm
 
+.PHONY: examples
+examples: $(WHEEL) $(TORCH_INSTALLED) check-java ## Every Python example, and the last line that each prints; some fetch a Spark or a Kafka broker the first time
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	for example in $(CURDIR)/examples/*.py; do \
+		(cd "$$folder" && $(abspath $(BIN))/python "$$example" > out 2> err) \
+			|| { cat "$$folder/err" >&2; echo "$$example failed" >&2; exit 1; }; \
+		printf '%s: %s\n' "$$(basename "$$example")" "$$(tail -n 1 "$$folder/out")"; \
+	done
+
 .PHONY: test
 test: test-rust test-python ## Every test: Rust, Python, real Spark
 
@@ -60,11 +74,23 @@ sim: check-rust ## The whole stack on a simulated network and disk, 10,000 seeds
 	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --locked --release --features zoo --test sim
 
 .PHONY: test-python
-test-python: $(WHEEL) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
-	$(BIN)/python -m pytest python/tests $(PYTEST)
+test-python: $(WHEEL) $(TORCH_INSTALLED) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
+	$(BIN)/python -m pytest python/tests --numprocesses $(PYTEST_WORKERS) --dist loadfile $(PYTEST)
+
+# The oldest Ray and PySpark that are promised, in an environment of their own.
+OLDEST := .venv-oldest
+OLDEST_VERSIONS := 'ray[data]==2.31.0' 'pyspark==4.1.0'
+
+.PHONY: check-oldest
+check-oldest: $(WHEEL) check-java ## The tests of bowstring.ray with the oldest Ray and PySpark that are promised
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check $(OLDEST_VERSIONS)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	$(OLDEST)/bin/python -m pytest python/tests/ray $(PYTEST)
 
 .PHONY: bench
-bench: $(WHEEL) $(if $(filter all kafka ray,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
+bench: $(WHEEL) $(if $(filter all kafka,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
 	$(CARGO) build --locked --release --features bench --bin bowstring --bin bowstring-bench
 	$(BIN)/python -m bench
 
@@ -97,7 +123,7 @@ codegen: check-rust ## Generate the code of proto/ anew (CI checks that it is cu
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (not the compiled dependencies)
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) $(OLDEST) dist
 
 .PHONY: check-rust
 check-rust:
@@ -115,6 +141,10 @@ $(INSTALLED): $(REQUIREMENTS)
 	@PYTHON='$(PYTHON)' bash .ci/require.sh python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	touch $@
+
+$(TORCH_INSTALLED): $(TORCH) python/torch.sh $(INSTALLED)
+	bash python/torch.sh $(BIN)/python $(TORCH)
 	touch $@
 
 $(PEERS_INSTALLED): $(PEERS) $(INSTALLED)

@@ -75,6 +75,13 @@ def measure_real_time(rounds: int) -> Measured:
     return measure_real_time(rounds)
 
 
+def measure_ray_spread(rounds: int) -> Measured:
+    """A stream over several coordinators that are Ray actors."""
+    from bench.ray_spread import measure_ray_spread
+
+    return measure_ray_spread(rounds)
+
+
 def measure_part(name: str, rounds: int) -> Measured:
     """A part of bench/parts.py."""
     try:
@@ -97,6 +104,7 @@ OTHERS: Mapping[str, Callable[[int], Measured]] = {
     "subscriptions": measure_subscriptions,
     "many": measure_many,
     "leases": measure_leases,
+    "ray_spread": measure_ray_spread,
 }
 ALL = [*PARTS, *OTHERS]
 #: What is measured unless somebody chooses.

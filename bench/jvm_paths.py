@@ -13,7 +13,6 @@ Kafka carries a row as one value of JSON, as it is mostly done, and reads it so.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -34,11 +33,13 @@ from bench.cases import Case
 from bench.children import children, python
 from bench.contestants import serve
 from bench.ends import READY
-from bench.kafka_broker import class_path, running_broker
+from bench.kafka_broker import running_broker
 from bench.report import Series
 from bench.spark_paths import BATCH_ROWS, PARTITIONS, Job, fill, open_session
 from bowstring.streaming import foreach_batch_writer, jar
 from bowstring.streaming.jvm import PROVIDER
+from examples.services.kafka import SPARK_CONNECTOR
+from examples.services.maven import jars_for_spark
 
 NOOP, THROW_AWAY, JVM_ALONE, JVM, PYTHON, FOREACH, KAFKA, PARQUET = (
     "Spark's noop",
@@ -59,8 +60,7 @@ class Place:
     """Where rows go to and come from."""
 
     url: str
-    #: None where Kafka is not measured.
-    broker: str | None
+    broker: str
     folder: Path
 
 
@@ -70,8 +70,8 @@ def measure_jvm(rounds: int, rows: int) -> list[Series]:
     series = [Series(f"{name}, {rows / 1e6:g} M rows of 44 bytes", "M rows/s", {}) for name in names]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        broker = stack.enter_context(running_broker()).address if shutil.which("mvn") else None
-        jars = [jar(), str(_throw_away(folder)), *(_kafka_jars() if broker else [])]
+        broker = stack.enter_context(running_broker()).address
+        jars = [jar(), str(_throw_away(folder)), jars_for_spark(SPARK_CONNECTOR)]
         spark = open_session({"spark.jars": ",".join(jars)})
         stack.callback(_stop, spark)
         (server,) = stack.enter_context(children(serve()))
@@ -102,7 +102,7 @@ def _stop(spark: SparkSession) -> None:
 
 
 def _sinks(place: Place) -> dict[str, Callable[[Job], float]]:
-    sinks: dict[str, Callable[[Job], float]] = {
+    return {
         NOOP: lambda job: job.run(job.source().writeStream.format("noop")),
         THROW_AWAY: lambda job: job.run(job.source().writeStream.format("ThrowAway")),
         JVM_ALONE: partial(_into_stream, PROVIDER, is_read=False),
@@ -110,8 +110,8 @@ def _sinks(place: Place) -> dict[str, Callable[[Job], float]]:
         PYTHON: partial(_into_stream, PYTHON_NAME),
         FOREACH: partial(_into_stream, None),
         PARQUET: partial(_into_files, place),
+        KAFKA: partial(_into_kafka, place),
     }
-    return sinks | ({KAFKA: partial(_into_kafka, place)} if place.broker else {})
 
 
 def _into_stream(format_name: str | None, job: Job, *, is_read: bool = True) -> float:
@@ -149,7 +149,7 @@ def _into_files(place: Place, job: Job) -> float:
 
 def _into_kafka(place: Place, job: Job) -> float:
     frame = job.source().select(F.to_json(F.struct("*")).alias("value"))
-    writer = frame.writeStream.format("kafka").option("kafka.bootstrap.servers", str(place.broker))
+    writer = frame.writeStream.format("kafka").option("kafka.bootstrap.servers", place.broker)
     return job.run(writer.option("topic", f"out-{uuid.uuid4()}"))
 
 
@@ -171,13 +171,12 @@ def _sources(spark: SparkSession, place: Place, rows: int) -> Iterator[dict[str,
         reader = spark.readStream.format(format_name).option("url", place.url).option("stream", "into")
         found[name] = reader.load()
     found[PARQUET] = spark.readStream.schema(columns).parquet(str(files))
-    if place.broker:
-        kafka = {"kafka.bootstrap.servers": place.broker}
-        values = made.select(F.to_json(F.struct("*")).alias("value"))
-        values.write.format("kafka").options(topic="into", **kafka).save()
-        reader = spark.readStream.format("kafka").options(subscribe="into", startingOffsets="earliest", **kafka)
-        rows_of = F.from_json(F.col("value").cast("string"), columns).alias("row")
-        found[KAFKA] = reader.load().select(rows_of).select("row.*")
+    kafka = {"kafka.bootstrap.servers": place.broker}
+    values = made.select(F.to_json(F.struct("*")).alias("value"))
+    values.write.format("kafka").options(topic="into", **kafka).save()
+    reader = spark.readStream.format("kafka").options(subscribe="into", startingOffsets="earliest", **kafka)
+    rows_of = F.from_json(F.col("value").cast("string"), columns).alias("row")
+    found[KAFKA] = reader.load().select(rows_of).select("row.*")
     yield found
     client.delete_stream("into")
 
@@ -201,13 +200,6 @@ def _throw_away(folder: Path) -> Path:
     subprocess.run(javac, check=True)
     subprocess.run(["jar", "--create", "--file", str(made), "-C", str(classes), "."], check=True)
     return made
-
-
-def _kafka_jars() -> list[str]:
-    """Spark's Kafka connector and what of its needs Spark does not bring."""
-    needed = ("spark-sql-kafka", "spark-token-provider-kafka", "kafka-clients", "commons-pool2")
-    found = class_path(HERE / "kafka" / "spark.xml").split(os.pathsep)
-    return [one for one in found if Path(one).name.startswith(needed)]
 
 
 if __name__ == "__main__":

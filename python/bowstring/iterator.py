@@ -182,6 +182,11 @@ class StreamingIterator(Feeding):
         return self._skipped
 
     @property
+    def _coordinator(self) -> StreamingIterator:
+        """What DRLS's documents hand to `create_partitioned_iterators`: it has the URL and the stream."""
+        return self
+
+    @property
     def last_batch_id(self) -> int | None:
         """DRLS's name for `offset`."""
         return self.offset

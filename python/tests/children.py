@@ -50,6 +50,43 @@ def share(url: str, stream: str, subscription: str, done: str) -> None:
     print("end")
 
 
+def work(url: str, stream: str, output: str, ack_within: str, point: str, at: str) -> None:
+    """Works with an output, ten times each id, until the end; with the batch that begins with the id it hangs there."""
+    from bowstring.handles import BatchHandle
+    from bowstring.working import Worker
+
+    class Client(bowstring.Client):
+        def commit_epoch(self, *arguments: object) -> str:
+            if point == "commit" and arguments[3] == int(at) // 10:
+                hang()
+            return super().commit_epoch(*arguments)
+
+    def hang() -> None:
+        print("hangs")
+        sys.stdin.readline()
+
+    def tenfold(batch: pa.RecordBatch) -> pa.Table:
+        first = batch["id"][0].as_py()
+        if point == "append" and first == int(at):
+            hang()
+        return pa.Table.from_batches([numbered(first * 10 + 10 * number) for number in range(10)])
+
+    acks = BatchHandle.ack
+
+    def ack(handle: BatchHandle) -> None:
+        if point == "ack" and handle.batch["id"][0].as_py() == int(at):
+            hang()
+        acks(handle)
+
+    BatchHandle.ack = ack
+    options = {"subscription": "team", "output": output, "ack_within": float(ack_within), "lease": 1.0}
+    worker = Worker(Client(url), stream, tenfold, **options)
+    print("ready")
+    worker.run()
+    done = worker.done()
+    print("end", done.batches, done.repeated, done.failures)
+
+
 def produce(url: str, stream: str, flushed: str) -> None:
     """Appends for ever, 10 rows at a time; from the named batch on it says how many batches are stored."""
     producer = bowstring.connect(url).producer(stream, producer_id="child")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import bowstring
+from bowstring.spread import SpreadClient
 
 from .connections import partition_count
+
+_LOGGER = logging.getLogger("bowstring")
 
 
 def partitions_of(consumer: int, num_consumers: int, num_partitions: int) -> list[int]:
@@ -25,12 +29,13 @@ def create_partitioned_iterators(
 ) -> list[bowstring.StreamingIterator]:
     """One iterator per consumer, to be sent to its process or Ray worker: they pickle.
 
-    No partition is left out, whatever the numbers: an existing stream's own number of partitions is what counts, and
-    `num_partitions` that says otherwise is refused. With more consumers than partitions the last ones get nothing but
-    the end of the stream.
+    No partition is left out, whatever the numbers: an existing stream's own number of partitions is what counts.
+    `num_partitions` that says less is refused; if it says more, all that are there are divided, and a warning is logged
+    (logger "bowstring"). With more consumers than partitions the last ones get nothing but the end of the stream.
 
     Args:
-        coordinator: a ``StreamCoordinator``, a ``Client``, a URL, or what from_spark_streaming returned.
+        coordinator: a ``StreamCoordinator``, a ``Client``, a URL, or what from_spark_streaming returned; for streams
+            over several coordinators a ``SpreadClient``, or ``bowstring.ray``'s ``Coordinators``.
         num_consumers: how many iterators to make.
         num_partitions: the stream's partitions; needed only if the stream does not exist yet: it is created.
         stream: the stream's name; may be left out if the coordinator has one stream only.
@@ -49,11 +54,11 @@ def create_partitioned_iterators(
     ]
 
 
-def _locate(coordinator: Any, stream: str | None) -> tuple[bowstring.Client, str]:
+def _locate(coordinator: Any, stream: str | None) -> tuple[bowstring.Client | SpreadClient, str]:
     """The client and the stream's name."""
     if isinstance(coordinator, str):
-        client = bowstring.connect(coordinator)
-    elif isinstance(coordinator, bowstring.Client):
+        client: bowstring.Client | SpreadClient = bowstring.connect(coordinator)
+    elif isinstance(coordinator, bowstring.Client | SpreadClient):
         client = coordinator
     elif callable(getattr(coordinator, "client", None)):
         client = coordinator.client()
@@ -70,7 +75,7 @@ def _locate(coordinator: Any, stream: str | None) -> tuple[bowstring.Client, str
     return client, stream
 
 
-def _count(client: bowstring.Client, stream: str, asked: int | None) -> int:
+def _count(client: bowstring.Client | SpreadClient, stream: str, asked: int | None) -> int:
     try:
         there = partition_count(client.describe_stream(stream))
     except bowstring.StreamNotFound:
@@ -78,7 +83,10 @@ def _count(client: bowstring.Client, stream: str, asked: int | None) -> int:
             raise
         # Created now: if it came later with another number of partitions, some would have no consumer.
         return partition_count(client.create_stream(stream, partitions=asked, if_not_exists=True))
-    if asked not in (None, there):
+    if asked is not None and asked > there:
+        text = "stream %r has %d partitions, not %d; create it with more, as by from_spark_streaming's num_partitions"
+        _LOGGER.warning(text, stream, there, asked)
+    elif asked not in (None, there):
         raise ValueError(
             f"stream {stream!r} has {there} partitions, not {asked}; "
             "leave num_partitions out, or give the stream's number"

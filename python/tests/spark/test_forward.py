@@ -188,10 +188,16 @@ def test_a_consumer_beyond_the_partitions_gets_the_end_only(client: bowstring.Cl
     query.stop()
 
 
-def test_a_wrong_number_of_partitions_is_refused(client: bowstring.Client) -> None:
+def test_too_small_a_number_of_partitions_is_refused_and_too_large_a_one_leaves_none_out(
+    client: bowstring.Client, caplog: pytest.LogCaptureFixture
+) -> None:
     client.create_stream("s", partitions=2)
-    with pytest.raises(ValueError, match="has 2 partitions, not 3"):
-        create_partitioned_iterators(client, 2, 3, stream="s")
+    with pytest.raises(ValueError, match="has 2 partitions, not 1"):
+        create_partitioned_iterators(client, 2, 1, stream="s")
+    with caplog.at_level("WARNING", "bowstring"):
+        first, second = create_partitioned_iterators(client, 2, 3, stream="s")
+    assert (first.partitions, second.partitions) == ([0], [1])
+    assert "has 2 partitions, not 3" in caplog.text
 
 
 def test_a_consumer_killed_at_work_loses_nothing(client: bowstring.Client, numbers: Numbers) -> None:

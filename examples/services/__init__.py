@@ -1,0 +1,1 @@
+"""What the examples need beside bowstring: packages of the Java world, another Spark, a Kafka broker."""
