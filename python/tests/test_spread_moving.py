@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import bowstring
-from bowstring.spread import SpreadClient
+from bowstring.spread import SpreadClient, finding
 
 from .support import Served, ids, numbered, wait_until
 from .test_spread import by_partition
@@ -237,3 +237,23 @@ def test_streams_that_a_coordinator_has_lost_are_told_wherever_it_is(serve: Call
         producer.flush()
     with pytest.raises(bowstring.StreamNotFound, match="data directory"):
         client.describe_stream("numbers")
+
+
+def test_a_coordinator_that_moves_while_its_client_is_made_is_reached_where_it_is_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with bowstring.StreamCoordinator() as former, bowstring.StreamCoordinator() as now:
+        where = Urls([former.url])
+        client = SpreadClient(where)
+
+        class Moving(bowstring.Client):
+            def __init__(self, url: str, **options: object) -> None:
+                super().__init__(url, **options)
+                if url == former.url:
+                    where.urls[0] = now.url
+                    client._finder.look_again(0)
+
+        monkeypatch.setattr(finding, "Client", Moving)
+        first = client.coordinator(0)
+        assert first.url == now.url
+        assert client.coordinator(0) is first, "it is made once"
