@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from threading import Thread
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pytest
 
 import bowstring
+from bowstring import _native
 from bowstring.spread import SpreadClient
 from bowstring.spread.asking import next_ordinal
+from bowstring.spread.part import Part
 from bowstring.spread.places import counts
 from bowstring.streaming import create_partitioned_iterators
 
@@ -360,3 +363,30 @@ def test_after_a_refusal_a_producer_goes_on(three: SpreadClient) -> None:
         producer.append(numbered(10), partition=0)
         producer.complete()
     assert ids(three.iterator("numbers")) == list(range(20))
+
+
+def test_what_opens_while_the_iterator_is_closed_is_closed_too(
+    three: SpreadClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.create_stream("numbers", partitions=3)
+    iterator = three.iterator("numbers", subscription=None)
+    # Nobody closes it a second time when it goes.
+    consumer = iterator._open()
+    before = set(threading.enumerate())
+    opened: list[_native.Consumer] = []
+    make = Part._consumer
+
+    def late(part: Part, client: bowstring.Client) -> _native.Consumer:
+        opened.append(make(part, client))
+        iterator.close()
+        return opened[-1]
+
+    monkeypatch.setattr(Part, "_consumer", late)
+    with pytest.raises(bowstring.Cancelled):
+        next(iterator)
+    wait_until(lambda: set(threading.enumerate()) <= before)
+    assert opened
+    assert consumer.partitions == [0, 1, 2]
+    for one in opened:
+        with pytest.raises(bowstring.InvalidArgument, match="closed"):
+            one.take(0.0)
