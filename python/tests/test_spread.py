@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from threading import Thread
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pytest
 
 import bowstring
 from bowstring import _native
+from bowstring.handles import BatchHandle
 from bowstring.spread import SpreadClient
 from bowstring.spread.asking import next_ordinal
 from bowstring.spread.part import Part
@@ -189,6 +190,73 @@ def test_what_a_shared_consumer_refuses_comes_again(three: SpreadClient) -> None
     assert deliveries == {0: 1, 1: 1, 2: 3}
 
 
+def test_what_a_hanging_consumer_was_not_given_goes_to_others(three: SpreadClient) -> None:
+    three.create_stream("numbers", partitions=3)
+    fill(three, "numbers", 60)
+    options = {"subscription": "workers", "mode": "shared", "timeout": 60.0}
+    hanging = three.iterator("numbers", ack_within=2.0, auto_ack=False, **options)
+    next(hanging)
+    with three.iterator("numbers", **options) as other:
+        assert sorted(ids(other)) == list(range(600))
+    # On a busy machine it may have lost more than it was given, and says so.
+    with suppress(bowstring.LeaseLost):
+        hanging.close()
+
+
+def test_a_consumer_that_was_away_goes_on_when_it_is_back(three: SpreadClient) -> None:
+    three.create_stream("numbers", partitions=3)
+    fill(three, "numbers", 6)
+    with three.iterator("numbers", subscription="workers", mode="shared", ack_within=9.0, timeout=60) as iterator:
+        found = ids([next(iterator)])
+        iterator.ack()
+        table = iterator._consumer._table
+        wait_until(lambda: all(one.state == "ready" for one in table.seats))
+        with table.changed:
+            # As after nine seconds.
+            table.caller_at -= 9
+        wait_until(lambda: [one.state for one in table.seats] == ["idle"] * 3)
+        found += ids(iterator)
+        assert sorted(found) == list(range(60))
+
+
+def test_an_ack_while_there_is_nothing_else_is_no_end(
+    coordinator: bowstring.StreamCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = SpreadClient([coordinator.url])
+    client.create_stream("numbers")
+    options = {"subscription": "workers", "mode": "shared", "ack_within": 600.0, "max_in_flight_batches": 1}
+    holder = coordinator.client().iterator("numbers", auto_ack=False, **options)
+    with client.producer("numbers") as producer:
+        producer.append(numbered(0))
+        assert ids([next(holder)]) == list(range(10))
+        producer.append(numbered(10))
+        producer.complete()
+    iterator = client.iterator("numbers", timeout=60, **options | {"max_in_flight_batches": None})
+    handles = iterator.handles()
+    table = iterator._open()._table
+    given: list[BatchHandle] = []
+    take = Part.take
+    is_acked = threading.Event()
+
+    def crossed(part: Part) -> object:
+        if is_acked.is_set():
+            holder.close()
+        found = take(part)
+        if found is None and not part.has_ended and not is_acked.is_set():
+            # Nothing more before that is acked; before anybody hears of this, it is.
+            wait_until(lambda: given and table.callers)
+            given[0].ack()
+            is_acked.set()
+        return found
+
+    monkeypatch.setattr(Part, "take", crossed)
+    given.append(next(handles))
+    given.append(next(handles))
+    assert [one.offset for one in given] == [1, 0]
+    given[1].ack()
+    iterator.close()
+
+
 def test_consumers_of_a_partitioned_subscription_have_all_partitions_together(three: SpreadClient) -> None:
     three.create_stream("numbers", partitions=6)
     fill(three, "numbers", 60)
@@ -293,6 +361,45 @@ def test_a_seek_while_it_is_read_takes_the_iterator_along(three: SpreadClient) -
         iterator.ack()
         iterator.flush()
         assert three.lag("numbers")["default"].total.batches == 0
+
+
+def test_a_seek_at_one_coordinator_leaves_what_is_to_be_acked_at_others(three: SpreadClient) -> None:
+    three.create_stream("numbers", partitions=3, retain_seconds=3600)
+    producer = three.producer("numbers")
+    with three.iterator("numbers", auto_ack=False, timeout=60) as iterator:
+        for number in range(9):
+            producer.append(numbered(number * 10))
+        producer.flush()
+        assert sorted(ids(next(iterator) for _ in range(9))) == list(range(90))
+        iterator.ack()
+        iterator.flush()
+        producer.append(numbered(90), partition=0)
+        producer.append(numbered(100), partition=1)
+        assert sorted(ids(next(iterator) for _ in range(2))) == list(range(90, 110))
+        three.coordinator(0).seek("numbers", "default", "earliest")
+        again = [(next(iterator), iterator.partition, iterator.offset)[1:] for _ in range(4)]
+        assert again == [(0, offset) for offset in range(4)]
+        iterator.ack()
+        iterator.flush()
+        assert three.lag("numbers")["default"].total.batches == 0
+
+
+def test_a_seek_at_one_coordinator_takes_back_what_was_not_acked_there(three: SpreadClient) -> None:
+    three.create_stream("numbers", partitions=6, retain_seconds=3600)
+    with three.producer("numbers") as producer:
+        for number in range(12):
+            producer.append(numbered(number * 10))
+    with three.iterator("numbers", auto_ack=False, timeout=60) as iterator:
+        assert sorted(ids(next(iterator) for _ in range(12))) == list(range(120))
+        three.ack("numbers", "default", {0: 2, 3: 2})
+        three.coordinator(0).seek("numbers", "default", "earliest")
+        next(iterator)
+        assert (iterator.partition in (0, 3), iterator.offset) == (True, 0)
+        first, other = iterator.partition, 3 - iterator.partition
+        iterator.ack()
+        iterator.flush()
+        lag = {one.partition: one.batches for one in three.lag("numbers")["default"].partitions}
+        assert lag == {first: 1, other: 2, 1: 0, 2: 0, 4: 0, 5: 0}
 
 
 def test_a_stream_is_created_once_and_deleted_everywhere(three: SpreadClient) -> None:

@@ -13,6 +13,7 @@ from bowstring.spread.consumer import SpreadConsumer
 if TYPE_CHECKING:
     from bowstring import _native
     from bowstring.handles import BatchHandles
+    from bowstring.reading import Origin
     from bowstring.spread.client import SpreadClient
     from bowstring.spread.places import Places
 
@@ -78,6 +79,18 @@ class SpreadIterator(StreamingIterator):
             self._consumer = consumer
         assert self._consumer is not None, "just opened"
         return self._consumer
+
+    def _still_unacked(self, generation: int | None) -> dict[int, Origin]:
+        """What is from coordinators where the cursors are as they were."""
+        consumer: Any = self._consumer
+        before = self._generation
+        if consumer is None or before is None or generation is None:
+            return {}
+        return {
+            partition: origin
+            for partition, origin in dict(self._unacked).items()
+            if consumer.is_same(partition, before, generation)
+        }
 
     def _places(self) -> Places:
         """Where the partitions are, once the stream is there."""

@@ -109,6 +109,11 @@ class Part:
                 end = end_of(fact)
                 self.tell(end, lambda native, own: native.renew(own, lease))
 
+    def release(self, taken: Taken) -> None:
+        """What was taken of a shared subscription goes to anybody, and that is no failure."""
+        for fact in taken[3]:
+            self.tell(end_of(fact), lambda native, own: native.release(own))
+
     def tell(self, end: _native.End, verb: Callable[[_native.Consumer, _native.End], None]) -> None:
         """A word on a batch. It waits for nothing: while the coordinator is away it is lost, and the batch comes again.
 
