@@ -18,8 +18,8 @@ from bowstring.starts import Start
 
 #: Seconds that one coordinator is asked for a schema before the next one is.
 _SCHEMA_TURN = 0.1
-#: Seconds that the failure of a stream at one coordinator waits for what the others have.
-_GRACE = 1.0
+#: Seconds between two looks at whether a failure has waited long enough for what other coordinators have.
+_LOOK = 1.0
 
 
 class _Seat:
@@ -160,6 +160,8 @@ class SpreadConsumer:
         self._parts = {part.index: part for part in parts}
         self._table = _Table([_Seat(part) for part in parts])
         self._turn = 0
+        #: Seconds that the failure of a stream at one coordinator waits for others that are read, or are away.
+        self._patience = finder.retry_deadline
         #: What the caller's generations are at each coordinator: a new one whenever it has changed at one.
         self._generations: list[dict[int, int | None]] = [{}]
         weakref.finalize(self, _leave, self._table).atexit = False
@@ -201,7 +203,7 @@ class SpreadConsumer:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._nothing(timeout)
-                table.changed.wait(_GRACE if left is None else min(left, _GRACE))
+                table.changed.wait(_LOOK if left is None else min(left, _LOOK))
             found, seat.found = seat.found, None
             waited = time.monotonic() - seat.since
             # Its thread reads on while the caller works on this.
@@ -317,7 +319,7 @@ class SpreadConsumer:
         """Whether its error is: a stream that fails does so everywhere, and what is there elsewhere comes first."""
         elsewhere = any(other.state == "reading" for other in self._table.seats)
         waited = time.monotonic() - seat.since
-        return not (isinstance(seat.found, StreamFailed) and elsewhere and waited < _GRACE)
+        return not (isinstance(seat.found, StreamFailed) and elsewhere and waited < self._patience)
 
     def _as_one(self, index: int, found: Taken) -> Taken:
         batches, counts, rows, facts, generation = found

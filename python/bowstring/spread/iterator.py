@@ -28,7 +28,8 @@ class SpreadIterator(StreamingIterator):
 
     Batches of the coordinators take turns, and come in order within each partition. One that is away delays its own
     partitions; when that has lasted for the client's `retry_deadline`, `Unavailable` is raised, and the iterator may be
-    asked again. It ends when the stream has ended at all of them.
+    asked again. It ends when the stream has ended at all of them. If it has failed at one, what the others have comes
+    before `StreamFailed`, which waits up to `retry_deadline` for the stream to end there, too.
 
     A coordinator that comes back at another address is read on behind what the caller has, if batches are acked as
     `StreamingIterator` does by itself, or not at all. By `handles()`, and in the modes "partitioned" and "shared", it
