@@ -237,8 +237,12 @@ def test_a_failure_waits_for_what_is_at_a_coordinator_that_is_away(moving: Calla
 
     reading = Thread(target=read)
     reading.start()
-    seats = {seat.part.index: seat for seat in iterator._consumer._table.seats}
-    wait_until(lambda: isinstance(seats[0].found, bowstring.StreamFailed))
+    table = iterator._consumer._table
+    wait_until(lambda: isinstance(table.seats[0].found, bowstring.StreamFailed))
+    with table.changed:
+        # As after a hundred seconds.
+        table.seats[0].since -= 100
+        table.changed.notify_all()
     served[1] = moving(1)
     where.urls[1] = served[1].url
     bowstring.connect(served[1].url).fail_stream("numbers", "no more")
