@@ -245,10 +245,13 @@ def test_a_failure_waits_for_what_is_at_a_coordinator_that_is_away(moving: Calla
         table.changed.notify_all()
     served[1] = moving(1)
     where.urls[1] = served[1].url
-    bowstring.connect(served[1].url).fail_stream("numbers", "no more")
+    back = bowstring.connect(served[1].url)
+    with back.producer("numbers") as other:
+        other.append(numbered(200))
+    back.fail_stream("numbers", "no more")
     reading.join(120)
     assert isinstance(raised[0], bowstring.StreamFailed)
-    assert sorted(found) == list(range(0, 200, 10))
+    assert sorted(found) == list(range(0, 210, 10))
 
 
 def test_streams_that_a_coordinator_has_lost_are_told_wherever_it_is(serve: Callable[..., Served]) -> None:
