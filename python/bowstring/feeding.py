@@ -55,6 +55,10 @@ class Feeding:
     def _open(self) -> _native.Consumer:
         raise NotImplementedError
 
+    def _still_unacked(self, generation: int | None) -> dict[int, Origin]:
+        """What the caller has and may ack after the subscription's cursors have become these: nothing of it here."""
+        return {}
+
     def _fill(self) -> bool:
         """Whether there is a batch; waits for one, or for the end."""
         if not self._ready and not self._ended:
@@ -114,7 +118,7 @@ class Feeding:
             batches, counts, rows, origins, generation = taken
             if generation != self._generation:
                 # The subscription was put elsewhere: what came before is not to be acked any more. In this order.
-                self._unacked = {}
+                self._unacked = self._still_unacked(generation)
                 self._generation = generation
             self._ready.extend(zip(unpacked(batches, counts, rows), origins, strict=True))
         except BaseException:

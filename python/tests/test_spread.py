@@ -155,54 +155,6 @@ def test_single_acks_keep_what_is_not_acked(three: SpreadClient) -> None:
     assert by_partition(three.iterator("numbers")) == {1: [(0, 10), (1, 40), (2, 70)]}
 
 
-def test_a_shared_subscription_gives_each_batch_to_one_consumer(three: SpreadClient) -> None:
-    three.create_stream("numbers", partitions=3)
-    fill(three, "numbers", 60)
-    found: list[list[int]] = [[], []]
-
-    def work(number: int) -> None:
-        with three.iterator("numbers", subscription="workers", mode="shared") as iterator:
-            found[number] += ids(iterator)
-
-    threads = [Thread(target=work, args=(number,)) for number in range(2)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert sorted(found[0] + found[1]) == list(range(600))
-
-
-def test_what_a_shared_consumer_refuses_comes_again(three: SpreadClient) -> None:
-    three.create_stream("numbers", partitions=3)
-    fill(three, "numbers", 3)
-    deliveries: dict[int, int] = {}
-    with three.iterator("numbers", subscription="workers", mode="shared") as iterator:
-        for handle in iterator.handles():
-            deliveries[handle.partition] = handle.delivery
-            if handle.partition == 2 and handle.delivery < 3:
-                handle.nack(reason="not yet")
-            else:
-                handle.ack()
-    assert deliveries == {0: 1, 1: 1, 2: 3}
-
-
-def test_consumers_of_a_partitioned_subscription_have_all_partitions_together(three: SpreadClient) -> None:
-    three.create_stream("numbers", partitions=6)
-    fill(three, "numbers", 60)
-    found: list[list[int]] = [[], []]
-
-    def work(number: int) -> None:
-        with three.iterator("numbers", subscription="workers", mode="partitioned") as iterator:
-            found[number] += ids(iterator)
-
-    threads = [Thread(target=work, args=(number,)) for number in range(2)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert sorted(found[0] + found[1]) == list(range(600))
-
-
 def test_a_failed_stream_gives_what_was_there_and_then_the_reason(three: SpreadClient) -> None:
     three.create_stream("numbers", partitions=3)
     producer = three.producer("numbers")
@@ -213,6 +165,27 @@ def test_a_failed_stream_gives_what_was_there_and_then_the_reason(three: SpreadC
     with pytest.raises(bowstring.StreamFailed, match="no more"):
         found += [batch["id"][0].as_py() for batch in _noting(three.iterator("numbers"), found)]
     assert sorted(found) == [number * 10 for number in range(9)]
+
+
+def test_a_failure_at_one_coordinator_waits_for_the_others_up_to_the_deadline(three: SpreadClient) -> None:
+    three.create_stream("numbers", partitions=3)
+    three.coordinator(1).fail_stream("numbers", "no more")
+    iterator = three.iterator("numbers", timeout=0.0)
+    consumer = iterator._open()
+    table = consumer._table
+    with pytest.raises(bowstring.Timeout):
+        next(iterator)
+    seat = table.seats[1]
+    wait_until(lambda: seat.state == "ready")
+    with table.changed:
+        assert isinstance(seat.found, bowstring.StreamFailed)
+        seat.since -= 50
+        assert consumer._next() is None
+        seat.since -= 10
+        assert consumer._next() is seat
+    with pytest.raises(bowstring.StreamFailed, match="no more"):
+        next(iterator)
+    iterator.close()
 
 
 def _noting(iterator: Iterator[pa.RecordBatch], found: list[int]) -> Iterator[pa.RecordBatch]:
@@ -228,7 +201,18 @@ def test_a_timeout_says_so_and_the_iterator_may_be_asked_again(three: SpreadClie
             next(iterator)
         with three.producer("numbers") as producer:
             producer.append(numbered(0), partition=1)
-        assert ids([next(iterator)]) == list(range(10))
+        assert ids([next(patient(iterator))]) == list(range(10))
+
+
+def patient(iterator: bowstring.StreamingIterator) -> Iterator[pa.RecordBatch]:
+    """Its batches, however long they take."""
+    while True:
+        try:
+            yield next(iterator)
+        except StopIteration:
+            return
+        except bowstring.Timeout:
+            continue
 
 
 def test_an_iterator_waits_for_its_stream(three: SpreadClient) -> None:
@@ -290,6 +274,45 @@ def test_a_seek_while_it_is_read_takes_the_iterator_along(three: SpreadClient) -
         iterator.ack()
         iterator.flush()
         assert three.lag("numbers")["default"].total.batches == 0
+
+
+def test_a_seek_at_one_coordinator_leaves_what_is_to_be_acked_at_others(three: SpreadClient) -> None:
+    three.create_stream("numbers", partitions=3, retain_seconds=3600)
+    producer = three.producer("numbers")
+    with three.iterator("numbers", auto_ack=False, timeout=60) as iterator:
+        for number in range(9):
+            producer.append(numbered(number * 10))
+        producer.flush()
+        assert sorted(ids(next(iterator) for _ in range(9))) == list(range(90))
+        iterator.ack()
+        iterator.flush()
+        producer.append(numbered(90), partition=0)
+        producer.append(numbered(100), partition=1)
+        assert sorted(ids(next(iterator) for _ in range(2))) == list(range(90, 110))
+        three.coordinator(0).seek("numbers", "default", "earliest")
+        again = [(next(iterator), iterator.partition, iterator.offset)[1:] for _ in range(4)]
+        assert again == [(0, offset) for offset in range(4)]
+        iterator.ack()
+        iterator.flush()
+        assert three.lag("numbers")["default"].total.batches == 0
+
+
+def test_a_seek_at_one_coordinator_takes_back_what_was_not_acked_there(three: SpreadClient) -> None:
+    three.create_stream("numbers", partitions=6, retain_seconds=3600)
+    with three.producer("numbers") as producer:
+        for number in range(12):
+            producer.append(numbered(number * 10))
+    with three.iterator("numbers", auto_ack=False, timeout=60) as iterator:
+        assert sorted(ids(next(iterator) for _ in range(12))) == list(range(120))
+        three.ack("numbers", "default", {0: 2, 3: 2})
+        three.coordinator(0).seek("numbers", "default", "earliest")
+        next(iterator)
+        assert (iterator.partition in (0, 3), iterator.offset) == (True, 0)
+        first, other = iterator.partition, 3 - iterator.partition
+        iterator.ack()
+        iterator.flush()
+        lag = {one.partition: one.batches for one in three.lag("numbers")["default"].partitions}
+        assert lag == {first: 1, other: 2, 1: 0, 2: 0, 4: 0, 5: 0}
 
 
 def test_a_stream_is_created_once_and_deleted_everywhere(three: SpreadClient) -> None:

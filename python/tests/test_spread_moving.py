@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
-import pyarrow as pa
 import pytest
 
 import bowstring
-from bowstring.spread import SpreadClient
+from bowstring.spread import SpreadClient, finding
 
 from .support import Served, ids, numbered, wait_until
-from .test_spread import by_partition
+from .test_spread import by_partition, patient
 
 
 class Urls:
@@ -127,26 +127,21 @@ def test_a_read_without_a_subscription_goes_on_at_another_address(moving: Callab
     producer.flush()
     iterator = client.iterator("numbers", subscription=None, start=start, timeout=0.5)
     if start == "earliest":
-        assert ids([next(iterator)]) == list(range(10))
+        assert ids([next(patient(iterator))]) == list(range(10))
     with pytest.raises(bowstring.Timeout):
         next(iterator)
+    (part,) = iterator._consumer._parts.values()
+    wait_until(lambda: part._begin is not None)
     served.child.kill()
+    where.urls[0] = None
     served = moving(0)
+    # Both are there before it is read on: they come because it was known where the read had begun.
+    with bowstring.connect(served.url).producer("numbers") as other:
+        other.append(numbered(10), partition=0)
+        other.append(numbered(20), partition=1)
     where.urls[0] = served.url
-    producer.append(numbered(10), partition=0)
-    producer.append(numbered(20), partition=1)
-    producer.complete()
-    assert sorted(ids(_patient(iterator))) == list(range(10, 30))
-
-
-def _patient(iterator: bowstring.StreamingIterator) -> Iterator[pa.RecordBatch]:
-    while True:
-        try:
-            yield next(iterator)
-        except StopIteration:
-            return
-        except bowstring.Timeout:
-            continue
+    client.complete_stream("numbers")
+    assert sorted(ids(patient(iterator))) == list(range(10, 30))
 
 
 def test_single_acks_at_another_address_lose_nothing(moving: Callable[[int], Served]) -> None:
@@ -218,6 +213,47 @@ def test_a_coordinator_that_stays_away_is_an_error_after_the_deadline(moving: Ca
         client.describe_stream("numbers")
 
 
+def test_a_failure_waits_for_what_is_at_a_coordinator_that_is_away(moving: Callable[[int], Served]) -> None:
+    served = [moving(0), moving(1)]
+    where = Urls([one.url for one in served])
+    client = SpreadClient(where, retry_deadline=300)
+    client.create_stream("numbers")
+    with client.producer("numbers") as producer:
+        for number in range(20):
+            producer.append(numbered(number * 10))
+    iterator = client.iterator("numbers", prefetch_batches=1)
+    found = [next(iterator)["id"][0].as_py()]
+    served[1].child.kill()
+    where.urls[1] = None
+    client.coordinator(0).fail_stream("numbers", "no more")
+    raised: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            for batch in iterator:
+                found.append(batch["id"][0].as_py())
+        except bowstring.BowstringError as error:
+            raised.append(error)
+
+    reading = Thread(target=read)
+    reading.start()
+    table = iterator._consumer._table
+    wait_until(lambda: isinstance(table.seats[0].found, bowstring.StreamFailed))
+    with table.changed:
+        # As after a hundred seconds.
+        table.seats[0].since -= 100
+        table.changed.notify_all()
+    served[1] = moving(1)
+    where.urls[1] = served[1].url
+    back = bowstring.connect(served[1].url)
+    with back.producer("numbers") as other:
+        other.append(numbered(200))
+    back.fail_stream("numbers", "no more")
+    reading.join(120)
+    assert isinstance(raised[0], bowstring.StreamFailed)
+    assert sorted(found) == list(range(0, 210, 10))
+
+
 def test_streams_that_a_coordinator_has_lost_are_told_wherever_it_is(serve: Callable[..., Served]) -> None:
     served = [serve(), serve()]
     where = Urls([one.url for one in served])
@@ -237,3 +273,23 @@ def test_streams_that_a_coordinator_has_lost_are_told_wherever_it_is(serve: Call
         producer.flush()
     with pytest.raises(bowstring.StreamNotFound, match="data directory"):
         client.describe_stream("numbers")
+
+
+def test_a_coordinator_that_moves_while_its_client_is_made_is_reached_where_it_is_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with bowstring.StreamCoordinator() as former, bowstring.StreamCoordinator() as now:
+        where = Urls([former.url])
+        client = SpreadClient(where)
+
+        class Moving(bowstring.Client):
+            def __init__(self, url: str, **options: object) -> None:
+                super().__init__(url, **options)
+                if url == former.url:
+                    where.urls[0] = now.url
+                    client._finder.look_again(0)
+
+        monkeypatch.setattr(finding, "Client", Moving)
+        first = client.coordinator(0)
+        assert first.url == now.url
+        assert client.coordinator(0) is first, "it is made once"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bowstring import _native
@@ -18,8 +18,8 @@ from bowstring.starts import Start
 
 #: Seconds that one coordinator is asked for a schema before the next one is.
 _SCHEMA_TURN = 0.1
-#: Seconds that the failure of a stream at one coordinator waits for what the others have.
-_GRACE = 1.0
+#: Seconds between two looks at whether a failure has waited long enough for what other coordinators have.
+_LOOK = 1.0
 
 
 class _Seat:
@@ -34,6 +34,8 @@ class _Seat:
         self.found: Taken | BaseException | None = None
         #: When it was found.
         self.since = 0.0
+        #: How often the caller has said something of what is from there.
+        self.said = 0
         self.thread: threading.Thread | None = None
 
 
@@ -44,6 +46,24 @@ class _Table:
         self.seats = seats
         self.changed = threading.Condition()
         self.closed = False
+        #: When the caller last asked for more, or said something of what it has.
+        self.caller_at = time.monotonic()
+        #: How many threads ask for more just now.
+        self.callers = 0
+
+    def is_left(self, lease: float) -> bool:
+        """Whether the caller has not been heard of for so many seconds. The lock is held."""
+        return self.callers == 0 and time.monotonic() >= self.caller_at + lease
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """While the caller asks for more. The lock is held."""
+        self.callers += 1
+        try:
+            yield
+        finally:
+            self.callers -= 1
+            self.caller_at = time.monotonic()
 
     def work(self, seat: _Seat) -> None:
         """The thread of a seat: waits at its coordinator whenever somebody wants something."""
@@ -52,12 +72,16 @@ class _Table:
                 self.changed.wait_for(lambda: self.closed or seat.state == "reading")
                 if self.closed:
                     return
+                said = seat.said
             found: Taken | BaseException | None
             try:
                 found = seat.part.take()
             except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
                 found = error
             with self.changed:
+                if found is None and not seat.part.has_ended and seat.said != said:
+                    # It was acked meanwhile what this waits for.
+                    continue
                 seat.found, seat.state, seat.since = found, "ready", time.monotonic()
                 if found is None:
                     seat.state = "ended" if seat.part.has_ended else "paused"
@@ -65,15 +89,27 @@ class _Table:
             self._keep(seat)
 
     def _keep(self, seat: _Seat) -> None:
-        """While the caller is busy with others, what it has not been given stays its own, if it was leased."""
+        """While the caller is busy with others, what it has not been given stays its own, if it was leased.
+
+        If it has not been heard of for as long as a lease lasts, others get that.
+        """
         while True:
             with self.changed:
-                if seat.part.lease is not None:
-                    self.changed.wait_for(lambda: self.closed or seat.state != "ready", seat.part.lease / 3)
-                found = seat.found
-                if self.closed or seat.state != "ready" or seat.part.lease is None or not isinstance(found, tuple):
+                lease, found = seat.part.lease, seat.found
+                if lease is None or not isinstance(found, tuple):
                     return
+                if not self.is_left(lease):
+                    self.changed.wait_for(lambda: self.closed or seat.state != "ready", lease / 3)
+                if self.closed or seat.state != "ready":
+                    return
+                is_left = self.is_left(lease)
+                if is_left:
+                    # It is read on when the caller is back.
+                    seat.found, seat.state = None, "idle"
             with suppress(BowstringError):
+                if is_left:
+                    seat.part.release(found)
+                    return
                 seat.part.renew(found)
 
     def read(self, seat: _Seat) -> None:
@@ -124,6 +160,8 @@ class SpreadConsumer:
         self._parts = {part.index: part for part in parts}
         self._table = _Table([_Seat(part) for part in parts])
         self._turn = 0
+        #: Seconds that the failure of a stream at one coordinator waits for others that are read, or are away.
+        self._patience = finder.retry_deadline
         #: What the caller's generations are at each coordinator: a new one whenever it has changed at one.
         self._generations: list[dict[int, int | None]] = [{}]
         weakref.finalize(self, _leave, self._table).atexit = False
@@ -152,7 +190,7 @@ class SpreadConsumer:
         """What some coordinator has, in turns. Raises `Timeout`, and what a coordinator's reading raises."""
         deadline = None if timeout is None else time.monotonic() + timeout
         table = self._table
-        with table.changed:
+        with table.changed, table.asked():
             self._want()
             while True:
                 if table.closed:
@@ -165,7 +203,7 @@ class SpreadConsumer:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._nothing(timeout)
-                table.changed.wait(_GRACE if left is None else min(left, _GRACE))
+                table.changed.wait(_LOOK if left is None else min(left, _LOOK))
             found, seat.found = seat.found, None
             waited = time.monotonic() - seat.since
             # Its thread reads on while the caller works on this.
@@ -238,6 +276,11 @@ class SpreadConsumer:
         for part in self._parts.values():
             part.acks_singly = True
 
+    def is_same(self, partition: int, before: int, now: int) -> bool:
+        """Whether the cursor of the partition's coordinator is the same in both of these generations."""
+        index, _ = self._places.place(partition)
+        return self._generations[before].get(index) == self._generations[now].get(index)
+
     def flush_acks(self, timeout: float | None = None) -> None:
         """Waits until all acks so far are confirmed. Raises `Timeout`, `Unavailable`."""
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -276,7 +319,7 @@ class SpreadConsumer:
         """Whether its error is: a stream that fails does so everywhere, and what is there elsewhere comes first."""
         elsewhere = any(other.state == "reading" for other in self._table.seats)
         waited = time.monotonic() - seat.since
-        return not (isinstance(seat.found, StreamFailed) and elsewhere and waited < _GRACE)
+        return not (isinstance(seat.found, StreamFailed) and elsewhere and waited < self._patience)
 
     def _as_one(self, index: int, found: Taken) -> Taken:
         batches, counts, rows, facts, generation = found
@@ -296,9 +339,12 @@ class SpreadConsumer:
         verb(self._parts[index], (partition, *end[1:]), cursor)
         table = self._table
         with table.changed:
+            table.caller_at = time.monotonic()
             for seat in table.seats:
-                if seat.part.index == index and seat.state == "paused" and not table.closed:
-                    table.read(seat)
+                if seat.part.index == index:
+                    seat.said += 1
+                    if seat.state == "paused" and not table.closed:
+                        table.read(seat)
             table.changed.notify_all()
 
     def _nothing(self, timeout: float | None) -> Timeout:

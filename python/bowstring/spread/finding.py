@@ -74,22 +74,20 @@ class Finder:
 
     def client(self, index: int) -> Client:
         """A client of the coordinator where it was found last. Raises `Unavailable`."""
-        with self._lock:
-            url = self._urls[index]
-            known = self._clients.get(index)
-        if known is not None and known[0] == url:
-            return known[1]
-        if url is None:
-            raise self._unknown(index)
-        once = callable(self.where)
-        made = Client(
-            url,
-            timeout=min(self._timeout, _TRY) if once else self._timeout,
-            retry_deadline=min(self.retry_deadline, _TRY) if once else self.retry_deadline,
-            **self._ways,
-        )
-        with self._lock:
-            return self._clients.setdefault(index, (url, made))[1]
+        while True:
+            with self._lock:
+                url = self._urls[index]
+                known = self._clients.get(index)
+            if known is not None and known[0] == url:
+                return known[1]
+            if url is None:
+                raise self._unknown(index)
+            made = self._made(url)
+            with self._lock:
+                known = self._clients.get(index)
+                # Another thread may have made one meanwhile, or found that the coordinator is somewhere else.
+                if self._urls[index] == url and (known is None or known[0] != url):
+                    self._clients[index] = (url, made)
 
     def look_again(self, index: int) -> None:
         """After it could not be reached: it may be somewhere else now."""
@@ -114,6 +112,15 @@ class Finder:
             except Unavailable as error:
                 patience.wait(error)
                 self.look_again(index)
+
+    def _made(self, url: str) -> Client:
+        once = callable(self.where)
+        return Client(
+            url,
+            timeout=min(self._timeout, _TRY) if once else self._timeout,
+            retry_deadline=min(self.retry_deadline, _TRY) if once else self.retry_deadline,
+            **self._ways,
+        )
 
     def _found(self) -> Sequence[str | None]:
         return self.where() if callable(self.where) else self.where

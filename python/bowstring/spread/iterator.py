@@ -13,6 +13,7 @@ from bowstring.spread.consumer import SpreadConsumer
 if TYPE_CHECKING:
     from bowstring import _native
     from bowstring.handles import BatchHandles
+    from bowstring.reading import Origin
     from bowstring.spread.client import SpreadClient
     from bowstring.spread.places import Places
 
@@ -27,7 +28,8 @@ class SpreadIterator(StreamingIterator):
 
     Batches of the coordinators take turns, and come in order within each partition. One that is away delays its own
     partitions; when that has lasted for the client's `retry_deadline`, `Unavailable` is raised, and the iterator may be
-    asked again. It ends when the stream has ended at all of them.
+    asked again. It ends when the stream has ended at all of them. If it has failed at one, what the others have comes
+    before `StreamFailed`, which waits up to `retry_deadline` for the stream to end there, too.
 
     A coordinator that comes back at another address is read on behind what the caller has, if batches are acked as
     `StreamingIterator` does by itself, or not at all. By `handles()`, and in the modes "partitioned" and "shared", it
@@ -78,6 +80,18 @@ class SpreadIterator(StreamingIterator):
             self._consumer = consumer
         assert self._consumer is not None, "just opened"
         return self._consumer
+
+    def _still_unacked(self, generation: int | None) -> dict[int, Origin]:
+        """What is from coordinators where the cursors are as they were."""
+        consumer: Any = self._consumer
+        before = self._generation
+        if consumer is None or before is None or generation is None:
+            return {}
+        return {
+            partition: origin
+            for partition, origin in dict(self._unacked).items()
+            if consumer.is_same(partition, before, generation)
+        }
 
     def _places(self) -> Places:
         """Where the partitions are, once the stream is there."""

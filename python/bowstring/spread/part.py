@@ -109,6 +109,11 @@ class Part:
                 end = end_of(fact)
                 self.tell(end, lambda native, own: native.renew(own, lease))
 
+    def release(self, taken: Taken) -> None:
+        """What was taken of a shared subscription goes to anybody, and that is no failure."""
+        for fact in taken[3]:
+            self.tell(end_of(fact), lambda native, own: native.release(own))
+
     def tell(self, end: _native.End, verb: Callable[[_native.Consumer, _native.End], None]) -> None:
         """A word on a batch. It waits for nothing: while the coordinator is away it is lost, and the batch comes again.
 
@@ -132,8 +137,8 @@ class Part:
 
     def close(self, timeout: float | None) -> None:
         """Ends reading, also a call that waits in another thread. Raises what the last acks were refused with."""
-        self._closed = True
-        native = self._native
+        with self._swap:
+            self._closed, native = True, self._native
         if native is not None:
             native.close(timeout)
 
@@ -142,11 +147,17 @@ class Part:
         client = self._finder.client(self.index)
         with self._lock:
             if self._closed:
-                raise Cancelled("the iterator was closed while it waited for a batch", "cancelled", False)
+                raise _cancelled()
             if self._native is None or self._client is not client:
                 former, native = self._native, self._consumer(client)
                 with self._swap:
-                    self._native, self._client, self._number = native, client, self._number + 1
+                    # Who closed meanwhile knows only of the former one.
+                    is_late = self._closed
+                    if not is_late:
+                        self._native, self._client, self._number = native, client, self._number + 1
+                if is_late:
+                    _give_up(native)
+                    raise _cancelled()
                 if former is not None:
                     _give_up(former)
             return self._native
@@ -194,7 +205,11 @@ def _numbered(fact: _native.Facts, number: int) -> _native.Facts:
     return fact if lease is None else (*fact[:7], number << _LEASE_BITS | lease, fact[8])
 
 
+def _cancelled() -> Cancelled:
+    return Cancelled("the iterator was closed while it waited for a batch", "cancelled", False)
+
+
 def _give_up(native: _native.Consumer) -> None:
-    """Of a coordinator that is not there any more."""
+    """Of a coordinator that is not there any more, or of an iterator that is closed."""
     with suppress(BowstringError):
         native.close(0.0)

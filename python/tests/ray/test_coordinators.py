@@ -19,7 +19,7 @@ import pytest
 import ray
 
 import bowstring
-from bowstring.ray import Coordinators, coordinators, start_coordinators
+from bowstring.ray import Coordinators, CoordinatorStatus, coordinators, start_coordinators
 from bowstring.ray.finding import Named
 from bowstring.ray.ports import candidates, is_free, recall, remember
 from bowstring.streaming import create_partitioned_iterators
@@ -36,11 +36,28 @@ def durable(tmp_path: Path) -> Iterator[Coordinators]:
 
 
 def kill(running: Coordinators, index: int) -> int:
-    """Ends the coordinator's process with SIGKILL."""
-    pid = running.status()[index].pid
-    assert pid is not None
+    """Ends the coordinator's process with SIGKILL, and waits until there is another one."""
+    pid = pid_of(running, index)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: running.status()[index].pid not in (None, pid))
+    return pid
+
+
+def all_up(running: Coordinators) -> list[CoordinatorStatus]:
+    """What they say once all of them have answered: on a busy machine one may take longer than `status` waits."""
+    found: list[CoordinatorStatus] = []
+
+    def are_up() -> bool:
+        found[:] = running.status()
+        return all(one.is_up for one in found)
+
+    wait_until(are_up)
+    return found
+
+
+def pid_of(running: Coordinators, index: int) -> int:
+    pid = all_up(running)[index].pid
+    assert pid is not None
     return pid
 
 
@@ -60,7 +77,7 @@ def test_what_is_appended_by_one_client_is_read_by_another(durable: Coordinators
             producer.append(numbered(number * 10))
         producer.complete()
     assert sorted(ids(coordinators("durable").client().iterator("numbers"))) == list(range(200))
-    first, second = durable.status()
+    first, second = all_up(durable)
     assert (first.index, first.is_up, first.streams, first.is_restarted) == (0, True, 1, False)
     assert first.pid != second.pid
     assert [first.url, second.url] == durable.urls
@@ -127,7 +144,7 @@ def test_killed_at_work_nothing_acknowledged_is_lost_and_nothing_comes_twice(dur
         one.join(120)
         assert not one.is_alive()
     assert durable.urls == urls, "each is back at its port"
-    assert [one.is_restarted for one in durable.status()] == [True, True]
+    assert [one.is_restarted for one in all_up(durable)] == [True, True]
     assert found == {
         partition: [(offset, 10 * number) for offset, number in enumerate(range(partition, batches, 4))]
         for partition in range(4)
@@ -184,7 +201,7 @@ def test_with_an_object_store_it_comes_back_with_an_empty_disk(tmp_path: Path) -
             producer.append(numbered(number * 10))
         producer.flush()
         # As on another node: nothing of the disk is there, the port's number neither.
-        pid = running.status()[0].pid
+        pid = pid_of(running, 0)
         (disk / "stored-0").rename(tmp_path / "away")
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: running.status()[0].pid not in (None, pid))
@@ -255,7 +272,7 @@ def test_two_drivers_find_them_by_name_and_detached_ones_outlive_the_first() -> 
 
 def test_those_that_are_not_detached_end_with_what_started_them() -> None:
     running = start_coordinators(1, "tied", host="127.0.0.1")
-    assert coordinators("tied").status()[0].is_up
+    assert len(all_up(coordinators("tied"))) == 1
     del running
     gc.collect()
     found = Named("tied", "bowstring", 1)
@@ -266,8 +283,8 @@ def test_a_name_is_taken_once_and_free_after_the_stop() -> None:
     with start_coordinators(1, "once", host="127.0.0.1"), pytest.raises(bowstring.InvalidArgument, match="already"):
         start_coordinators(1, "once", host="127.0.0.1")
     with start_coordinators(1, "once", host="127.0.0.1") as running:
-        assert running.status()[0].is_up
-    assert running.status() == [type(running.status()[0])(0, is_up=False)]
+        assert len(all_up(running)) == 1
+    assert running.status() == [CoordinatorStatus(0, is_up=False)]
     with pytest.raises(bowstring.Unavailable, match=r"\[0\]"):
         running.wait(timeout=0.2)
 
@@ -297,7 +314,7 @@ def test_there_is_no_room_for_them() -> None:
 
 def test_those_with_a_disk_are_pinned_to_its_node(durable: Coordinators) -> None:
     (node,) = [one["NodeID"] for one in ray.nodes() if one["Alive"]]
-    assert {one.node for one in durable.status()} == {node}
+    assert {one.node for one in all_up(durable)} == {node}
 
 
 def test_a_port_is_none_that_the_system_gives_to_connections(tmp_path: Path) -> None:
