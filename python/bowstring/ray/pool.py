@@ -179,8 +179,8 @@ class ConsumerPool:
         """Waits until the stream has ended and all of it is acked; then the consumers are gone.
 
         Raises `Timeout` after `timeout` seconds, and may be called again; what a consumer's `run` raised, for instance
-        `StreamFailed`; the last actor's error if five that followed one another died before they were up and none is; and
-        `InvalidArgument` if the pool was stopped, or Ray shut down.
+        `StreamFailed`; the last actor's error if five that followed one another died before they were up and none is;
+        and `InvalidArgument` if the pool was stopped, or Ray shut down.
         """
         with self._changed:
             self._is_joined = True
