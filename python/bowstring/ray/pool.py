@@ -291,6 +291,8 @@ class ConsumerPool:
                 self._has_ended |= one.has_ended
                 one.kill()
             elif not one.has_died:
+                # Its error may keep it alive otherwise.
+                one.kill()
                 self._fail(one.error)
             elif not one.is_leaving:
                 self._note_death(one, one.error)
