@@ -220,6 +220,7 @@ def _epoch_reader(source: StreamRange, partition: int, producer: str, epoch: int
         start = Epoch(epoch, producer)
         options = {"subscription": None, "partitions": [partition], "start": start, "follow": False, "schema": schema}
         with connect(url).iterator(stream, **options) as iterator:
+            iterator._by_epoch = True
             if iterator._open().stream_id != stream_id:
                 reason = f"stream {stream} was deleted and made anew since epoch {epoch} was found; read it again"
                 raise StreamReplaced(reason, "stream_replaced", False)
