@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bowstring.appending import EpochWriter
     from bowstring.client import Client
     from bowstring.handles import BatchHandle
+    from bowstring.looking import SubscriptionLag
 
 # Of these two numbers the producers' names are made: to change them doubles what is under way meanwhile.
 #: Producers of an output stream at most that a subscription takes, which remembers 16,384 of all.
@@ -35,6 +36,10 @@ class Output:
     once: its number is the offset, its producer is named after the stream, the subscription, the partition and a slot,
     which is the offset modulo a number of slots. A commit in a slot ends what was open of earlier offsets there, so
     that a batch has its turn when the subscription's cursor has passed the one that had its slot before.
+
+    An output stream remembers 16,384 producers for as long as it lives, and a subscription of 16 partitions or more
+    takes 4096 of them: it can be the output of 4 such subscriptions, those counted that are gone. A fifth is told
+    `BufferFull` ("too_many").
 
     The names hold for a stream and a subscription as long as they live: of those that were deleted and made anew, the
     results are others. After a seek backwards they are not: what has its results keeps them, and of batches that a seek
@@ -76,6 +81,8 @@ class Output:
         self._slots = max(1, min(_SLOTS_MAX, _PRODUCERS_MAX // self._partitions))
         # Over several coordinators, partition p is of coordinator p modulo their number.
         parts = [one["description"] for one in described.get("coordinators", ())] or [described]
+        #: Of each coordinator, the stream that the names are of.
+        self.stream_ids = tuple(int(part["stream_id"]) for part in parts)
         self._prefixes = [_prefix(part, subscription) for part in parts]
         self._routing = None if routing is None else Routing.parse(routing)
         self._targets = self._ensure()
@@ -86,7 +93,7 @@ class Output:
         """Whether the batch that had its slot before is done with, so that this one may begin."""
         before = handle.offset - self._slots
         if before >= self._acked.get(handle.partition, 0):
-            lag = self._client.lag(self._stream)[self._subscription]
+            lag = lag_of(self._client, self._stream, self._subscription)
             self._acked = {one.partition: one.acked or 0 for one in lag.partitions if one.partition is not None}
         return before < self._acked.get(handle.partition, 0)
 
@@ -101,9 +108,17 @@ class Output:
         opened = self._output_client.open_epoch(self.output, self._producer(handle), _RUN, handle.offset)
         return opened != "already_committed"
 
-    def commit(self, handle: BatchHandle, results: Iterable[Any]) -> bool:
+    def commit(
+        self,
+        handle: BatchHandle,
+        results: Iterable[Any],
+        append_timeout: float | None = None,
+        goes_on: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Makes them the batch's results, all at once; False if somebody else's are, which changes nothing.
 
+        Each append waits for room for `append_timeout` seconds at most, the coordinator's by default; `goes_on` is
+        called after each.
         Raises what `EpochWriter.append` and `Client.commit_epoch` raise; then they are seen all, or not at all.
         """
         producer, receipts = self._producer(handle), []
@@ -118,13 +133,15 @@ class Output:
                     epoch=handle.offset,
                     task=handle.partition,
                     attempt=attempt,
+                    append_timeout=append_timeout,
                 )
-            if self._routing is None:
-                writer.append(result)
-                continue
             for index, batch in enumerate(_batches_of(result)):
-                for partition, part in self._routing.split(batch, self._targets, handle.partition, index):
-                    writer.append(part, partition)
+                if self._routing is None:
+                    writer.append(batch)
+                else:
+                    for partition, part in self._routing.split(batch, self._targets, handle.partition, index):
+                        writer.append(part, partition)
+                goes_on()
         if writer is not None and (receipt := writer.finish()) is not None:
             receipts.append(receipt)
         done = self._output_client.commit_epoch(self.output, producer, _RUN, handle.offset, receipts)
@@ -148,6 +165,14 @@ class Output:
             reason = f"stream {self.output} shows batches before their epoch is committed (visibility is {shown})"
             raise InvalidArgument(f"{reason}; use one of visibility committed as output", "invalid_argument", False)
         return len(found["partitions"])
+
+
+def lag_of(client: Client, stream: str, subscription: str) -> SubscriptionLag:
+    """What the subscription has not acked. Raises `StreamNotFound`, also if there is no such subscription."""
+    found = next((one for one in client.lag(stream) if one.subscription == subscription), None)
+    if found is None:
+        raise _no_subscription(stream, subscription)
+    return found
 
 
 def tables_of(result: Any) -> list[Any]:
@@ -175,12 +200,16 @@ def _prefix(described: Mapping[str, Any], subscription: str) -> str:
     stream = described["stream"]
     own = next((one for one in described["subscriptions"] if one["subscription"] == subscription), None)
     if own is None:
-        reason = f"stream {stream} has no subscription {subscription}; subscribe first"
-        raise StreamNotFound(reason, "subscription_not_found", False)
+        raise _no_subscription(stream, subscription)
     _check_whole(stream, subscription, own["sharing"])
     made = f"{described['stream_id']}/{own['created_at_micros']}"
     prefix = f"{stream}/{subscription}/{_digest(made)}"
     return prefix if len(prefix.encode()) <= _NAME_BYTES_MAX - 32 else _digest(prefix)
+
+
+def _no_subscription(stream: str, subscription: str) -> StreamNotFound:
+    reason = f"stream {stream} has no subscription {subscription}; subscribe first"
+    return StreamNotFound(reason, "subscription_not_found", False)
 
 
 def _check_whole(stream: str, subscription: str, sharing: Mapping[str, Any] | None) -> None:

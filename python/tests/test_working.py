@@ -17,9 +17,9 @@ from bowstring.working import Worker
 from .support import Child, Served, ids, numbered, wait_until
 
 
-def fill(client: bowstring.Client, batches: int, partitions: int = 1, *, complete: bool = True) -> None:
+def fill(client: bowstring.Client, batches: int, partitions: int = 1, *, complete: bool = True, **output: Any) -> None:
     client.create_stream("numbers", partitions=partitions, max_buffered_batches=2000, if_not_exists=True)
-    client.create_stream("tens", max_buffered_batches=20_000, if_not_exists=True)
+    client.create_stream("tens", **{"max_buffered_batches": 20_000, "if_not_exists": True, **output})
     client.subscribe("numbers", "team", mode="shared")
     with client.producer("numbers") as producer:
         for number in range(batches):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bowstring.ray.coordinators import Coordinators, CoordinatorStatus, coordinators, start_coordinators
 from bowstring.ray.datasink import StreamDatasink, write_bowstring
 from bowstring.ray.datasource import StreamRange, read_bowstring, unread
-from bowstring.ray.pool import ConsumerPool, Moment, PoolStats
+from bowstring.ray.moments import Moment, PoolStats
+from bowstring.ray.pool import ConsumerPool
 
 __all__ = [
     "ConsumerPool",

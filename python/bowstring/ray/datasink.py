@@ -97,14 +97,16 @@ def write_bowstring(
 
     With a `producer` and an `epoch` of one's own a job that is run again changes nothing: what is committed already is
     not even computed, "already_committed"; what was not is begun anew, and a former run still at work is fenced.
-    Until the commit the rows are staged at the coordinator, in memory and then in the spool (`max_spool_bytes`).
+    Until the commit the rows are staged at the coordinator, in memory and then in the spool (`max_spool_bytes`). If
+    this process is killed meanwhile, what it has staged stays there until the next write of the same producer; without
+    a `producer` that is never, and the stream has to be deleted for its room to come back.
 
     Args:
         dataset: executed by this call.
         url: the coordinator's, as all nodes reach it.
         stream: its name; made with defaults if it does not exist. Visibility has to be "committed".
-        producer: whose epoch it is. Without one it is a new producer's, of which a stream remembers 16,384: name one in
-            jobs that are run often.
+        producer: whose epoch it is. Without one it is a new producer's, of which a stream remembers 16,384, and nobody
+            can take up what a killed job has left: name one in all that matters or is run often.
         epoch: the producer's number of this write, which rises from one to the next.
         compression: of the batches, as for `Client.producer`.
         options: of `Dataset.write_datasink`: `concurrency`, `ray_remote_args`.

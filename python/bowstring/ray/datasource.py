@@ -13,7 +13,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from bowstring.client import connect
 from bowstring.epochs import epochs_of
-from bowstring.errors import InvalidArgument, OffsetError
+from bowstring.errors import InvalidArgument, OffsetError, StreamReplaced
 from bowstring.starts import Epoch
 
 
@@ -214,12 +214,16 @@ def _range_reader(source: StreamRange, partition: int, start: int, end: int) -> 
 
 
 def _epoch_reader(source: StreamRange, partition: int, producer: str, epoch: int) -> Callable[[], Iterator[pa.Table]]:
-    url, stream, schema = source.url, source.stream, source.schema
+    url, stream, stream_id, schema = source.url, source.stream, source.stream_id, source.schema
 
     def read() -> Iterator[pa.Table]:
         start = Epoch(epoch, producer)
         options = {"subscription": None, "partitions": [partition], "start": start, "follow": False, "schema": schema}
         with connect(url).iterator(stream, **options) as iterator:
+            iterator._by_epoch = True
+            if iterator._open().stream_id != stream_id:
+                reason = f"stream {stream} was deleted and made anew since epoch {epoch} was found; read it again"
+                raise StreamReplaced(reason, "stream_replaced", False)
             # It starts with this epoch, or with a later one if the partition has nothing of it.
             first = next(epochs_of(iterator, False), None)
             if first is not None and (first.producer, first.id) == (producer, epoch):

@@ -7,8 +7,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from threading import Condition, Event, Thread
+from contextlib import suppress
+from threading import Condition, Event, RLock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,10 @@ import ray
 
 from bowstring.client import connect
 from bowstring.errors import BowstringError, InvalidArgument, Timeout
+from bowstring.outputs import lag_of
 from bowstring.ray.consumers import Member
-from bowstring.ray.scaling import Scaling
+from bowstring.ray.moments import Moment, PoolStats
+from bowstring.ray.scaling import Rest, Scaling
 from bowstring.sharing import Sharing
 from bowstring.working import Done
 
@@ -32,50 +34,6 @@ _LOGGER = logging.getLogger("bowstring")
 _HISTORY_MAX = 3600
 #: Actors that died one after the other before any came up: what they are made of cannot work.
 _STILLBORN_MAX = 5
-_DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError, ray.exceptions.WorkerCrashedError)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What a pool saw when it looked.
-
-    Attributes:
-        at: when, in seconds since the Unix epoch.
-        lag: what was not acked, in the pool's unit; None while the coordinator could not be asked.
-        size: consumers that it has then, those among them that Ray has no room for yet, without those that leave.
-    """
-
-    at: float
-    lag: int | None
-    size: int
-
-
-@dataclass(frozen=True)
-class PoolStats:
-    """What a pool has done so far. What a killed actor did after it last told is not in it.
-
-    Attributes:
-        size: consumers, with those that Ray has no room for yet.
-        pending: those of them that Ray has no room for, or that are starting.
-        leaving: consumers that finish what they have.
-        busy: consumers that work on a batch.
-        lag: what was not acked when the pool last could look, in its unit.
-        started, died: consumers so far.
-        batches, rows, failures, repeated, busy_seconds: sums of `bowstring.working.Done`.
-    """
-
-    size: int
-    pending: int
-    leaving: int
-    busy: int
-    lag: int
-    started: int
-    died: int
-    batches: int
-    rows: int
-    failures: int
-    repeated: int
-    busy_seconds: float
 
 
 class ConsumerPool:
@@ -150,6 +108,7 @@ class ConsumerPool:
         self._subscription = subscription
         self._lag_unit = lag_unit
         self._interval = interval
+        self._rest = Rest(interval)
         self._client.subscribe(stream, subscription, mode="shared", sharing=sharing)
         # Once for all actors: a model may be large.
         self._arguments = ray.put(
@@ -170,8 +129,10 @@ class ConsumerPool:
         options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources and dict(resources)}
         self._options = {name: value for name, value in options.items() if value is not None}
         self._options.update(actor_options or {})
-        #: Held while members come and go; told when the pool is done.
-        self._changed = Condition()
+        #: Held by who asks Ray, or tells it, of members. Taken before the other lock.
+        self._handling = RLock()
+        #: Held while what is known changes, and never while Ray is asked; told when the pool is done.
+        self._changed = Condition(RLock())
         self._members: list[Member] = []
         self._gone: list[Done] = []
         self._history: deque[Moment] = deque(maxlen=_HISTORY_MAX)
@@ -218,8 +179,8 @@ class ConsumerPool:
         """Waits until the stream has ended and all of it is acked; then the consumers are gone.
 
         Raises `Timeout` after `timeout` seconds, and may be called again; what a consumer's `run` raised, for instance
-        `StreamFailed`; the last actor's error if five that followed one another died before they were up; and
-        `InvalidArgument` if the pool was stopped.
+        `StreamFailed`; the last actor's error if five that followed one another died before they were up and none is;
+        and `InvalidArgument` if the pool was stopped, or Ray shut down.
         """
         with self._changed:
             self._is_joined = True
@@ -236,20 +197,26 @@ class ConsumerPool:
 
         Does nothing the second time.
         """
+        deadline = time.monotonic() + timeout
         with self._changed:
             self._stops.set()
-            members, self._members = self._members, []
-            if not ray.is_initialized():
-                members = []
-            for one in members:
-                if not one.is_leaving:
-                    one.leave()
             self._changed.notify_all()
-        deadline = time.monotonic() + timeout
-        for one in members:
-            ray.wait([one.running], timeout=max(0.0, deadline - time.monotonic()))
-            self._gone.extend(_last_of(one))
-            one.kill()
+        is_alone = self._handling.acquire(timeout=timeout)
+        try:
+            with self._changed:
+                members = list(self._members)
+            self._all_leave()
+            for one in members:
+                if ray.is_initialized():
+                    with suppress(ray.exceptions.RayError):
+                        ray.wait([one.running], timeout=max(0.0, deadline - time.monotonic()))
+                        if is_alone:
+                            one.look()
+                        one.kill()
+                self._note_gone(one)
+        finally:
+            if is_alone:
+                self._handling.release()
 
     def __enter__(self) -> Self:
         return self
@@ -273,24 +240,34 @@ class ConsumerPool:
             raise self._failure
 
     def _look_after(self) -> None:
-        # To ask a Ray that was shut down would start another.
-        while not self._stops.is_set() and ray.is_initialized():
-            try:
-                lag = self._ask_lag()
-                with self._changed:
-                    if self._stops.is_set() or not ray.is_initialized():
-                        return
-                    self._see_who_is_gone()
-                    self._resize(lag)
-                    self._history.append(Moment(time.time(), lag, self._size()))
-            except Exception as error:  # noqa: BLE001 - told to who joins, since nobody looks after the pool any more
-                self._fail(error)
-            self._stops.wait(self._interval)
+        try:
+            # To ask a Ray that was shut down would start another.
+            while not self._stops.is_set() and ray.is_initialized():
+                try:
+                    self._look()
+                except Exception as error:  # noqa: BLE001 - told to who joins, since nobody looks after it any more
+                    if ray.is_initialized():
+                        self._fail(error)
+                self._stops.wait(self._interval)
+        finally:
+            if not self._stops.is_set():
+                reason = f"Ray was shut down under the pool of stream {self._stream}; make another one to go on"
+                self._fail(InvalidArgument(reason, "invalid_argument", False))
+
+    def _look(self) -> None:
+        lag = self._ask_lag()
+        with self._handling:
+            if self._stops.is_set() or not ray.is_initialized():
+                return
+            self._see_who_is_gone()
+            self._resize(lag)
+        with self._changed:
+            self._history.append(Moment(time.time(), lag, self._size()))
 
     def _ask_lag(self) -> int | None:
         """None while the coordinator does not answer; the consumers wait for it by themselves."""
         try:
-            total = self._client.lag(self._stream)[self._subscription].total
+            total = lag_of(self._client, self._stream, self._subscription).total
         except BowstringError as error:
             if not error.retryable:
                 raise
@@ -301,28 +278,39 @@ class ConsumerPool:
 
     def _see_who_is_gone(self) -> None:
         for one in list(self._members):
-            one.look()
-            if one.last is not None:
+            before = one.last
+            is_gone = one.look()
+            if before is None and one.last is not None:
                 self._stillborn = 0
-            if not ray.wait([one.running], timeout=0)[0]:
+            if one.last is not None and one.last.batches and not (before and before.batches):
+                self._rest.end()
+            if not is_gone:
                 continue
-            self._members.remove(one)
-            self._gone.extend(_last_of(one))
-            try:
-                has_ended, _ = ray.get(one.running)
-                self._has_ended |= has_ended
+            self._note_gone(one)
+            if one.error is None:
+                self._has_ended |= one.has_ended
                 one.kill()
-            except ray.exceptions.RayTaskError as error:
-                self._fail(error.cause)
-            except _DEATHS as error:
-                if not one.is_leaving:
-                    self._note_death(one, error)
+            elif not one.has_died:
+                # Its error may keep it alive otherwise.
+                one.kill()
+                self._fail(one.error)
+            elif not one.is_leaving:
+                self._note_death(one, one.error)
 
-    def _note_death(self, one: Member, error: Exception) -> None:
-        self._died += 1
+    def _note_gone(self, one: Member) -> None:
+        with self._changed:
+            if one in self._members:
+                self._members.remove(one)
+                self._gone.extend([] if one.last is None else [one.last])
+
+    def _note_death(self, one: Member, error: BaseException) -> None:
+        with self._changed:
+            self._died += 1
         if one.last is None:
             self._stillborn += 1
-        if self._stillborn == _STILLBORN_MAX:
+        if one.last is None or not one.last.batches:
+            self._rest.extend(time.monotonic())
+        if self._stillborn >= _STILLBORN_MAX and all(other.last is None for other in self._members):
             self._fail(error)
         _LOGGER.warning("a consumer of stream %r has died and is replaced: %s", self._stream, error)
 
@@ -338,7 +326,8 @@ class ConsumerPool:
             wanted = max(1, wanted)
         here = [one for one in self._members if not one.is_leaving]
         for _ in range(wanted - len(here)):
-            self._start()
+            if self._rest.is_over(time.monotonic()):
+                self._start()
         # Those first that have not started or have nothing to do, then the newest.
         newest = list(reversed(here))
         newest.sort(key=lambda one: 0 if one.last is None else 1 + one.last.busy)
@@ -351,38 +340,38 @@ class ConsumerPool:
             if one.last is None and not one.is_leaving:
                 one.leave()
         if not self._members and lag == 0:
-            self._is_done = True
-            self._stops.set()
-            self._changed.notify_all()
-        elif not self._members and lag is not None:
+            with self._changed:
+                self._is_done = True
+                self._stops.set()
+                self._changed.notify_all()
+        elif not self._members and lag is not None and self._rest.is_over(time.monotonic()):
             self._start()
 
     def _start(self) -> None:
-        self._members.append(Member(self._arguments, self._options))
-        self._started += 1
+        one = Member(self._arguments, self._options)
+        with self._changed:
+            self._members.append(one)
+            self._started += 1
 
     def _fail(self, error: BaseException) -> None:
-        """No consumer can do better: all of them leave, and who joins is told."""
+        """No consumer can do better: who joins is told, and all of them leave."""
         with self._changed:
             self._failure = self._failure or error
-            for one in self._members:
-                if not one.is_leaving:
-                    one.leave()
             self._stops.set()
             self._changed.notify_all()
+        with self._handling:
+            self._all_leave()
+
+    def _all_leave(self) -> None:
+        for one in list(self._members):
+            # To ask a Ray that was shut down would start another.
+            if ray.is_initialized():
+                with suppress(ray.exceptions.RayError):
+                    one.leave()
+            one.is_leaving = True
 
 
 def _client_of(url: str | None, client: Client | None) -> Client:
     if (url is None) == (client is None):
         raise InvalidArgument("name the coordinator by url or by client: by one of the two", "invalid_argument", False)
     return connect(url) if url is not None else client  # type: ignore[return-value]
-
-
-def _last_of(one: Member) -> list[Done]:
-    """What it has done in the end; of one that died, what it last told."""
-    if ray.wait([one.running], timeout=0)[0]:
-        try:
-            return [ray.get(one.running)[1]]
-        except ray.exceptions.RayError:
-            pass
-    return [] if one.last is None else [one.last]

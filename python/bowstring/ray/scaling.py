@@ -1,10 +1,13 @@
-"""How many consumers a lag asks for: up at once, down after a while."""
+"""How many consumers a lag asks for: up at once, down after a while; and when those that died are replaced."""
 
 from __future__ import annotations
 
 from collections import deque
 
 from bowstring.errors import InvalidArgument
+
+#: Seconds for which nobody is started at most, after deaths.
+_REST_MAX = 60.0
 
 
 class Scaling:
@@ -41,3 +44,29 @@ class Scaling:
             self._wanted.popleft()
         self._size = max(size for _, size in self._wanted)
         return self._size
+
+
+class Rest:
+    """For how long nobody is started in place of those that died without having done a batch: longer each time.
+
+    The first time one `interval`, in seconds, then twice as long each time, up to a minute.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._deaths = 0
+        self._until = 0.0
+
+    def extend(self, now: float) -> None:
+        """Another has died so, now."""
+        self._until = now + min(_REST_MAX, self._interval * 2.0 ** min(self._deaths, 30))
+        self._deaths += 1
+
+    def end(self) -> None:
+        """One has done its first batch: what killed the others is no matter of all."""
+        self._deaths = 0
+        self._until = 0.0
+
+    def is_over(self, now: float) -> bool:
+        """Whether others may be started now."""
+        return self._deaths == 0 or now >= self._until
