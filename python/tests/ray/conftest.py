@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 import ray
+
+# Ray's workers cannot import the tests, which are no installed package.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__.partition(".")[0]])
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from in_workers import with_process
 from torch.utils.data import DataLoader
 
 import bowstring
@@ -31,17 +32,13 @@ def filled(client: bowstring.Client) -> list[list[int]]:
     return found
 
 
-def worker_of(values: dict[str, Any]) -> dict[str, Any]:
-    return {**values, "process": os.getpid()}
-
-
 @pytest.mark.parametrize(("workers", "context"), [(0, None), (1, "fork"), (3, "fork"), (2, "spawn"), (2, "forkserver")])
 def test_workers_give_the_same_batches_round_by_round(
     client: bowstring.Client, workers: int, context: str | None
 ) -> None:
     expected = filled(client)
     options = {"multiprocessing_context": context} if workers else {}
-    one = dataset(client, transform=worker_of)
+    one = dataset(client, transform=with_process)
     seen, processes = [], set()
     with one.loader(workers, **options) as loader:
         while batches := list(loader):
