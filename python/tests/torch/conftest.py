@@ -5,4 +5,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+# Last: Spark's tests have a conftest that they import by that name.
+sys.path.append(str(Path(__file__).parent))
