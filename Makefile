@@ -79,7 +79,7 @@ test-python: $(WHEEL) $(TORCH_INSTALLED) check-java ## Python's and Spark's test
 
 # The oldest Ray and PySpark that are promised, in an environment of their own.
 OLDEST := .venv-oldest
-OLDEST_VERSIONS := 'ray[data]==2.31.0' 'pyspark==4.1.0'
+OLDEST_VERSIONS := 'ray[data]==2.56.0' 'pyspark==4.1.0'
 
 .PHONY: check-oldest
 check-oldest: $(WHEEL) check-java ## The tests of bowstring.ray with the oldest Ray and PySpark that are promised
@@ -87,7 +87,7 @@ check-oldest: $(WHEEL) check-java ## The tests of bowstring.ray with the oldest 
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check $(OLDEST_VERSIONS)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
-	$(OLDEST)/bin/python -m pytest python/tests/ray $(PYTEST)
+	$(OLDEST)/bin/python -m pytest python/tests/ray --numprocesses $(PYTEST_WORKERS) --dist loadfile $(PYTEST)
 
 .PHONY: bench
 bench: $(WHEEL) $(if $(filter all kafka,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
