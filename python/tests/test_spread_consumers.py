@@ -20,13 +20,16 @@ from .test_spread import fill, three
 __all__ = ["three"]
 
 
-def test_a_shared_subscription_gives_each_batch_to_one_consumer(three: SpreadClient) -> None:
-    three.create_stream("numbers", partitions=3)
+@pytest.mark.parametrize(("mode", "partitions"), [("shared", 3), ("partitioned", 6)])
+def test_consumers_of_a_subscription_have_each_batch_once_together(
+    three: SpreadClient, mode: str, partitions: int
+) -> None:
+    three.create_stream("numbers", partitions=partitions)
     fill(three, "numbers", 60)
     found: list[list[int]] = [[], []]
 
     def work(number: int) -> None:
-        with three.iterator("numbers", subscription="workers", mode="shared") as iterator:
+        with three.iterator("numbers", subscription="workers", mode=mode) as iterator:
             found[number] += ids(iterator)
 
     threads = [Thread(target=work, args=(number,)) for number in range(2)]
@@ -116,23 +119,6 @@ def test_an_ack_while_there_is_nothing_else_is_no_end(
     assert [one.offset for one in given] == [1, 0]
     given[1].ack()
     iterator.close()
-
-
-def test_consumers_of_a_partitioned_subscription_have_all_partitions_together(three: SpreadClient) -> None:
-    three.create_stream("numbers", partitions=6)
-    fill(three, "numbers", 60)
-    found: list[list[int]] = [[], []]
-
-    def work(number: int) -> None:
-        with three.iterator("numbers", subscription="workers", mode="partitioned") as iterator:
-            found[number] += ids(iterator)
-
-    threads = [Thread(target=work, args=(number,)) for number in range(2)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert sorted(found[0] + found[1]) == list(range(600))
 
 
 def test_what_opens_while_the_iterator_is_closed_is_closed_too(
