@@ -1,10 +1,9 @@
 package io.bowstring.spark;
 
 import org.apache.arrow.vector.ValueVector;
-import org.apache.spark.sql.vectorized.ArrowColumnVector;
 
 /** Elements of arrays, or keys or values of maps: where one is null, a number is 0, and nobody looks at it. */
-final class ElementColumn extends ArrowColumnVector {
+final class ElementColumn extends HeldColumn {
   ElementColumn(ValueVector vector) {
     super(vector);
   }
@@ -43,10 +42,4 @@ final class ElementColumn extends ArrowColumnVector {
   public double getDouble(int row) {
     return isNullAt(row) ? 0 : super.getDouble(row);
   }
-
-  @Override
-  public void close() {}
-
-  @Override
-  public void closeIfFreeable() {}
 }

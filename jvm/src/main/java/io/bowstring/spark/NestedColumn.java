@@ -15,7 +15,7 @@ import org.apache.spark.sql.vectorized.ColumnarMap;
  * <p>Spark's higher-order functions ({@code transform}, {@code filter}, {@code aggregate}) look at an element before they ask whether it is
  * null, which Arrow's vectors refuse: {@link ElementColumn}s do not.
  */
-final class NestedColumn extends ArrowColumnVector {
+final class NestedColumn extends HeldColumn {
   /** An array's elements; a map's keys and values; a struct's fields. */
   private final ArrowColumnVector[] inner;
 
@@ -69,10 +69,4 @@ final class NestedColumn extends ArrowColumnVector {
   public ArrowColumnVector getChild(int ordinal) {
     return inner[ordinal];
   }
-
-  @Override
-  public void close() {}
-
-  @Override
-  public void closeIfFreeable() {}
 }

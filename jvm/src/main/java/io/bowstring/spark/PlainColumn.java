@@ -17,7 +17,6 @@ import org.apache.arrow.vector.TinyIntVector;
 import org.apache.arrow.vector.VarBinaryVector;
 import org.apache.arrow.vector.VarCharVector;
 import org.apache.arrow.vector.types.TimeUnit;
-import org.apache.spark.sql.vectorized.ArrowColumnVector;
 import org.apache.spark.unsafe.Platform;
 import org.apache.spark.unsafe.types.UTF8String;
 
@@ -26,7 +25,7 @@ import org.apache.spark.unsafe.types.UTF8String;
  * place in each of their buffers, Spark's before that whether it is null. Here one check keeps a row within the batch, also one that is read
  * after the batch is gone.
  */
-final class PlainColumn extends ArrowColumnVector {
+final class PlainColumn extends HeldColumn {
   private final FieldVector vector;
   private int rows;
 
@@ -156,10 +155,4 @@ final class PlainColumn extends ArrowColumnVector {
   private int start(int row) {
     return Platform.getInt(null, offsets + 4L * row);
   }
-
-  @Override
-  public void close() {}
-
-  @Override
-  public void closeIfFreeable() {}
 }
