@@ -27,7 +27,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -106,6 +106,7 @@ class Pipeline:
         self.client = coordinator.client()
         self.kafka = {"kafka.bootstrap.servers": broker}
         self.work = work
+        self.queries: tuple[StreamingQuery, ...] = ()
 
     def run(self, urls: dict[str, str], victim: str | None) -> list[Moment]:
         """Returns, when all palettes are in the topic, what the pool has seen."""
@@ -116,8 +117,7 @@ class Pipeline:
         self.client.subscribe("images", "ray", mode="shared")
         # The topics exist from here on: the broker makes them when somebody asks for them.
         self.refer(dict(list(urls.items())[:1]))
-        forward = self.push()
-        back = self.collect()
+        self.queries = forward, back = self.push(), self.collect()
         with ConsumerPool(
             Palettes,
             "images",
@@ -133,11 +133,11 @@ class Pipeline:
             num_cpus=1,
         ) as pool:
             self.refer(dict(list(urls.items())[1:]))
-            self.wait(lambda: self.rows("images") == len(urls), "all references are in the stream", forward, pool)
+            self.wait(lambda: self.rows("images") == len(urls), "all references are in the stream", pool)
             say(f"{len(urls)} references are in the stream, consumers: {pool.size}")
-            self.wait(lambda: self.rows("palettes") == len(urls), "all palettes are found", back, pool)
+            self.wait(lambda: self.rows("palettes") == len(urls), "all palettes are found", pool)
             say(f"all palettes are found, consumers: {pool.size}")
-            self.wait(lambda: pool.size == 1, "the pool has shrunk to one consumer", back, pool)
+            self.wait(lambda: pool.size == 1, "the pool has shrunk to one consumer", pool)
             # The stream ends with its query.
             forward.stop()
             pool.join(timeout=WAIT_SECONDS_MAX)
@@ -188,12 +188,16 @@ class Pipeline:
         """Rows that have been appended to a stream so far."""
         return sum(partition["rows_total"] for partition in self.client.describe_stream(stream)["partitions"])
 
-    def wait(self, is_so: Callable[[], bool], what: str, query: StreamingQuery, pool: ConsumerPool) -> None:
-        """Until it is so; raises what a query has raised, TimeoutError after five minutes."""
+    def wait(self, is_so: Callable[[], bool], what: str, pool: ConsumerPool) -> None:
+        """Until it is so; raises what a query or the pool has raised, TimeoutError after five minutes."""
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         while not is_so():
-            if (error := query.exception()) is not None:
-                raise error
+            for query in self.queries:
+                if (error := query.exception()) is not None:
+                    raise error
+            # It raises what it failed of; a Timeout says that it works.
+            with suppress(bowstring.Timeout):
+                pool.join(timeout=0)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {WAIT_SECONDS_MAX} s: {what}; {pool!r}, {pool.stats()}")
             time.sleep(0.1)

@@ -19,12 +19,12 @@ spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "fals
 spark.sparkContext.setLogLevel("ERROR")
 
 # Eight files: each is a Spark partition of the first micro-batch.
-folder = tempfile.mkdtemp()
+temporary = tempfile.TemporaryDirectory(prefix="bowstring-orders-")
 amounts = [(number * 7919) % 1000 for number in range(80_000)]
 for first in range(0, 80_000, 10_000):
-    pa.parquet.write_table(pa.table({"amount": amounts[first : first + 10_000]}), f"{folder}/{first}.parquet")
+    pa.parquet.write_table(pa.table({"amount": amounts[first : first + 10_000]}), f"{temporary.name}/{first}.parquet")
 spark.conf.set("spark.sql.files.openCostInBytes", "128m")
-orders = spark.readStream.schema("amount long").parquet(folder)
+orders = spark.readStream.schema("amount long").parquet(temporary.name)
 
 iterator, query = from_spark_streaming(orders, stream_id="orders", num_partitions=8, trigger={"availableNow": True})
 iterators = create_partitioned_iterators(iterator, num_consumers=4, num_partitions=8)
@@ -47,3 +47,4 @@ is_right = (sum(rows for rows, _ in consumed), sum(total for _, total in consume
 print(f"read {len(amounts)} rows in 4 tasks, their sum is right: {is_right}")
 spark.stop()
 ray.shutdown()
+temporary.cleanup()

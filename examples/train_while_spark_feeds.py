@@ -97,7 +97,9 @@ def start_ranks(world_size: int, *arguments: str) -> "list[subprocess.Popen[byte
     ranks = []
     for rank in range(world_size):
         code = (sys.executable, __file__, "rank", *arguments, f"file://{arguments[1]}/ranks-{world_size}")
-        environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world_size)}
+        # What torch keeps there of a rank that is killed goes with the directory.
+        own = {"RANK": str(rank), "WORLD_SIZE": str(world_size), "TMPDIR": arguments[1]}
+        environment = {**os.environ, **own}
         ranks.append(subprocess.Popen(code, env=environment, start_new_session=True))
     return ranks
 

@@ -19,20 +19,34 @@ BROKER = "org.apache.kafka:kafka_2.13:4.1.0"
 SPARK_CONNECTOR = "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0"
 START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 20
+#: Characters, of the end, of what Kafka prints that an error tells.
+_WORDS_MAX = 2000
+#: Reads what nobody writes: the end of that pipe is the end of the process that started it. Then the broker ends, and
+#: its folder goes: that process may have been killed.
+_WATCHER = """
+folder=$1
+shift
+"$@" > broker.out 2>&1 < /dev/null &
+broker=$!
+read -r _
+kill "$broker"
+wait "$broker"
+cd / && rm -rf -- "$folder"
+"""
 
 
 @contextmanager
 def running_broker(settings: Mapping[str, str] | None = None) -> Iterator[str]:
     """The address (`127.0.0.1:port`) of a broker, which is ended, and its data removed, when the block is left.
 
-    It is also ended when this process dies, even by SIGKILL. Raises RuntimeError if it does not listen within a minute.
+    Both happens also when this process dies, even by SIGKILL. Raises as `prepare_broker`, and RuntimeError if it does
+    not listen within a minute.
     """
     with tempfile.TemporaryDirectory(prefix="bowstring-kafka-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         command, address = prepare_broker(folder, ["-Xmx512m"], settings or {})
-        # It reads what nobody writes: the end of that pipe is the end of this process.
-        script = '"$@" > broker.out 2>&1 < /dev/null & broker=$!; read -r _; kill "$broker"; wait "$broker"'
-        with subprocess.Popen(["sh", "-c", script, "sh", *command], stdin=subprocess.PIPE, cwd=folder) as process:
+        watcher = ["sh", "-c", _WATCHER, "sh", str(folder), *command]
+        with subprocess.Popen(watcher, stdin=subprocess.PIPE, cwd=folder) as process:
             try:
                 wait_until_it_listens(process, address, folder)
                 yield address
@@ -49,7 +63,7 @@ def prepare_broker(folder: Path, options: Sequence[str], settings: Mapping[str, 
     """The command that runs a broker whose files are in `folder`, which is formatted for it, and its address.
 
     `options` are the JVM's, `settings` Kafka's beyond those that one node needs. Raises RuntimeError if Kafka's
-    packages cannot be fetched, subprocess.CalledProcessError if Kafka refuses the settings.
+    packages cannot be fetched, and with Kafka's last words if it refuses the settings.
     """
     listen, control = _free_ports()
     file = folder / "server.properties"
@@ -59,7 +73,17 @@ def prepare_broker(folder: Path, options: Sequence[str], settings: Mapping[str, 
     run = [java(), *options, f"-Dkafka.logs.dir={folder}", "-cp", ":".join(str(one) for one in jars(BROKER))]
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     formatting = [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(file)]
-    subprocess.run(formatting, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+    done = subprocess.run(
+        formatting,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=folder,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"Kafka cannot format the broker's folder:\n{done.stdout[-_WORDS_MAX:]}")
     return [*run, "kafka.Kafka", str(file)], f"127.0.0.1:{listen}"
 
 
@@ -75,7 +99,7 @@ def wait_until_it_listens(process: subprocess.Popen, address: str, folder: Path)
             socket.create_connection((host, int(port)), 1).close()
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                said = (folder / "broker.out").read_text()[-2000:]
+                said = (folder / "broker.out").read_text()[-_WORDS_MAX:]
                 raise RuntimeError(f"the Kafka broker does not listen:\n{said}") from error
             time.sleep(0.1)
         else:

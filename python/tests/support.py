@@ -58,11 +58,11 @@ def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
 
 
 class Child:
-    """A process of this Python whose lines of output can be waited for."""
+    """A process of this Python, or of another program, whose lines of output can be waited for."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: str | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [program or sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -88,6 +88,10 @@ class Child:
         line = self._lines.get(timeout=timeout)
         assert line is not None, f"it ended: {''.join(self.errors)}"
         return line
+
+    def said(self) -> list[int]:
+        """The numbers that it has written since; a line each."""
+        return [int(self._lines.get()) for _ in range(self._lines.qsize())]
 
     def lines_left(self) -> list[str]:
         """Once it has ended: what it wrote and nobody has read."""
@@ -125,7 +129,8 @@ class Served:
         addresses = json.loads(child.line())
         self.address: str = addresses["listen"]
         self.url = f"grpc://{self.address}"
-        self.http_url = f"http://{addresses['http']}"
+        self.http_address: str = addresses["http"]
+        self.http_url = f"http://{self.http_address}"
 
 
 def starter(running: ExitStack) -> Callable[..., Child]:
@@ -147,6 +152,30 @@ def server(start_python: Callable[..., Child]) -> Callable[..., Served]:
         return Served(start_python("-m", "bowstring", "serve", "--http", "127.0.0.1:0", *ports, *arguments))
 
     return start
+
+
+class Tokens:
+    """A file of tokens, as `bowstring token issue` writes it, and each principal's token in a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.path = folder / "tokens.json"
+
+    def issue(self, name: str, *permissions: str) -> Path:
+        """Makes a token and returns its file."""
+        allow = [word for one in permissions for word in ("--allow", one)]
+        self.file_of(name).write_text(self._run("issue", name, *allow))
+        return self.file_of(name)
+
+    def revoke(self, name: str) -> None:
+        self._run("revoke", name)
+
+    def file_of(self, name: str) -> Path:
+        return self._folder / f"{name}.token"
+
+    def _run(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "bowstring", "token", *arguments, "--tokens", str(self.path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def get(url: str) -> str:

@@ -17,6 +17,7 @@ from bowstring.torch.rounds import ack_state
 from bowstring.torch.state import State, count
 from bowstring.torch.steps import Place, Reading, Remainder, Step, oldest, steps
 from bowstring.torch.tensors import tensors_of
+from bowstring.torch.waiting import Patience
 
 Transform = Callable[[dict[str, Any]], Mapping[str, Any]]
 
@@ -45,6 +46,9 @@ class StreamDataset(IterableDataset[Batch]):
     every rank has the same number of batches in every round, each of `batch_rows` rows, whatever partitions hold. Rows
     come in turn from all partitions, a batch of the producer's from each.
 
+    All ranks are to have the same `batch_rows`, `world_size` and `remainder`, which no rank compares with another's:
+    where they differ, so do the numbers of batches, and rows come twice or never.
+
     Every rank receives the batches that its rows are in: where those are larger than `batch_rows`, that is all of them.
 
     Args:
@@ -55,19 +59,25 @@ class StreamDataset(IterableDataset[Batch]):
         subscription: what holds the stream's batches until `ack`; created if it does not exist.
         remainder: what becomes of a round's rows that are not enough for a step of all ranks: "carry", the next round
             begins with them (after the last one they are not given); "drop"; or "pad", the last step is filled up
-            with rows from the round's beginning.
+            with rows from the round's beginning (of what is left of it, where a state within it was loaded: what came
+            before may be acked and gone).
         rank, world_size: which rank this is, of how many; by default what `torch.distributed` says where it is
             initialised when iteration begins, else the environment's RANK and WORLD_SIZE, else 0 of 1.
         columns: those to give; all by default.
         schema: the columns to read and their types, as for `StreamingIterator`.
         transform: is given the dict of a batch, and what it returns (a dict, too) is given in its place. It runs in the
             loader's worker.
-        writable: tensors have memory of their own. Else those of numbers look at the batch as it was received, where
-            its rows came in one batch of the stream: others may read the same memory, so do not write to it.
-        timeout: seconds to wait for a round's rows; for ever by default.
+        writable: tensors have memory of their own. With False those of numbers look at the batch as it was received,
+            without a copy, where its rows came in one batch of the stream; `transform` is given the same. Write to
+            none of them then (`x += 1`, `x.add_(1)`): on the producer's host the process may die (SIGSEGV), and where
+            it does not others may see the change.
+        timeout: seconds to wait for a round's rows; for ever by default. With a loader those that the training waits,
+            not those of workers that read ahead.
 
     Numbers, booleans, dates and times come as tensors, dates and times as integers in their unit, lists of a fixed size
     and fixed-shape tensors with more dimensions; everything else as a list of Python's values.
+
+    After an error, too, the next `for` goes on behind the last batch that was given.
 
     Iterating raises `Timeout`, `StreamFailed`, `StreamReplaced`, `Fenced` in a rank 0 that another has taken over from,
     and `InvalidArgument`, for instance for a column of numbers that has nulls.
@@ -87,7 +97,7 @@ class StreamDataset(IterableDataset[Batch]):
         columns: Sequence[str] | None = None,
         schema: object | None = None,
         transform: Transform | None = None,
-        writable: bool = False,
+        writable: bool = True,
         timeout: float | None = None,
     ) -> None:
         super().__init__()
@@ -118,13 +128,20 @@ class StreamDataset(IterableDataset[Batch]):
             raise InvalidArgument(f"{text}; use dataset.loader(num_workers=...)", "invalid_argument", False)
         loads = self._loads
         while self._loads == loads:
-            if self._steps is None:
-                self._steps = steps(self._reading, self.place(), self.begun())
-            step = next(self._steps, None)
-            if step is None:
-                return
+            try:
+                if self._steps is None:
+                    patience = Patience(self._reading.timeout)
+                    self._steps = steps(self._reading, self.place(), self.begun(), patience)
+                step = next(self._steps, None)
+                if step is None:
+                    return
+                batch = self.batch_of(step)
+            except BaseException:
+                # The next `for` begins anew, behind the last batch that was given.
+                self._steps = None
+                raise
             self._state = step.state
-            yield self.batch_of(step)
+            yield batch
             if step.is_last:
                 return
 
@@ -149,7 +166,8 @@ class StreamDataset(IterableDataset[Batch]):
         """Goes on where this state was, saved by any rank of a world of any size: nothing is lost or doubled.
 
         All ranks load the same one. `batch_rows` and `remainder` may be others than they were; `round_rows` counts for
-        rounds that are not made yet. Raises `InvalidArgument` if it is of another stream or subscription.
+        rounds that are not made yet. Raises `InvalidArgument` if it is of another stream or subscription; if the stream
+        was deleted and created again since, the next `for` raises `StreamReplaced`.
         """
         self._state = State.from_dict(state, self._reading.stream, self._reading.subscription)
         self._steps = None
@@ -158,8 +176,8 @@ class StreamDataset(IterableDataset[Batch]):
     def ack(self, state: Mapping[str, Any] | None = None) -> None:
         """What came before this state (by default the present one) is never read again, and may be dropped.
 
-        Call it once a checkpoint with the state is safe; one rank is enough. Until then the stream keeps the rows; what
-        does not fit into its memory spools. Raises `InvalidArgument`, `StreamNotFound`, `Unavailable`.
+        Call it once the state is saved, safely; one rank is enough. Until then the stream keeps the rows; what does not
+        fit into its memory spools. Raises `InvalidArgument`, `StreamNotFound`, `StreamReplaced`, `Unavailable`.
         """
         reading = self._reading
         given = State.from_dict(self.state_dict() if state is None else state, reading.stream, reading.subscription)

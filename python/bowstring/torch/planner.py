@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable
+from functools import partial
 
 from bowstring.client import Client
-from bowstring.errors import StreamNotFound
-from bowstring.torch.rounds import LOOK, PRODUCER, SCHEMA, Piece, Round, Waiting, acked, rounds_of
+from bowstring.torch.rounds import PRODUCER, SCHEMA, Piece, Round, acked, described, newest, rounds_of
+from bowstring.torch.waiting import Patience, Waiting
 
 
 class Planner:
@@ -19,19 +18,18 @@ class Planner:
         client: Client,
         stream: str,
         subscription: str,
+        stream_id: int,
         round_rows: int,
-        timeout: float | None,
-        is_stopped: Callable[[], bool],
+        patience: Patience,
     ) -> None:
         self._client = client
         self._stream = stream
         self._subscription = subscription
         self._name = rounds_of(stream, subscription)
         self._round_rows = round_rows
-        self._timeout = timeout
-        self._is_stopped = is_stopped
+        self._patience = patience
         self._run = str(uuid.uuid4())
-        self._stream_id = 0
+        self._stream_id = stream_id
         #: Where each partition goes on.
         self._ends: dict[int, tuple[int, int]] = {}
         #: The round to be made next; None before it was looked up.
@@ -45,34 +43,26 @@ class Planner:
         while self._next <= number and not self._is_complete:
             pieces = self._wait()
             if pieces:
-                self._publish(Round(self._next, self._stream_id, pieces, self._ends))
+                self._commit(Round(self._next, self._stream_id, pieces, self._ends))
                 self._next += 1
             else:
                 self._end()
 
     def _begin(self) -> int:
         client, name = self._client, self._name
-        waiting = Waiting(f"stream {self._stream}", self._timeout, self._is_stopped)
-        while True:
-            try:
-                self._stream_id = client.describe_stream(self._stream)["stream_id"]
-                break
-            except StreamNotFound:
-                waiting.check()
-                time.sleep(LOOK / 10)
+        # Else the rounds of a stream that came after this one would be deleted.
+        described(client, self._stream, self._stream_id)
         client.subscribe(self._stream, self._subscription)
         client.create_stream(name, schema=SCHEMA, partitions=1, max_buffered_batches=1 << 16, if_not_exists=True)
         client.subscribe(name, self._subscription)
-        kept = client.describe_stream(name)
+        kept, made = newest(client, name)
         end = int(kept["partitions"][0]["end"])
-        if end:
-            (batch,) = client.read(name, 0, end - 1, end)
-            newest = Round.from_batch(end - 1, batch)
-            if newest.stream_id != self._stream_id:
+        if made is not None:
+            if made.stream_id != self._stream_id:
                 # Of a former stream of that name.
                 client.delete_stream(name)
                 return self._begin()
-            self._ends = newest.ends
+            self._ends = made.ends
         else:
             self._ends = {one: (offset, 0) for one, offset in acked(client, self._stream, self._subscription).items()}
         self._is_complete = kept["state"] != "open"
@@ -83,17 +73,15 @@ class Planner:
 
     def _wait(self) -> list[Piece]:
         """A round's pieces, fewer rows at the end of the stream; moves on where partitions go on."""
-        waiting = Waiting(
-            f"a round of {self._round_rows} rows of stream {self._stream}", self._timeout, self._is_stopped
-        )
+        waiting = Waiting(f"a round of {self._round_rows} rows of stream {self._stream}", self._patience)
         planned: dict[int, int] = {}
         while True:
-            description = self._client.describe_stream(self._stream)
+            description = described(self._client, self._stream, self._stream_id)
             # In this order: what is visible once the stream has ended is all there ever is.
             visible = {one["partition"]: one["end"] for one in description["partitions"]}
             if visible != planned:
                 # It will be trained on and acked, but later: till then it must not keep its producers from appending.
-                self._client.plan(self._stream, self._subscription, visible)
+                self._client.plan(self._stream, self._subscription, visible, self._stream_id)
                 planned = visible
             try:
                 pieces = self._pieces(visible, has_ended=description["state"] != "open")
@@ -101,12 +89,11 @@ class Planner:
                 continue
             if pieces is not None:
                 return pieces
-            waiting.check()
-            time.sleep(LOOK / 10)
+            waiting.pause()
 
     def _pieces(self, visible: dict[int, int], *, has_ended: bool) -> list[Piece] | None:
         """The next rows, from each partition a batch in turn; None if there are not enough for a whole round."""
-        counts = _Counts(self._client, self._stream, self._subscription, self._ends)
+        counts = _Counts(self._client, self._stream, self._subscription, self._stream_id, self._ends)
         there = counts.rows_to(visible)
         if not has_ended and there < self._round_rows:
             return None
@@ -127,11 +114,17 @@ class Planner:
         self._ends = ends
         return pieces
 
-    def _publish(self, made: Round) -> None:
+    def _commit(self, made: Round) -> None:
         client, name, number = self._client, self._name, made.number
         client.open_epoch(name, PRODUCER, self._run, number)
         writer = client.writer(
-            name, producer=PRODUCER, run=self._run, epoch=number, task=0, attempt=0, append_timeout=self._timeout
+            name,
+            producer=PRODUCER,
+            run=self._run,
+            epoch=number,
+            task=0,
+            attempt=0,
+            append_timeout=self._patience.timeout,
         )
         writer.append(made.to_batch())
         receipt = writer.finish()
@@ -140,7 +133,7 @@ class Planner:
     def _end(self) -> None:
         assert self._next is not None, "begun"
         self._client.abort_epoch(self._name, PRODUCER, self._run, self._next)
-        description = self._client.describe_stream(self._stream)
+        description = described(self._client, self._stream, self._stream_id)
         if description["state"] == "failed":
             self._client.fail_stream(self._name, description["reason"])
         else:
@@ -151,10 +144,10 @@ class Planner:
 class _Counts:
     """Rows of batches, of which the coordinator tells what a seek over them would skip; nothing is read."""
 
-    def __init__(self, client: Client, stream: str, subscription: str, begins: dict[int, tuple[int, int]]) -> None:
-        self._client = client
-        self._stream = stream
-        self._subscription = subscription
+    def __init__(
+        self, client: Client, stream: str, subscription: str, stream_id: int, begins: dict[int, tuple[int, int]]
+    ) -> None:
+        self._seek = partial(client.seek, stream, subscription, dry_run=True, stream_id=stream_id)
         self._begins = begins
         self._cursor: dict[int, int] | None = None
         self._at = self._rows({partition: offset for partition, (offset, _) in begins.items()})
@@ -171,7 +164,7 @@ class _Counts:
 
     def _rows(self, offsets: dict[int, int]) -> dict[int, int]:
         """Rows from the subscription's cursor to these offsets."""
-        moves = self._client.seek(self._stream, self._subscription, offsets, dry_run=True).partitions
+        moves = self._seek(offsets).partitions
         cursor = {one.partition: one.before for one in moves}
         self._cursor = self._cursor or cursor
         if cursor != self._cursor:

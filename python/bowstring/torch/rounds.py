@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from bowstring.client import Client
-from bowstring.errors import Cancelled, StreamNotFound, Timeout
+from bowstring.errors import OffsetError, StreamFailed, StreamNotFound, StreamReplaced, Timeout
 from bowstring.iterator import StreamingIterator
 from bowstring.torch.state import State
+from bowstring.torch.waiting import LOOK, Patience, Waiting
 
 #: The producer of the stream of rounds: a round's number is its epoch, and its offset.
 PRODUCER = "rounds"
@@ -26,8 +27,6 @@ SCHEMA = pa.schema(
         pa.field("end_row", pa.int64(), nullable=False),
     ]
 )
-#: Seconds between two looks at whether to stop.
-LOOK = 0.25
 
 
 class Piece(NamedTuple):
@@ -106,79 +105,112 @@ def rounds_of(stream: str, subscription: str) -> str:
     return f"{stream}.rounds.{subscription}"
 
 
-class Waiting:
-    """A wait that ends at a deadline (`Timeout`), or when somebody says stop (`Cancelled`)."""
-
-    def __init__(self, what: str, timeout: float | None, is_stopped: Callable[[], bool]) -> None:
-        self._what = what
-        self._timeout = timeout
-        self._is_stopped = is_stopped
-        self._began = time.monotonic()
-
-    def check(self) -> None:
-        """Raises if it is over."""
-        if self._is_stopped():
-            raise Cancelled(f"{self._what}: the loader was closed meanwhile", "cancelled", False)
-        if self._timeout is not None and time.monotonic() - self._began > self._timeout:
-            text = f"{self._what}: not there within {self._timeout} s; append more, or wait longer (timeout)"
-            raise Timeout(text, "timeout", True)
-
-
 class Rounds:
-    """The stream of rounds, as every rank reads it, each in its turn."""
+    """The stream of rounds, as every rank reads it, each in its turn.
 
-    def __init__(
-        self, client: Client, stream: str, subscription: str, timeout: float | None, is_stopped: Callable[[], bool]
-    ) -> None:
+    Those of a former stream of the same name count as not there: rank 0 deletes them once it begins.
+    """
+
+    def __init__(self, client: Client, stream: str, subscription: str, stream_id: int, patience: Patience) -> None:
         self._client = client
+        self._stream = stream
         self._name = rounds_of(stream, subscription)
         self._subscription = subscription
-        self._timeout = timeout
-        self._is_stopped = is_stopped
+        self._stream_id = stream_id
+        self._patience = patience
         self._iterator: StreamingIterator | None = None
         self._next = 0
 
     def get(self, number: int) -> Round | None:
-        """That round; waits for it. None if the stream ended before. Raises `Timeout`, `StreamFailed`."""
-        waiting = Waiting(f"round {number} of stream {self._name}", self._timeout, self._is_stopped)
+        """That round; waits for it. None if the stream ended before.
+
+        Raises `Timeout`, `StreamFailed`, `StreamReplaced`, `OffsetError` if it was acked and is gone.
+        """
+        waiting = Waiting(f"round {number} of stream {self._name}", self._patience)
         while True:
             try:
-                if self._iterator is None or self._next != number:
-                    self.close()
-                    self._iterator = self._client.iterator(
-                        self._name,
-                        subscription=None,
-                        start={0: number},
-                        timeout=LOOK,
-                        stream_wait=LOOK,
-                        prefetch_batches=1,
-                    )
-                    self._next = number
-                batch = next(self._iterator, None)
-            except Timeout:
-                waiting.check()
-            except StreamNotFound:
+                batch = self._batch(number)
+                found = None if batch is None else Round.from_batch(number, batch)
+                if found is None or found.stream_id == self._stream_id:
+                    self._next += 1
+                    return found
                 self.close()
-                waiting.check()
-            else:
-                self._next += 1
-                return None if batch is None else Round.from_batch(number, batch)
+            except Timeout:
+                pass
+            except (StreamNotFound, StreamReplaced):
+                self.close()
+            except StreamFailed:
+                # So ends reading, too, where rank 0 deletes a former stream's.
+                self._refuse_replaced()
+                raise
+            except OffsetError:
+                self.close()
+                if not self._is_former():
+                    raise
+            waiting.pause()
+            self._refuse_replaced()
 
     def first(self) -> int:
         """The oldest round of which something may not be acked; waits for the stream of rounds."""
-        waiting = Waiting(f"stream {self._name}, which rank 0 makes", self._timeout, self._is_stopped)
+        waiting = Waiting(f"stream {self._name}, which rank 0 makes", self._patience)
         while True:
             try:
-                return acked(self._client, self._name, self._subscription)[0]
+                # In this order: what is looked up second is not of a former stream if this is not.
+                if not self._is_former():
+                    return acked(self._client, self._name, self._subscription)[0]
             except StreamNotFound:
-                waiting.check()
-                time.sleep(LOOK / 10)
+                pass
+            waiting.pause()
+            self._refuse_replaced()
 
     def close(self) -> None:
         """Ends reading."""
         iterator, self._iterator = self._iterator, None
         if iterator is not None:
             iterator.close()
+
+    def _batch(self, number: int) -> pa.RecordBatch | None:
+        if self._iterator is None or self._next != number:
+            self.close()
+            options = {"subscription": None, "start": {0: number}, "prefetch_batches": 1}
+            self._iterator = self._client.iterator(self._name, timeout=LOOK, stream_wait=LOOK, **options)
+            self._next = number
+        return next(self._iterator, None)
+
+    def _is_former(self) -> bool:
+        """Whether its rounds are those of a former stream, or none are there; so, too, if it is deleted just now."""
+        try:
+            _, made = newest(self._client, self._name)
+        except (StreamNotFound, StreamReplaced, OffsetError):
+            return True
+        return made is not None and made.stream_id != self._stream_id
+
+    def _refuse_replaced(self) -> None:
+        # Where it is deleted, who makes rounds is told; what is in rounds already is read without it.
+        with suppress(StreamNotFound):
+            described(self._client, self._stream, self._stream_id)
+
+
+def newest(client: Client, name: str) -> tuple[dict[str, Any], Round | None]:
+    """What a stream of rounds is like, and its newest round. Raises `StreamNotFound`, `StreamReplaced`."""
+    kept = client.describe_stream(name)
+    end = int(kept["partitions"][0]["end"])
+    if not end:
+        return kept, None
+    (batch,) = client.read(name, 0, end - 1, end, stream_id=kept["stream_id"])
+    return kept, Round.from_batch(end - 1, batch)
+
+
+def described(client: Client, stream: str, stream_id: int) -> dict[str, Any]:
+    """What the stream is like now. Raises `StreamReplaced` if another one has its name, and `StreamNotFound`."""
+    description = client.describe_stream(stream)
+    found = description["stream_id"]
+    if found != stream_id:
+        text = (
+            f"stream {stream} was deleted and created again, and the state is of the former one (stream_id {stream_id}"
+        )
+        raise StreamReplaced(f"{text}, now {found}); begin without a state", "stream_replaced", False)
+    return description
 
 
 def acked(client: Client, stream: str, subscription: str) -> dict[int, int]:
@@ -191,6 +223,7 @@ def acked(client: Client, stream: str, subscription: str) -> dict[int, int]:
 
 def ack_state(client: Client, state: State) -> None:
     """Done with the rows that no state from this one on needs; the newest round stays, since the next begins there."""
+    described(client, state.stream, state.stream_id)
     name = rounds_of(state.stream, state.subscription)
     kept = client.describe_stream(name)["partitions"][0]
     first = state.first_round
@@ -207,5 +240,5 @@ def ack_state(client: Client, state: State) -> None:
                 for piece in made.between(begin, end):
                     needed.setdefault(piece.partition, piece.offset)
     if offsets:
-        client.ack(state.stream, state.subscription, offsets | needed, made.stream_id)
+        client.ack(state.stream, state.subscription, offsets | needed, state.stream_id)
     client.ack(name, state.subscription, {0: max(kept["start"], min(first, kept["end"] - 1))})

@@ -1,4 +1,4 @@
-"""How far a training has come in a stream: what a checkpoint has of it."""
+"""How far a training has come in a stream: what is saved of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bowstring.errors import InvalidArgument
 
 #: A round's number, and rows [first, end) of it.
 Rows = tuple[int, int, int]
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class State:
     """
 
     stream: str
+    stream_id: int
     subscription: str
     next_round: int
     left: tuple[Rows, ...] = ()
@@ -30,6 +31,7 @@ class State:
         return {
             "version": VERSION,
             "stream": self.stream,
+            "stream_id": self.stream_id,
             "subscription": self.subscription,
             "next_round": self.next_round,
             "left": [list(one) for one in self.left],
@@ -37,16 +39,21 @@ class State:
 
     @staticmethod
     def from_dict(given: Mapping[str, Any], stream: str, subscription: str) -> State:
-        """Raises `InvalidArgument` if it is not of this stream and subscription, or of a later version."""
+        """Raises `InvalidArgument` if it is not whole, of another version, or of another stream or subscription."""
         if given.get("version") != VERSION:
             text = f"the state has version {given.get('version')!r}, and this bowstring knows {VERSION}"
             raise InvalidArgument(f"{text}; use a state of StreamDataset.state_dict", "invalid_argument", False)
+        if missing := [
+            key for key in ("stream", "stream_id", "subscription", "next_round", "left") if key not in given
+        ]:
+            text = f"the state lacks {', '.join(missing)}; use a state of StreamDataset.state_dict"
+            raise InvalidArgument(text, "invalid_argument", False)
         if (given["stream"], given["subscription"]) != (stream, subscription):
             text = f"the state is of stream {given['stream']}, subscription {given['subscription']}"
             text = f"{text}; this dataset reads {stream}, {subscription}"
             raise InvalidArgument(text, "invalid_argument", False)
         left = tuple((number, first, end) for number, first, end in given["left"])
-        return State(stream, subscription, given["next_round"], left)
+        return State(stream, given["stream_id"], subscription, given["next_round"], left)
 
     @property
     def first_round(self) -> int:

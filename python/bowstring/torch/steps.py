@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
 
 from bowstring.client import Client, connect
-from bowstring.errors import InvalidArgument
+from bowstring.errors import InvalidArgument, StreamNotFound
 from bowstring.torch.planner import Planner
-from bowstring.torch.rounds import Piece, Round, Rounds, acked
+from bowstring.torch.rounds import Piece, Round, Rounds, acked, described
 from bowstring.torch.rows import Rows
 from bowstring.torch.state import Rows as Left
 from bowstring.torch.state import State, count, cut, repeated
+from bowstring.torch.waiting import Patience, Waiting
 
 Remainder = Literal["carry", "drop", "pad"]
 
@@ -54,17 +55,16 @@ class Step:
     state: State
 
 
-def _never() -> bool:
-    return False
-
-
-def steps(reading: Reading, place: Place, begin: State, is_stopped: Callable[[], bool] = _never) -> Iterator[Step]:
+def steps(reading: Reading, place: Place, begin: State, patience: Patience) -> Iterator[Step]:
     """Those of one worker, through all rounds, until the stream ends.
 
     Connects with the first step, so that it may begin in a forked process.
     """
+    size = _rows_of_step(reading, place)
     client = connect(reading.url)
-    rounds = _Known(client, reading, place, is_stopped)
+    # Before a state that is too old makes rank 0 take over from another.
+    described(client, reading.stream, begin.stream_id)
+    rounds = _Known(client, reading, place, begin.stream_id, patience)
     try:
         state = begin
         for number in sorted({number for number, _, _ in state.left}):
@@ -73,7 +73,6 @@ def steps(reading: Reading, place: Place, begin: State, is_stopped: Callable[[],
         given = 0
         while True:
             # What is left of a round that was begun, if it is enough for a step; else the next.
-            size = place.world_size * reading.batch_rows
             if not _count_of_steps(state.left, size, reading.remainder):
                 joined = _joined(state, rounds, reading.remainder)
                 if joined is None:
@@ -91,8 +90,16 @@ def steps(reading: Reading, place: Place, begin: State, is_stopped: Callable[[],
 
 def oldest(reading: Reading, place: Place) -> State:
     """Where a rank without a state begins: with what the subscription has not acked. Waits for the first round."""
-    client = connect(reading.url)
-    rounds = _Known(client, reading, place, _never)
+    _rows_of_step(reading, place)
+    client, patience = connect(reading.url), Patience(reading.timeout)
+    waiting = Waiting(f"stream {reading.stream}", patience)
+    while True:
+        try:
+            stream_id = client.describe_stream(reading.stream)["stream_id"]
+            break
+        except StreamNotFound:
+            waiting.pause()
+    rounds = _Known(client, reading, place, stream_id, patience)
     try:
         first = rounds.oldest()
         left: tuple[Left, ...] = ()
@@ -100,7 +107,7 @@ def oldest(reading: Reading, place: Place) -> State:
             offsets = acked(client, reading.stream, reading.subscription)
             left = tuple((first, begin, end) for begin, end in found.not_before(offsets))
             first += 1
-        return State(reading.stream, reading.subscription, first, left)
+        return State(reading.stream, stream_id, reading.subscription, first, left)
     finally:
         rounds.close()
 
@@ -108,13 +115,13 @@ def oldest(reading: Reading, place: Place) -> State:
 class _Known:
     """The rounds that are needed, which rank 0's first worker makes."""
 
-    def __init__(self, client: Client, reading: Reading, place: Place, is_stopped: Callable[[], bool]) -> None:
-        waits = (reading.timeout, is_stopped)
-        self._rounds = Rounds(client, reading.stream, reading.subscription, *waits)
+    def __init__(self, client: Client, reading: Reading, place: Place, stream_id: int, patience: Patience) -> None:
+        named = (client, reading.stream, reading.subscription, stream_id)
+        self._rounds = Rounds(*named, patience)
         self._planner: Planner | None = None
         self.known: dict[int, Round] = {}
         if place.rank == 0 and place.worker == 0:
-            self._planner = Planner(client, reading.stream, reading.subscription, reading.round_rows, *waits)
+            self._planner = Planner(*named, reading.round_rows, patience)
             # There is a stream of rounds then, for the others.
             self._planner.make(-1)
 
@@ -140,6 +147,16 @@ class _Known:
         self._rounds.close()
 
 
+def _rows_of_step(reading: Reading, place: Place) -> int:
+    """Of all ranks together. Raises `InvalidArgument` if no round has that many, and each is to be dropped."""
+    size = place.world_size * reading.batch_rows
+    if reading.remainder == "drop" and reading.round_rows < size:
+        text = f"round_rows is {reading.round_rows}, and a step of world_size {place.world_size} with batch_rows"
+        text = f"{text} {reading.batch_rows} takes {size} rows: remainder 'drop' would drop every round"
+        raise InvalidArgument(f"{text}; use larger rounds, or 'carry'", "invalid_argument", False)
+    return size
+
+
 def _gone(reading: Reading, number: int) -> InvalidArgument:
     text = f"round {number} of stream {reading.stream} is in the state, and the stream of rounds ends before it"
     return InvalidArgument(f"{text}; use a state of this stream", "invalid_argument", False)
@@ -157,7 +174,7 @@ def _joined(state: State, rounds: _Known, remainder: Remainder) -> State | None:
         return None
     carried = state.left if remainder == "carry" else ()
     left = (*carried, (found.number, 0, found.rows)) if found.rows else carried
-    return State(state.stream, state.subscription, state.next_round + 1, left)
+    return replace(state, next_round=state.next_round + 1, left=left)
 
 
 class _Divided:
@@ -192,7 +209,7 @@ class _Divided:
         _, rest = cut(begin.left, steps * self._size)
         if steps == self.total and self._remainder == "drop":
             rest = ()
-        return State(begin.stream, begin.subscription, begin.next_round, rest)
+        return replace(begin, left=rest)
 
 
 def _round(
@@ -225,13 +242,17 @@ def _round(
                 else:
                     slices = reader.of(these)
                 is_last = number == divided.total - 1
-                yield Step(_together(slices, reading.columns), divided.round, is_last, divided.after(number + 1))
+                yield Step(_together(slices, reading), divided.round, is_last, divided.after(number + 1))
         finally:
             reader.close()
 
 
-def _together(slices: list[pa.RecordBatch], columns: Sequence[str] | None) -> pa.RecordBatch:
-    """Without a copy where there is one."""
-    if columns is not None:
-        slices = [one.select(list(columns)) for one in slices]
+def _together(slices: list[pa.RecordBatch], reading: Reading) -> pa.RecordBatch:
+    """Without a copy where there is one. Raises `InvalidArgument` for columns that are not there."""
+    if reading.columns is not None:
+        known = slices[0].schema.names
+        if wrong := [name for name in reading.columns if name not in known]:
+            text = f"columns has {', '.join(wrong)}; stream {reading.stream} has {', '.join(known)}"
+            raise InvalidArgument(text, "invalid_argument", False)
+        slices = [one.select(list(reading.columns)) for one in slices]
     return slices[0] if len(slices) == 1 else pa.concat_batches(slices)

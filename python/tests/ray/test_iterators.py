@@ -13,6 +13,7 @@ import pytest
 import ray
 from pyspark.sql import SparkSession
 
+from ..spark.conftest import start_spark
 from ..support import wait_until
 
 SNIPPET = """
@@ -44,8 +45,8 @@ query.stop()
 
 @pytest.fixture
 def spark() -> Iterator[SparkSession]:
-    session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
+    # As Spark's own tests do: a JVM outlives its session, and may be theirs next.
+    session = start_spark()
     yield session
     session.stop()
 

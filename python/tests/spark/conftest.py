@@ -82,15 +82,18 @@ def connector(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def setting(spark: SparkSession) -> Iterator[Callable[[str, str], None]]:
     """Sets Spark's settings for the time of a test."""
-    changed: list[str] = []
+    before: dict[str, str | None] = {}
 
     def change(name: str, value: str) -> None:
+        before.setdefault(name, spark.conf.get(name, None))
         spark.conf.set(name, value)
-        changed.append(name)
 
     yield change
-    for name in changed:
-        spark.conf.unset(name)
+    for name, value in before.items():
+        if value is None:
+            spark.conf.unset(name)
+        else:
+            spark.conf.set(name, value)
 
 
 @pytest.fixture

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -19,7 +23,8 @@ SIZES = [9, 30, 1, 25, 40, 8, 3, 60, 21]
 
 
 def dataset(client: bowstring.Client, **options: Any) -> StreamDataset:
-    return StreamDataset(client.url, "rows", batch_rows=8, round_rows=60, timeout=60.0, **options)
+    given = {"timeout": 60.0, **options}
+    return StreamDataset(client.url, "rows", batch_rows=8, round_rows=60, **given)
 
 
 def filled(client: bowstring.Client) -> list[list[int]]:
@@ -77,11 +82,68 @@ def test_a_loader_ends_its_workers_though_they_wait_for_a_round(client: bowstrin
         assert worker.exitcode == 0, "by themselves, and not by a signal"
 
 
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+def test_workers_wait_for_rows_however_they_were_started(client: bowstring.Client, context: str) -> None:
+    fill(client, [60])
+    with dataset(client).loader(2, multiprocessing_context=context) as loader:
+        assert len(list(loader)) == 7
+        feeding = threading.Timer(1, fill, (client, [60]), {"first": 60})
+        feeding.start()
+        assert len(list(loader)) == 8, "with what the first round left"
+        feeding.join()
+
+
+TRAINING = """
+import sys
+from bowstring.torch import StreamDataset
+
+if __name__ == "__main__":
+    url, context = sys.argv[1:]
+    loader = StreamDataset(url, "rows", batch_rows=8, round_rows=60).loader(2, multiprocessing_context=context)
+    print(len(list(loader)), flush=True)
+    list(loader)
+"""
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+def test_workers_end_with_the_training_that_is_killed(client: bowstring.Client, context: str) -> None:
+    fill(client, [60])
+    arguments = [sys.executable, "-c", TRAINING, client.url, context]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as training:
+        try:
+            assert training.stdout is not None
+            assert training.stdout.readline() == "7\n"
+        finally:
+            training.kill()
+        # Every process that it began has this pipe, and it ends with the last of them.
+        assert training.communicate(timeout=60)[0] == ""
+
+
+def test_the_timeout_is_of_the_training_and_not_of_workers_that_read_ahead(client: bowstring.Client) -> None:
+    fill(client, [60])
+    with dataset(client, timeout=0.3).loader(1, prefetch_factor=8) as loader:
+        assert len(list(loader)) == 7
+        busy_until = time.monotonic() + 1
+        while time.monotonic() < busy_until:
+            time.sleep(0.1)
+        fill(client, [60], first=60)
+        until = time.monotonic() + 30
+        while client.describe_stream("rows.rounds.training")["partitions"][0]["end"] < 2:
+            assert time.monotonic() < until, "the worker does not wait any more"
+            time.sleep(0.02)
+        assert len(list(loader)) == 8
+        with pytest.raises(bowstring.Timeout):
+            list(loader)
+
+
 def test_an_error_in_a_worker_reaches_the_training(client: bowstring.Client) -> None:
-    client.create_stream("rows")
-    loader = StreamDataset(client.url, "rows", batch_rows=8, round_rows=60, timeout=0.3).loader(1)
-    with pytest.raises(bowstring.Timeout, match="60 rows"):
-        next(iter(loader))
+    fill(client, [60])
+    for workers in (0, 1):
+        loader = dataset(client, timeout=0.3).loader(workers)
+        assert len(list(loader)) == 7
+        with pytest.raises(bowstring.Timeout, match="60 rows") as caught:
+            list(loader)
+        assert (caught.value.code, caught.value.retryable) == ("timeout", True)
 
 
 def test_a_data_loader_without_workers_takes_the_dataset_as_it_is(client: bowstring.Client) -> None:

@@ -6,14 +6,17 @@ import json
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
 import bowstring
 from bowstring.torch import Batch, StreamDataset
 
+from ..test_documents import run
 from .support import fill, ids_of
 
 SIZES = [7, 1, 30, 4, 4, 0, 19, 2, 11, 40, 3, 3, 5, 64, 8]
@@ -75,6 +78,15 @@ def test_what_remains_of_a_round_is_carried_dropped_or_padded(
     assert [[len(batches) for batches in of_rank] for of_rank in seen] == [steps, steps]
     in_steps = [[*mine, *other] for mine, other in zip(flat(seen[0]), flat(seen[1]), strict=True)]
     assert flat(in_steps) == expected
+
+
+def test_rounds_that_are_too_small_for_a_step_are_not_all_dropped_in_silence(client: bowstring.Client) -> None:
+    fill(client, [10] * 10)
+    client.complete_stream("rows")
+    for rank in range(2):
+        with pytest.raises(bowstring.InvalidArgument, match=r"round_rows is 15, .* world_size 2 with batch_rows 8"):
+            list(dataset(client, rank, 2, round_rows=15, remainder="drop"))
+    assert [len(one) for one in rounds(dataset(client, 0, 2, round_rows=16, remainder="drop"))] == [1] * 6
 
 
 def test_every_batch_has_the_state_that_goes_on_behind_it(client: bowstring.Client) -> None:
@@ -180,6 +192,29 @@ def test_a_round_waits_for_its_rows_and_does_not_keep_their_producer_waiting(cli
     assert not producing.is_alive()
 
 
+def test_the_pages_example_ends_with_the_stream_and_saves_in_rank_0(
+    client: bowstring.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"x": range(1024), "y": range(1024)}
+    with client.producer("samples") as producer:
+        producer.append(pa.record_batch({name: list(values) for name, values in rows.items()}))
+        producer.complete()
+    # Rounds for rank 1, which comes first: what rank 0 acks does not come again.
+    planning = StreamDataset(client.url, "samples", batch_rows=256, round_rows=100_000, rank=0, world_size=2)
+    while list(planning):
+        pass
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    trained: list[int] = []
+    names = {"url": client.url, "model": torch.nn.Linear(1, 1), "train": lambda x, y: trained.extend((x - y).tolist())}
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        run("docs/torch.md", names=names)
+        assert Path("saved.pt").exists() == (rank == 0)
+    assert trained == [0] * 1024
+    assert torch.load("saved.pt")["stream"]["next_round"] == 1
+
+
 def test_a_stream_that_fails_fails_the_ranks_after_what_it_had(client: bowstring.Client) -> None:
     fill(client, [10] * 5)
     client.fail_stream("rows", "the source burnt down")
@@ -217,6 +252,10 @@ def test_arguments_that_cannot_be_used_are_refused(client: bowstring.Client, mon
         other.load_state_dict(one.state_dict())
     with pytest.raises(bowstring.InvalidArgument, match="version"):
         one.load_state_dict({})
+    with pytest.raises(bowstring.InvalidArgument, match="lacks stream_id, left"):
+        one.load_state_dict({"version": 2, "stream": "rows", "subscription": "training", "next_round": 1})
+    with pytest.raises(bowstring.InvalidArgument, match="columns has nope, y; stream rows has id, x"):
+        list(dataset(client, columns=["nope", "x", "y"]))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
     place = StreamDataset(client.url, "rows", batch_rows=1, round_rows=1).place()

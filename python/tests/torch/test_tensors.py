@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +17,8 @@ import torch
 import bowstring
 from bowstring.torch import Batch, StreamDataset
 from bowstring.torch.tensors import tensors_of
+
+from ..support import Served
 
 
 def one(column: pa.Array, writable: bool = False) -> Any:
@@ -81,6 +86,37 @@ def test_what_is_no_number_is_a_list() -> None:
 def test_nulls_are_refused_with_the_column_and_how_many(column: pa.Array) -> None:
     with pytest.raises(bowstring.InvalidArgument, match="column c has 1 nulls among 2 rows"):
         one(column)
+
+
+WRITING = """
+import sys
+from bowstring.torch import StreamDataset
+
+def in_place(values):
+    return {"x": values["x"].add_(1)} if transforms else values
+
+url, transforms = sys.argv[1], sys.argv[2] == "transform"
+one = StreamDataset(url, "rows", batch_rows=50_000, round_rows=100_000, transform=in_place)
+for batch in one:
+    if not transforms:
+        batch["x"] += 1
+    print(batch["x"][0].item())
+"""
+
+
+@pytest.mark.parametrize("where", ["batch", "transform"])
+def test_tensors_can_be_written_to(serve: Callable[..., Served], where: str) -> None:
+    client = bowstring.connect(serve().url)
+    with client.producer("rows") as producer:
+        for first in (0, 50_000):
+            producer.append(pa.record_batch({"x": np.arange(first, first + 50_000)}))
+        producer.complete()
+    # In a process of its own: where tensors look at memory that was mapped to read, it dies.
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", WRITING, client.url, where], capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout) == (0, "1\n50001\n"), done.stderr
 
 
 def test_columns_schema_and_transform_say_what_a_batch_has(client: bowstring.Client) -> None:
