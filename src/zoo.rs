@@ -60,10 +60,19 @@ pub enum Bug {
     DeadLetterTwice,
     /// Keys that another consumer is to have go over before what was sent of them is acked.
     KeysMoveUnacked,
+    /// A compressed buffer may claim to become anything.
+    ClaimBelieved,
+    /// Full validation looks at the structure alone.
+    ValuesNotLookedAt,
+    /// A field of a message may be longer than the message.
+    FieldBeyondMessage,
 }
 
 impl Bug {
-    /// Every bug.
+    /// Those of parsers, for `tests/fuzz` to find.
+    pub const OF_PARSERS: &'static [Self] = &[Self::ClaimBelieved, Self::ValuesNotLookedAt, Self::FieldBeyondMessage];
+
+    /// Those that the simulation finds.
     pub const ALL: &'static [Self] = &[
         Self::NoSync,
         Self::CatalogFirst,

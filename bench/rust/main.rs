@@ -1,10 +1,11 @@
 //! `bowstring-bench`: what `make bench` compares bowstring with, in Rust: raw sockets, arrow-flight as it comes, plain files; and
-//! producers that wait for each answer.
+//! producers that wait for each answer. And what the guard costs, alone.
 //! Servers print their address first. Ends say `ready`, wait for a line, work, and print a report, as `bowstring bench`'s
 //! own ends do. Not part of what is installed: it needs the feature `bench`.
 
 mod confirm;
 mod disk;
+mod guard;
 mod raw;
 mod report;
 mod stock;
@@ -44,6 +45,8 @@ enum Role {
     DiskSync(disk::Sync),
     /// Appends or commits, each after the answer to the one before
     Confirm(confirm::End),
+    /// What looking at a message costs, and validating it in full
+    Guard,
 }
 
 /// What is measured.
@@ -67,5 +70,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         Role::DiskWrite(write) => disk::write(&write),
         Role::DiskSync(sync) => disk::sync_each(&sync),
         Role::Confirm(end) => confirm::run(&end),
+        Role::Guard => guard::run(),
     }
 }

@@ -24,6 +24,7 @@ from bowstring.errors import (
     InvalidArgument,
     LeaseLost,
     OffsetError,
+    PermissionDenied,
     ProducerLost,
     SchemaMismatch,
     SpoolFull,
@@ -35,6 +36,7 @@ from bowstring.errors import (
     SubscriptionEvicted,
     Timeout,
     TooLarge,
+    Unauthenticated,
     Unavailable,
 )
 from bowstring.handles import BatchHandle
@@ -63,6 +65,7 @@ __all__ = [
     "OffsetError",
     "PartitionMove",
     "Peek",
+    "PermissionDenied",
     "Producer",
     "ProducerLost",
     "Reason",
@@ -82,6 +85,7 @@ __all__ = [
     "SubscriptionLag",
     "Timeout",
     "TooLarge",
+    "Unauthenticated",
     "Unavailable",
     "Why",
     "connect",

@@ -87,7 +87,13 @@ class EpochWriter:
 @final
 class Client:
     def __new__(
-        cls, url: str, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool
+        cls,
+        url: str,
+        timeout: float,
+        retry_deadline: float,
+        local_socket: bool,
+        shared_memory: bool,
+        security: Mapping[str, object],
     ) -> Client: ...
     @property
     def url(self) -> str: ...

@@ -10,8 +10,9 @@ import pyarrow as pa
 from bowstring import _native
 from bowstring.appending import EpochWriter, Producer
 from bowstring.errors import InvalidArgument
-from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin
+from bowstring.looking import Peek, StreamLag, Why, lag_of, why_of, with_origin, with_schema
 from bowstring.reading import consumer_arguments, unpacked
+from bowstring.securing import Token, security, travelling
 from bowstring.sharing import Sharing
 from bowstring.starts import Moved, PartitionMove, Start, start_text
 from bowstring.subscription import Subscription
@@ -27,28 +28,46 @@ def connect(
     retry_deadline: float = 60.0,
     local_socket: bool = True,
     shared_memory: bool = True,
+    tls_ca: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    tls_server_name: str | None = None,
+    token: Token | None = None,
+    token_file: str | None = None,
 ) -> Client:
-    """Connects to the coordinator at `url` (`grpc://host:port`, or `grpc+unix:///path`).
+    """Connects to the coordinator at `url` (`grpc://host:port`, `grpc+tls://host:port`, or `grpc+unix:///path`).
 
     Keeps trying for `timeout` seconds. Later, calls keep trying for `retry_deadline` seconds while the coordinator
     cannot be reached. With `local_socket`, data goes by the Unix socket of a coordinator that is on the same host; with
     `shared_memory`, the bodies of its batches stay in the producer's memory then, if it is this user's.
+    With `grpc+tls`, `tls_ca` is the file of the CAs that may have signed the coordinator's certificate (by default
+    those that this machine trusts), `tls_cert` and `tls_key` are the client's own certificate, where the coordinator
+    asks for one, and `tls_server_name` is the name in the coordinator's certificate, if it is not the URL's host. The
+    files are PEM, and read again for each connection. They travel as paths: each process reads its own.
+    Where the coordinator asks who calls, `token_file` is the file that has the token, read again when it changes and
+    when a token was refused; or `token` is the token, or a function that gives the newest: it is asked when a token was
+    refused, and twice a minute, by threads of the client, and must not take long. Without either it is the environment
+    that says so (`BOWSTRING_TOKEN`, `BOWSTRING_TOKEN_FILE`). A client with `token` does not pickle. Every call raises
+    `Unauthenticated` if the coordinator does not know the token, `PermissionDenied` if it does not let what is asked.
     Raises `Unavailable` or `InvalidArgument`.
     """
     return Client(
-        url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket, shared_memory=shared_memory
+        url,
+        timeout=timeout,
+        retry_deadline=retry_deadline,
+        local_socket=local_socket,
+        shared_memory=shared_memory,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_server_name=tls_server_name,
+        token=token,
+        token_file=token_file,
     )
 
 
-def with_schema(description: dict[str, Any]) -> dict[str, Any]:
-    """The description with its schema, if it has one, as a `pyarrow.Schema`."""
-    if description["schema"] is not None:
-        description["schema"] = pa.schema(description["schema"])
-    return description
-
-
 class Client:
-    """A connection to a coordinator. Pickles by its URL. Every method may raise `Unavailable`."""
+    """A connection to a coordinator. Every method may raise `Unavailable`. Pickles by its URL, but not with `token`."""
 
     def __init__(
         self,
@@ -58,9 +77,18 @@ class Client:
         retry_deadline: float = 60.0,
         local_socket: bool = True,
         shared_memory: bool = True,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        tls_server_name: str | None = None,
+        token: Token | None = None,
+        token_file: str | None = None,
     ) -> None:
-        self._options = (timeout, retry_deadline, local_socket, shared_memory)
-        self._native = _native.Client(url, timeout, retry_deadline, local_socket, shared_memory)
+        self._security = security(tls_ca, tls_cert, tls_key, tls_server_name, token_file, token)
+        self._options: dict[str, Any] = {"retry_deadline": retry_deadline, "local_socket": local_socket}
+        self._options |= {"shared_memory": shared_memory, **self._security}
+        self._timeout = timeout
+        self._native = _native.Client(url, timeout, retry_deadline, local_socket, shared_memory, self._security)
 
     @property
     def url(self) -> str:
@@ -68,7 +96,8 @@ class Client:
         return self._native.url
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reconnect, (self.url, *self._options)
+        travelling(self._options)
+        return _reconnect, (self.url, {"timeout": self._timeout, **self._options})
 
     def __repr__(self) -> str:
         return f"bowstring.connect({self.url!r})"
@@ -354,24 +383,12 @@ class Client:
     def iterator(self, stream: str, **options: Any) -> StreamingIterator:
         """A `StreamingIterator` over the stream; `options` are its keyword arguments.
 
-        `retry_deadline`, `local_socket` and `shared_memory` default to this client's.
+        `retry_deadline`, `local_socket`, `shared_memory` and `tls_...`, `token`, `token_file` default to this client's.
         """
         from bowstring.iterator import StreamingIterator
 
-        _, retry_deadline, local_socket, shared_memory = self._options
-        own = {"retry_deadline": retry_deadline, "local_socket": local_socket, "shared_memory": shared_memory}
-        return StreamingIterator(self.url, stream, **{**own, **options})
+        return StreamingIterator(self.url, stream, **{**self._options, **options})
 
 
-def _reconnect(url: str, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool) -> Client:
-    return Client(
-        url, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket, shared_memory=shared_memory
-    )
-
-
-def consumer_cursors(description: Mapping[str, Any]) -> dict[str, dict[int, int]]:
-    """Acked offsets by subscription and partition."""
-    return {
-        one["subscription"]: {place["partition"]: place["acked"] for place in one["partitions"]}
-        for one in description["subscriptions"]
-    }
+def _reconnect(url: str, options: Mapping[str, Any]) -> Client:
+    return Client(url, **options)

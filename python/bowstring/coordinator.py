@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bowstring import _native
-from bowstring.client import Client, consumer_cursors
+from bowstring.client import Client
 from bowstring.errors import Timeout
+from bowstring.looking import consumer_cursors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,14 +22,18 @@ class StreamCoordinator:
     Without a `data_dir` nothing of it survives the process. A context manager: leaving it stops it.
 
     Args:
-        listen: address of the data and control plane; port 0 picks a free one. Listen on 0.0.0.0 only on a network
-            that you trust.
+        listen: address of the data and control plane; port 0 picks a free one. What others than this host
+            reach needs TLS, or `insecure`.
         http: address of /metrics, /healthz and /readyz; None for none.
         unix: a Unix socket that gives the same as `listen`: "auto" for one in a private folder, a path of at most 107
             bytes, or None for none. Clients on this host find it by themselves.
         shared_memory: whether batches may stay in their producer's memory, where this user's consumers on this host
             look at them. Needs the Unix socket, and Linux.
         advertise_host: host that `url` names, where `listen` is not what others can reach.
+        tls_cert, tls_key: PEM files of the server's certificate and its private key: both ports speak TLS then, and
+            `url` is `grpc+tls://host:port`. They are read again when they change.
+        tls_client_ca: PEM file of the CAs that clients' certificates must come from; None lets in clients without.
+        insecure: listen without TLS where others than this host reach it; anybody there can read and append then.
         data_dir: folder in which streams are durable: what is confirmed survives the process, and power loss. None
             keeps everything in memory.
         object_store: URL of the object store in which durable streams are as well: `s3://bucket/prefix`,
@@ -42,7 +47,13 @@ class StreamCoordinator:
             limits (100: until there is room), before appends go on.
         spool_dir: folder for what does not fit in memory; the system's folder for temporary files by default.
         default_partitions: of streams that are created without saying.
+        auth_tokens: file of tokens, as `bowstring token issue` writes it: callers from other processes need one of them
+            then. None: nobody is asked.
+        audit_file: file to whose end it is written who was let do what, or "stderr"; None for none.
         append_timeout: seconds that an append waits for room unless its producer says otherwise.
+        validation: how closely a batch is looked at before it is stored: "structure", its header against its body and
+            the schema; or "full", every value that readers follow without looking, which costs what decoding costs, and
+            protects pyarrow from producers that you do not trust (docs/security.md).
 
     Raises:
         InvalidArgument: an address, number or folder that cannot be used, or a folder that another coordinator uses.
@@ -56,6 +67,10 @@ class StreamCoordinator:
         unix: str | None = "auto",
         shared_memory: bool = True,
         advertise_host: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        tls_client_ca: str | None = None,
+        insecure: bool = False,
         max_buffered_batches: int = 64,
         max_buffered_bytes: int = 2 * 1024**3,
         max_spool_bytes: int | None = None,
@@ -67,6 +82,9 @@ class StreamCoordinator:
         spool_dir: str | None = None,
         default_partitions: int = 1,
         append_timeout: float | None = None,
+        validation: Literal["structure", "full"] = "structure",
+        auth_tokens: str | None = None,
+        audit_file: str | None = None,
     ) -> None:
         self._native = _native.Server(
             {
@@ -75,6 +93,10 @@ class StreamCoordinator:
                 "unix": unix,
                 "shared_memory": shared_memory,
                 "advertise_host": advertise_host,
+                "tls_cert": tls_cert,
+                "tls_key": tls_key,
+                "tls_client_ca": tls_client_ca,
+                "insecure": insecure,
                 "max_buffered_batches": max_buffered_batches,
                 "max_buffered_bytes": max_buffered_bytes,
                 "max_spool_bytes": max_spool_bytes,
@@ -86,13 +108,16 @@ class StreamCoordinator:
                 "spool_dir": spool_dir,
                 "default_partitions": default_partitions,
                 "append_timeout": append_timeout,
+                "validation": validation,
+                "auth_tokens": auth_tokens,
+                "audit_file": audit_file,
             }
         )
         self._client: Client | None = None
 
     @property
     def url(self) -> str:
-        """What clients connect to: `grpc://host:port`."""
+        """What clients connect to: `grpc://host:port`, or `grpc+tls://host:port`."""
         return self._native.url
 
     @property

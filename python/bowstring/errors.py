@@ -83,8 +83,16 @@ class SubscriptionEvicted(BowstringError):
     """The subscription held room that was needed, and was to be evicted then: seek it, or delete it."""
 
 
+class PermissionDenied(BowstringError, PermissionError):
+    """Who calls is known, and may not do this; the text says what is lacking, and on which stream."""
+
+
 class ProducerLost(BowstringError):
     """The producer stopped giving signs of life; everything it committed was delivered."""
+
+
+class Unauthenticated(BowstringError, PermissionError):
+    """The coordinator asks who calls, and there is no token, or it is unknown, revoked or expired."""
 
 
 class Unavailable(BowstringError, ConnectionError):
@@ -124,6 +132,8 @@ CLASSES: dict[str, type[BowstringError]] = {
     "subscription_moved": OffsetError,
     "lease_lost": LeaseLost,
     "subscription_evicted": SubscriptionEvicted,
+    "unauthenticated": Unauthenticated,
+    "permission_denied": PermissionDenied,
     "ordinal_gap": Unavailable,
     "appender_not_ready": Unavailable,
     "producer_lost": ProducerLost,

@@ -17,6 +17,7 @@ from bowstring.errors import InvalidArgument
 from bowstring.feeding import Feeding
 from bowstring.handles import BatchHandles
 from bowstring.reading import Delivered, Origin, consumer_arguments, end_of, rows_of
+from bowstring.securing import SECURITY_NAMES, Token, travelling
 from bowstring.sharing import Sharing, reason_of
 from bowstring.starts import Start
 
@@ -55,6 +56,8 @@ class StreamingIterator(Feeding):
         follow: wait for new batches until the stream ends; else end with what is there.
         retry_deadline: seconds to keep trying while the coordinator cannot be reached.
         local_socket: read by the Unix socket of a coordinator that is on the same host.
+        tls_ca, tls_cert, tls_key, tls_server_name: with `grpc+tls://`, as for `connect`.
+        token, token_file: who reads, as for `connect`; an iterator with `token` does not pickle.
         consumer: what it calls itself to whoever asks who reads (`client.why`); this process as "host/pid" by default.
         mode: how a new subscription's consumers divide its batches: "static", "partitioned" (each partition is leased
             to one of them), or "shared" (any of them is given the next rows).
@@ -95,6 +98,12 @@ class StreamingIterator(Feeding):
         retry_deadline: float = 60.0,
         local_socket: bool = True,
         shared_memory: bool = True,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        tls_server_name: str | None = None,
+        token: Token | None = None,
+        token_file: str | None = None,
         consumer: str | None = None,
         mode: str | None = None,
         lease: float = 10.0,
@@ -125,6 +134,12 @@ class StreamingIterator(Feeding):
             "retry_deadline": retry_deadline,
             "local_socket": local_socket,
             "shared_memory": shared_memory,
+            "tls_ca": tls_ca,
+            "tls_cert": tls_cert,
+            "tls_key": tls_key,
+            "tls_server_name": tls_server_name,
+            "token": token,
+            "token_file": token_file,
             "consumer": consumer,
             "mode": mode,
             "lease": lease,
@@ -308,6 +323,7 @@ class StreamingIterator(Feeding):
             self._unacked = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
+        travelling(self._arguments)
         return _restore, (self.url, self.stream, self._arguments)
 
     def __repr__(self) -> str:
@@ -317,7 +333,7 @@ class StreamingIterator(Feeding):
         if self._consumer is None:
             if self._ended:
                 raise InvalidArgument("the iterator is closed; make a new one", "invalid_argument", False)
-            connecting = ("retry_deadline", "local_socket", "shared_memory")
+            connecting = ("retry_deadline", "local_socket", "shared_memory", "token", *SECURITY_NAMES)
             own = {*connecting, "auto_ack", "timeout"}
             arguments = {name: self._arguments[name] for name in self._arguments.keys() - own}
             client = Client(self.url, **{name: self._arguments[name] for name in connecting})

@@ -230,3 +230,18 @@ def lag_of(stream: str, found: list[dict[str, Any]]) -> StreamLag:
             for one in found
         ),
     )
+
+
+def with_schema(description: dict[str, Any]) -> dict[str, Any]:
+    """The description with its schema, if it has one, as a `pyarrow.Schema`."""
+    if description["schema"] is not None:
+        description["schema"] = pa.schema(description["schema"])
+    return description
+
+
+def consumer_cursors(description: Mapping[str, Any]) -> dict[str, dict[int, int]]:
+    """Acked offsets by subscription and partition."""
+    return {
+        one["subscription"]: {place["partition"]: place["acked"] for place in one["partitions"]}
+        for one in description["subscriptions"]
+    }

@@ -1,13 +1,17 @@
 //! The client's verbs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bowstring::client::{
-    ClientOptions, Compression, Offsets, ProducerOptions, ProducerRun, SubscribeOptions, WriterId, WriterOptions, blocking,
+    ClientOptions, Compression, Offsets, ProducerOptions, ProducerRun, SubscribeOptions, TlsOptions, TokenSource, WriterId, WriterOptions,
+    blocking,
 };
 use bowstring::engine::{Attempt, Epoch, EpochState, Offset, OnOverflow, PartitionId, StreamId, Task};
 use bowstring::wire::proto;
 use bowstring::wire::schema::StreamSchema;
+use bowstring::wire::secret::Secret;
 use prost::Message;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -108,15 +112,69 @@ fn run(producer: String, run: String) -> ProducerRun {
     ProducerRun { producer, run }
 }
 
+/// What secures the connection; see `bowstring.securing.security`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct SecurityArguments {
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_server_name: Option<String>,
+    token_file: Option<PathBuf>,
+    token: Option<TokenArgument>,
+}
+
+/// A token, or what gives the newest one.
+#[derive(FromPyObject)]
+enum TokenArgument {
+    Fixed(String),
+    Function(Py<PyAny>),
+}
+
+impl From<TokenArgument> for TokenSource {
+    fn from(given: TokenArgument) -> Self {
+        match given {
+            TokenArgument::Fixed(token) => Self::Fixed(Secret::new(&token)),
+            TokenArgument::Function(function) => Self::Function(Arc::new(move || newest_token(&function))),
+        }
+    }
+}
+
+/// Asks on a thread of the client's, which may outlive Python.
+fn newest_token(function: &Py<PyAny>) -> Result<Secret, String> {
+    let asked = Python::try_attach(|py| {
+        let given = function.call0(py).map_err(|error| format!("the function token raised {error}"))?;
+        // What it is stays untold: it may be a token in another type.
+        given.extract::<String>(py).map(|token| Secret::new(&token)).map_err(|_| "the function token gave no str".to_owned())
+    });
+    asked.unwrap_or_else(|| Err("Python ends".to_owned()))
+}
+
 #[pymethods]
 impl Client {
     #[new]
-    fn new(py: Python<'_>, url: &str, timeout: f64, retry_deadline: f64, local_socket: bool, shared_memory: bool) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        url: &str,
+        timeout: f64,
+        retry_deadline: f64,
+        local_socket: bool,
+        shared_memory: bool,
+        security: SecurityArguments,
+    ) -> PyResult<Self> {
+        let tls = TlsOptions { ca: security.tls_ca, cert: security.tls_cert, key: security.tls_key, server_name: security.tls_server_name };
+        let token = match (security.token, security.token_file) {
+            (Some(token), _) => token.into(),
+            (None, Some(path)) => TokenSource::File(path),
+            (None, None) => TokenSource::default(),
+        };
         let options = ClientOptions {
             connect_timeout: duration("timeout", timeout)?,
             retry_deadline: duration("retry_deadline", retry_deadline)?,
             local_socket,
             shared_memory,
+            tls,
+            token,
             ..ClientOptions::default()
         };
         let local = if local_socket { server::local(url) } else { None };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bowstring::engine::{Code, Retry};
-use bowstring::server::{LocalService, Server as Running, ServerConfig, UnixSocket};
+use bowstring::server::{AuditConfig, AuthConfig, LocalService, Server as Running, ServerConfig, TlsConfig, UnixSocket};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
@@ -52,6 +52,10 @@ struct Arguments {
     unix: Option<String>,
     shared_memory: bool,
     advertise_host: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    insecure: bool,
     max_buffered_batches: u64,
     max_buffered_bytes: u64,
     max_spool_bytes: Option<u64>,
@@ -63,6 +67,9 @@ struct Arguments {
     spool_dir: Option<PathBuf>,
     default_partitions: u32,
     append_timeout: Option<f64>,
+    validation: String,
+    auth_tokens: Option<PathBuf>,
+    audit_file: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -74,12 +81,20 @@ impl Arguments {
             let duration = seconds.map(|seconds| duration(what, seconds)).transpose();
             duration.map(|duration| duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
         };
+        let tls = match (self.tls_cert, self.tls_key, self.tls_client_ca) {
+            (None, None, None) => None,
+            (Some(cert), Some(key), client_ca) => Some(TlsConfig { cert, key, client_ca }),
+            (Some(_), None, _) => return Err(invalid("tls_cert needs tls_key, the file of its private key")),
+            (None, _, _) => return Err(invalid("TLS needs tls_cert, the file of the server's certificate")),
+        };
         Ok(ServerConfig {
             listen: address("listen", &self.listen)?,
             http: self.http.as_deref().map(|http| address("http", http)).transpose()?,
             unix: self.unix.map_or(UnixSocket::Off, Into::into),
             shared_memory: self.shared_memory,
             advertise_host: self.advertise_host,
+            tls,
+            insecure: self.insecure,
             max_buffered_batches: self.max_buffered_batches,
             max_buffered_bytes: self.max_buffered_bytes,
             max_spool_bytes: self.max_spool_bytes.unwrap_or(defaults.max_spool_bytes),
@@ -91,6 +106,9 @@ impl Arguments {
             spool_dir: self.spool_dir,
             default_partitions: self.default_partitions,
             append_timeout_ms: millis("append_timeout", self.append_timeout)?,
+            validation: self.validation.parse().map_err(|error: String| invalid(&error))?,
+            auth: AuthConfig { tokens: self.auth_tokens, ..AuthConfig::default() },
+            audit: AuditConfig { file: self.audit_file },
             ..defaults
         })
     }
@@ -107,8 +125,7 @@ impl Server {
             let runtime = runtime.map_err(internal)?;
             let started = runtime.block_on(Running::start(config));
             let running = started.map_err(|error| raise(Code::InvalidArgument, Retry::Never, &error.to_string()))?;
-            let http_url = running.http_addr().map(|address| format!("http://{address}"));
-            let (url, unix_url) = (running.url(), running.unix_url());
+            let (url, unix_url, http_url) = (running.url(), running.unix_url(), running.http_url());
             LOCAL.lock().insert(url.clone(), (std::process::id(), running.service()));
             Ok(Self { process: std::process::id(), url, unix_url, http_url, running: Mutex::new(Some((running, runtime))) })
         })

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pyarrow.flight as flight
 import pytest
@@ -53,3 +55,14 @@ def start_child(start_python: Callable[..., Child]) -> Callable[..., Child]:
 def serve(start_python: Callable[..., Child]) -> Callable[..., Served]:
     """Starts `bowstring serve` on free ports, or on those that the arguments name."""
     return server(start_python)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """A certificate that is its own CA, for 127.0.0.1 and localhost, and its key."""
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=bowstring", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    command += ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return str(cert), str(key)

@@ -12,10 +12,12 @@ use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use super::auth::{AuditSettings, AuthSettings};
 use super::error::CliError;
 use super::log::LogSettings;
 use super::quantity::{Size, Span};
-use crate::client::{Client, ClientOptions};
+use crate::client::{Client, ClientOptions, TlsOptions, TokenSource};
+use crate::server::{TlsConfig, Validation};
 
 /// Where clients look for a coordinator unless told otherwise: where `bowstring serve` listens by default.
 const URL_DEFAULT: &str = "grpc://127.0.0.1:8815";
@@ -56,6 +58,30 @@ pub(super) struct ClientSettings {
     #[arg(long, value_name = "BOOL", env = "BOWSTRING_SHARED_MEMORY", help_heading = "Connection")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shared_memory: Option<bool>,
+    /// With grpc+tls://: file of the CAs that may have signed the coordinator's certificate [default: those that this machine trusts]
+    #[arg(long, value_name = "FILE", env = "BOWSTRING_TLS_CA", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_ca: Option<PathBuf>,
+    /// File of the client's certificate, where the coordinator asks for one
+    #[arg(long, value_name = "FILE", env = "BOWSTRING_TLS_CLIENT_CERT", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// File of its private key
+    #[arg(long, value_name = "FILE", env = "BOWSTRING_TLS_CLIENT_KEY", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Name that must be in the coordinator's certificate [default: the URL's host]
+    #[arg(long, value_name = "NAME", env = "BOWSTRING_TLS_SERVER_NAME", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_server_name: Option<String>,
+    /// File with the token that shows who you are; BOWSTRING_TOKEN has the token itself [default: none]
+    #[arg(long, value_name = "FILE", env = "BOWSTRING_TOKEN_FILE", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Whether the token may go to other hosts in clear, without TLS [default: false]
+    #[arg(long, value_name = "BOOL", env = "BOWSTRING_ALLOW_PLAINTEXT_TOKEN", help_heading = "Connection")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) allow_plaintext_token: Option<bool>,
 }
 
 /// What `bowstring serve` can be told; None is the server's default.
@@ -82,6 +108,13 @@ pub(super) struct ServeSettings {
     #[arg(long, value_name = "HOST", env = "BOWSTRING_ADVERTISE_HOST", help_heading = "Addresses")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) advertise_host: Option<String>,
+    /// Allow addresses that others than this host reach although nothing keeps strangers out
+    #[arg(long, env = "BOWSTRING_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", require_equals = true, help_heading = "Addresses")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) insecure: Option<bool>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "TlsSettings::is_default")]
+    pub(super) tls: TlsSettings,
     /// Most batches of a stream in memory [default: 64]
     #[arg(long, value_name = "COUNT", env = "BOWSTRING_MAX_BUFFERED_BATCHES", help_heading = "Limits of new streams")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,13 +164,45 @@ pub(super) struct ServeSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) spool_reserve_bytes: Option<Size>,
     /// Connections that are open at once [default: 10000]
-    #[arg(long, value_name = "COUNT", env = "BOWSTRING_CONNECTIONS_MAX", help_heading = "Server")]
+    #[arg(long, value_name = "COUNT", env = "BOWSTRING_CONNECTIONS_MAX", help_heading = "Connections")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) connections_max: Option<usize>,
+    /// Connections of one address that are open at once [default: 5000]
+    #[arg(long, value_name = "COUNT", env = "BOWSTRING_CONNECTIONS_PER_PEER_MAX", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connections_per_peer_max: Option<usize>,
+    /// Calls that are open at once on one connection [default: 4096]
+    #[arg(long, value_name = "COUNT", env = "BOWSTRING_CALLS_PER_CONNECTION_MAX", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) calls_per_connection_max: Option<u32>,
+    /// How long a connection may take for TLS handshake and HTTP/2's beginning, or for a request's headers [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "BOWSTRING_GREETING_TIMEOUT", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) greeting_timeout: Option<Span>,
+    /// How long a connection may be open before its first call [default: 1m]
+    #[arg(long, value_name = "DURATION", env = "BOWSTRING_FIRST_CALL_TIMEOUT", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) first_call_timeout: Option<Span>,
+    /// Bytes that one connection may have sent and the coordinator not taken yet [default: 512MiB]
+    #[arg(long, value_name = "SIZE", env = "BOWSTRING_CONNECTION_WINDOW_BYTES", help_heading = "Connections")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connection_window_bytes: Option<Size>,
     /// Largest message that is taken, at most 1GiB [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "BOWSTRING_MESSAGE_BYTES_MAX", help_heading = "Server")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message_bytes_max: Option<Size>,
+    /// How closely batches are looked at: "structure" (headers) or "full" (every value that readers trust; costs a decode) [default: structure]
+    #[arg(long, value_name = "HOW", env = "BOWSTRING_VALIDATION", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) validation: Option<Validation>,
+    /// Memory that full validation takes at once [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "BOWSTRING_VALIDATION_BYTES_MAX", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) validation_bytes_max: Option<Size>,
+    /// Most bytes that a compressed batch may become, at most 1GiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "BOWSTRING_DECOMPRESSED_BYTES_MAX", help_heading = "Server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) decompressed_bytes_max: Option<Size>,
     /// How long an append may wait for room before it fails [default: for ever]
     #[arg(long, value_name = "DURATION", env = "BOWSTRING_APPEND_TIMEOUT", help_heading = "Server")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,6 +211,12 @@ pub(super) struct ServeSettings {
     #[arg(long, value_name = "DURATION", env = "BOWSTRING_SHUTDOWN_GRACE", help_heading = "Server")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shutdown_grace: Option<Span>,
+    /// `[auth]` in the file.
+    #[command(flatten)]
+    pub(super) auth: AuthSettings,
+    /// `[audit]` in the file.
+    #[command(flatten)]
+    pub(super) audit: AuditSettings,
     /// Only in the file, whose other settings are the server's.
     #[arg(skip)]
     #[serde(skip_serializing)]
@@ -154,6 +225,40 @@ pub(super) struct ServeSettings {
     #[arg(skip)]
     #[serde(skip_serializing)]
     log: LogSettings,
+}
+
+/// The server's TLS: `[tls]` in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TlsSettings {
+    /// PEM file of the server's certificate, and those between it and its CA: both ports speak TLS then [default: none, plain]
+    #[arg(id = "server_tls_cert", long = "tls-cert", value_name = "FILE", env = "BOWSTRING_TLS_CERT", help_heading = "TLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cert: Option<PathBuf>,
+    /// PEM file of its private key
+    #[arg(id = "server_tls_key", long = "tls-key", value_name = "FILE", env = "BOWSTRING_TLS_KEY", help_heading = "TLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<PathBuf>,
+    /// PEM file of the CAs that clients' certificates must come from [default: none, clients need no certificate]
+    #[arg(id = "server_tls_client_ca", long = "tls-client-ca", value_name = "FILE", env = "BOWSTRING_TLS_CLIENT_CA", help_heading = "TLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_ca: Option<PathBuf>,
+}
+
+impl TlsSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As the server takes them.
+    pub(super) fn config(self) -> Result<Option<TlsConfig>, CliError> {
+        match (self.cert, self.key, self.client_ca) {
+            (None, None, None) => Ok(None),
+            (Some(cert), Some(key), client_ca) => Ok(Some(TlsConfig { cert, key, client_ca })),
+            (None, _, _) => Err(CliError::usage("TLS needs a certificate; name its file with tls.cert (--tls-cert)".to_owned())),
+            (Some(_), None, _) => Err(CliError::usage("tls.cert needs its private key; name its file with tls.key (--tls-key)".to_owned())),
+        }
+    }
 }
 
 /// The settings of all sources, laid over each other.
@@ -176,6 +281,16 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The names of what stands in the file; of what stands in a table, `table.name`.
+    pub(super) fn file_names(&self) -> Vec<String> {
+        let table: figment::value::Dict = self.file.extract().unwrap_or_default();
+        let names = |(name, value): (&String, &figment::value::Value)| match value.as_dict() {
+            Some(inner) => inner.keys().map(|key| format!("{name}.{key}")).collect(),
+            None => vec![name.clone()],
+        };
+        table.iter().flat_map(names).collect()
+    }
+
     /// The server's settings, with `flags` over those of the file.
     pub(super) fn serve(&self, flags: &ServeSettings) -> Result<ServeSettings, CliError> {
         self.file.clone().merge(Serialized::defaults(flags)).extract().map_err(unusable)
@@ -186,15 +301,42 @@ impl Settings {
         self.section("log", flags)
     }
 
+    /// The settings of a file that was read.
+    pub(super) fn of(file: Figment) -> Self {
+        Self { file }
+    }
+
+    /// Whether the clients' settings can be used, with `flags` over those of the file.
+    pub(super) fn client(&self, flags: &ClientSettings) -> Result<(), CliError> {
+        self.section("client", flags).map(drop)
+    }
+
+    /// What clients work with: `flags`, or else the file, or else the defaults. Only what has no default may be none.
+    pub(super) fn of_client(&self, flags: &ClientSettings) -> Result<ClientSettings, CliError> {
+        let (given, defaults) = (self.section("client", flags)?, ClientOptions::default());
+        Ok(ClientSettings {
+            url: given.url.or_else(|| Some(URL_DEFAULT.to_owned())),
+            connect_timeout: given.connect_timeout.or(Some(Span(CONNECT_TIMEOUT_DEFAULT))),
+            retry_for: given.retry_for.or(Some(Span(defaults.retry_deadline))),
+            local_socket: given.local_socket.or(Some(defaults.local_socket)),
+            shared_memory: given.shared_memory.or(Some(defaults.shared_memory)),
+            allow_plaintext_token: given.allow_plaintext_token.or(Some(defaults.allow_plaintext_token)),
+            ..given
+        })
+    }
+
     /// Connects as `flags`, or else the file, or else the defaults say.
     pub(super) async fn connect(&self, flags: &ClientSettings) -> Result<Client, CliError> {
-        let settings = self.section("client", flags)?;
+        let settings = self.of_client(flags)?;
         let defaults = ClientOptions::default();
         let options = ClientOptions {
             connect_timeout: settings.connect_timeout.map_or(CONNECT_TIMEOUT_DEFAULT, |timeout| timeout.0),
             retry_deadline: settings.retry_for.map_or(defaults.retry_deadline, |duration| duration.0),
             local_socket: settings.local_socket.unwrap_or(defaults.local_socket),
             shared_memory: settings.shared_memory.unwrap_or(defaults.shared_memory),
+            tls: TlsOptions { ca: settings.tls_ca, cert: settings.tls_cert, key: settings.tls_key, server_name: settings.tls_server_name },
+            token: settings.token_file.map_or(defaults.token.clone(), TokenSource::File),
+            allow_plaintext_token: settings.allow_plaintext_token.unwrap_or(defaults.allow_plaintext_token),
             ..defaults
         };
         Ok(Client::connect(settings.url.as_deref().unwrap_or(URL_DEFAULT), options).await?)
@@ -216,7 +358,7 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Settings {
-        Settings { file: Figment::from(Toml::string(text)) }
+        Settings::of(Figment::from(Toml::string(text)))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::client;
 use crate::engine::{Code, NameError, StreamName, SubscriptionName};
-use crate::server::StartError;
+use crate::server::{StartError, TokensError};
 
 /// Exit codes, as `bowstring --help` documents them.
 pub(super) mod exit {
@@ -24,6 +24,8 @@ pub(super) mod exit {
 pub(super) enum CliError {
     #[error(transparent)]
     Client(#[from] client::Error),
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(transparent)]
@@ -52,6 +54,8 @@ pub(super) enum CliError {
     AcksUnconfirmed { waited: String },
     #[error("the benchmark failed: {reason}")]
     Bench { reason: String },
+    #[error("{problems} {} attention", if *problems == 1 { "thing needs" } else { "things need" })]
+    NeedsAttention { problems: usize },
     #[error("interrupted")]
     Interrupted,
     /// The reader of our output has gone, for instance `head`: nobody is left to tell.
@@ -88,6 +92,7 @@ impl CliError {
             Self::Client(error) => error.code().as_str(),
             Self::Name(_) | Self::Usage { .. } => Code::InvalidArgument.as_str(),
             Self::Start(_) => "start_failed",
+            Self::Tokens(_) => "token_file",
             Self::Config { .. } => "invalid_config",
             Self::FileNotFound { .. } => "file_not_found",
             Self::File { .. } | Self::Io { .. } | Self::OutputClosed => "file_error",
@@ -98,12 +103,15 @@ impl CliError {
             Self::SubscriptionNotFound { .. } => Code::SubscriptionNotFound.as_str(),
             Self::NoBatch { .. } | Self::AcksUnconfirmed { .. } => Code::Timeout.as_str(),
             Self::Bench { .. } => "bench_failed",
+            Self::NeedsAttention { .. } => "needs_attention",
             Self::Interrupted => "interrupted",
         }
     }
 
     fn hint(&self) -> Option<&'static str> {
         match self {
+            // It says itself what to do.
+            Self::Client(client::Error::Tls { .. }) => None,
             Self::Client(error) => hint_of(error.code()),
             Self::Malformed { hint, .. } | Self::Unwritable { hint, .. } => Some(hint).filter(|hint| !hint.is_empty()).copied(),
             Self::FormatUnknown { .. } => Some("say it with --format parquet, csv, json, arrow or arrow-stream"),
@@ -113,6 +121,7 @@ impl CliError {
             Self::SubscriptionNotFound { .. } => hint_of(Code::SubscriptionNotFound),
             Self::NoBatch { .. } => Some("`bowstring why STREAM` says what it waits for; --timeout says how long to wait"),
             Self::Name(_)
+            | Self::Tokens(_)
             | Self::Start(_)
             | Self::Usage { .. }
             | Self::File { .. }
@@ -120,6 +129,7 @@ impl CliError {
             | Self::OutputClosed
             | Self::AcksUnconfirmed { .. }
             | Self::Bench { .. }
+            | Self::NeedsAttention { .. }
             | Self::Interrupted => None,
         }
     }
@@ -133,13 +143,15 @@ impl CliError {
             Self::NoBatch { .. } | Self::AcksUnconfirmed { .. } => exit::TIMEOUT,
             Self::Interrupted => exit::INTERRUPTED,
             Self::OutputClosed => exit::OK,
-            Self::Start(StartError::Config(_)) => exit::USAGE,
+            Self::Start(StartError::Config(_) | StartError::Unprotected(_) | StartError::Tls(_)) => exit::USAGE,
             Self::Start(_)
+            | Self::Tokens(_)
             | Self::File { .. }
             | Self::Io { .. }
             | Self::Malformed { .. }
             | Self::Unwritable { .. }
             | Self::Bench { .. }
+            | Self::NeedsAttention { .. }
             | Self::NoSchema { .. } => exit::FAILED,
         }
     }
@@ -187,6 +199,8 @@ fn exit_code_of(code: Code) -> u8 {
         | Code::SubscriptionMoved
         | Code::LeaseLost
         | Code::SubscriptionEvicted
+        | Code::Unauthenticated
+        | Code::PermissionDenied
         | Code::OrdinalGap
         | Code::AppenderNotReady
         | Code::ProducerLost
@@ -214,7 +228,11 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::ShuttingDown => Some("try again when the coordinator is back"),
         Code::OffsetGone => Some("the start earliest is the oldest batch that is kept"),
         Code::SubscriptionEvicted => Some("`bowstring subscription seek STREAM NAME earliest` takes it up again with what is kept"),
-        Code::Internal => Some("this is a defect: please report it with the coordinator's log"),
+        Code::Unauthenticated => Some("--token-file or BOWSTRING_TOKEN say who you are; `bowstring token issue` makes a token"),
+        Code::PermissionDenied => {
+            Some("`bowstring token issue NAME --allow VERB:STREAM`, where the coordinator's tokens are, makes a token that may")
+        }
+        Code::Internal => Some("this is a defect: please report it with the coordinator's log and what `bowstring debug bundle` writes"),
         Code::InvalidArgument
         | Code::MalformedMessage
         | Code::Fenced

@@ -1,11 +1,16 @@
 //! The `bowstring` command. One file per command; [`run`] is all of it, so that the Python wheel's script runs the same
 //! command in its own process.
 
+mod auth;
 mod bench;
+mod check;
 mod compression;
 mod config;
+mod debug;
 mod error;
 mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 mod get;
 mod input;
 mod lag;
@@ -19,11 +24,13 @@ mod quantity;
 mod rates;
 mod report;
 mod serve;
+mod shown;
 mod signals;
 mod stats;
 mod stream;
 mod subscription;
 mod table;
+mod token;
 mod top;
 mod why;
 
@@ -31,7 +38,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use config::{GlobalArgs, Settings};
@@ -58,7 +65,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     Stream(stream::StreamArgs),
     Subscription(subscription::SubscriptionArgs),
     Put(put::PutArgs),
@@ -67,6 +74,10 @@ enum Command {
     Why(why::WhyArgs),
     Lag(lag::LagArgs),
     Stats(stats::StatsArgs),
+    Check(check::CheckArgs),
+    Token(token::TokenArgs),
+    Config(shown::ConfigArgs),
+    Debug(debug::DebugArgs),
     Top(top::TopArgs),
     Bench(bench::BenchArgs),
     #[command(hide = true)]
@@ -82,6 +93,9 @@ Examples:
   bowstring peek flights                            its first rows; moves nothing
   bowstring why flights                             who waits for whom, and since when
   bowstring lag --watch                             what subscriptions have not acked
+  bowstring config show                             the settings that count, and where they come from
+  bowstring check                                   whether anything needs attention, as an exit code
+  bowstring debug bundle                            what a report of a defect needs
   bowstring top                                     watch rates, lag and waiting producers
   bowstring bench put get relay                     measure what this machine carries
 
@@ -102,7 +116,7 @@ pub fn exit_code(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     // As the shell found it, so that commands that start themselves find it too.
     let program = args.first().cloned().unwrap_or_default();
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" for stdout; nobody is left to tell if that is closed.
@@ -119,18 +133,29 @@ pub fn exit_code(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(args)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    match (&mut cli.command, matches.subcommand()) {
+        (Command::Serve(serve), Some((_, matches))) => serve.note_sources(matches),
+        (Command::Config(config), Some((_, matches))) => config.note_sources(matches),
+        _ => {}
+    }
+    Ok(cli)
+}
+
 fn start(cli: Cli, program: OsString) -> Result<(), CliError> {
     let settings = Settings::read(cli.global.config.as_deref())?;
     let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
     log::start(&settings.log(&cli.global.log)?, level)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|reason| CliError::Io { doing: "starting the runtime", reason })?;
-    let result = runtime.block_on(dispatch(cli.command, &settings, program));
+    let result = runtime.block_on(dispatch(cli.command, &settings, &cli.global, program));
     // A thread may still be in a read from stdin, which nothing ends.
     runtime.shutdown_background();
     result
 }
 
-async fn dispatch(command: Command, settings: &Settings, program: OsString) -> Result<(), CliError> {
+async fn dispatch(command: Command, settings: &Settings, global: &GlobalArgs, program: OsString) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
     match command {
         Command::Serve(args) => serve::run(&args, settings, &mut signals).await,
@@ -141,7 +166,11 @@ async fn dispatch(command: Command, settings: &Settings, program: OsString) -> R
         Command::Peek(args) => signals.interrupt(peek::run(args, settings)).await,
         Command::Why(args) => signals.interrupt(why::run(args, settings)).await,
         Command::Lag(args) => lag::run(args, settings, &mut signals).await,
+        Command::Token(args) => token::run(args, settings),
+        Command::Config(args) => shown::run(args, settings, global).await,
+        Command::Debug(args) => signals.interrupt(debug::run(args, settings, global)).await,
         Command::Stats(args) => signals.interrupt(stats::run(args, settings)).await,
+        Command::Check(args) => signals.interrupt(check::run(args, settings)).await,
         Command::Top(args) => top::run(args, settings, &mut signals).await,
         Command::Bench(args) => bench::run(args, program, &mut signals).await,
         Command::BenchEnd(args) => signals.interrupt(bench::run_end(args)).await,

@@ -303,6 +303,14 @@ impl Client {
         self.call(request, |mut control, request| async move { control.get_stats(request).await }).await
     }
 
+    /// What the coordinator says of itself: its id of this start, and where it listens on its host.
+    ///
+    /// # Errors
+    /// `unavailable` if it cannot be reached, and those of a coordinator that asks who calls.
+    pub async fn describe_server(&self) -> Result<proto::ServerDescription, Error> {
+        self.call(proto::DescribeServerRequest {}, |mut control, request| async move { control.describe_server(request).await }).await
+    }
+
     /// One control call, tried again while the coordinator cannot be reached. All but `create_stream` and
     /// `delete_stream` change nothing when they are repeated.
     pub(super) async fn call<Q, A, F>(&self, request: Q, verb: impl Fn(ControlClient<Transport>, Q) -> F) -> Result<A, Error>
@@ -310,7 +318,7 @@ impl Client {
         Q: Clone,
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut backoff = Backoff::new(self.options().retry_deadline);
+        let mut backoff = Backoff::bearing(self.options().retry_deadline, self.connector().credentials());
         loop {
             let attempt = verb(self.control(), request.clone());
             let error = match tokio::time::timeout(backoff.attempt_timeout(), attempt).await {

@@ -37,7 +37,7 @@ impl Answers {
         body: tonic::body::Body,
     ) -> Result<Self, Error> {
         let (url, limit) = (&connector.url, connector.options.ping_timeout);
-        let opened = tokio::time::timeout(limit, Self::begin(transport, path, body, url.clone())).await;
+        let opened = tokio::time::timeout(limit, Self::begin(transport.bearing(connector.credentials()), path, body, url.clone())).await;
         opened.unwrap_or_else(|_| Err(Error::ConnectionLost { url: url.clone(), reason: format!("no answer within {limit:?}").into() }))
     }
 

@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::tls::TlsProblem;
 use crate::engine::{Code, LeasedOffset, PartitionId, Retry, StoredState};
 use crate::wire::error::WireError;
 use crate::wire::report::{CODE_TRAILER, RETRY_TRAILER, STORED_TRAILER};
+
+/// What HTTP/2 says shorter: "enhance your calm".
+const TURNED_AWAY: &str =
+    "it turned the connection away, for it has as many as it may (its connections_max), or too much was asked of it at once";
 
 /// An error of a client's verb. [`Error::code`] is stable; the text says what was asked, what the limit or
 /// state is, and what to do.
@@ -33,6 +38,14 @@ pub enum Error {
         url: Arc<str>,
         /// Why.
         reason: Arc<str>,
+    },
+    /// TLS to the coordinator cannot be had.
+    #[error("cannot reach a coordinator at {url}: {problem}")]
+    Tls {
+        /// Where.
+        url: Arc<str>,
+        /// Why, and what to do.
+        problem: TlsProblem,
     },
     /// A connection broke.
     #[error("the connection to the coordinator at {url} broke: {reason}; the same call may be tried again")]
@@ -71,7 +84,7 @@ pub enum Error {
         bytes_max: u64,
     },
     /// The URL is not one of a coordinator.
-    #[error("{url:?} is no coordinator's URL: {reason}; write grpc://host:port or grpc+unix:///path")]
+    #[error("{url:?} is no coordinator's URL: {reason}; write grpc://host:port, grpc+tls://host:port or grpc+unix:///path")]
     Url {
         /// What was given.
         url: String,
@@ -171,7 +184,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Refused { code, .. } => *code,
-            Self::Unreachable { .. } | Self::ConnectionLost { .. } => Code::Unavailable,
+            Self::Unreachable { .. } | Self::ConnectionLost { .. } | Self::Tls { .. } => Code::Unavailable,
             Self::Timeout { .. } | Self::InFlight { .. } => Code::Timeout,
             Self::Url { .. } | Self::InvalidArgument { .. } | Self::Encode { .. } => Code::InvalidArgument,
             Self::MessageTooLarge { .. } => Code::MessageTooLarge,
@@ -188,6 +201,7 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Refused { retry, .. } => *retry,
+            Self::Tls { .. } => Retry::Never,
             other => other.code().retry(),
         }
     }
@@ -197,7 +211,7 @@ impl Error {
     pub fn stored(&self) -> StoredState {
         match self {
             Self::Refused { stored, .. } | Self::Timeout { stored, .. } => *stored,
-            Self::Unreachable { .. } => StoredState::No,
+            Self::Unreachable { .. } | Self::Tls { .. } => StoredState::No,
             other => other.code().stored(),
         }
     }
@@ -224,7 +238,13 @@ impl Error {
     }
 
     /// The connection broke under a call.
-    pub(super) fn lost(url: &Arc<str>, reason: &dyn std::error::Error) -> Self {
+    pub(super) fn lost(url: &Arc<str>, reason: &(dyn std::error::Error + 'static)) -> Self {
+        if let Some(problem) = TlsProblem::behind(reason) {
+            return Self::Tls { url: url.clone(), problem };
+        }
+        if is_turned_away(reason) {
+            return Self::ConnectionLost { url: url.clone(), reason: TURNED_AWAY.into() };
+        }
         Self::ConnectionLost { url: url.clone(), reason: chain(reason).into() }
     }
 
@@ -233,6 +253,7 @@ impl Error {
         match self {
             Self::Refused { code, retry, text, .. } => Self::Refused { code, retry, stored: StoredState::Unknown, text },
             Self::Unreachable { url, reason } => Self::ConnectionLost { url, reason },
+            Self::Tls { url, problem } => Self::ConnectionLost { url, reason: problem.to_string().into() },
             other => other,
         }
     }
@@ -270,6 +291,7 @@ impl Error {
             tonic::Code::NotFound => Code::StreamNotFound,
             tonic::Code::AlreadyExists => Code::StreamExists,
             tonic::Code::DeadlineExceeded => Code::Timeout,
+            tonic::Code::ResourceExhausted if is_turned_away(status) => return Self::lost(url, status),
             tonic::Code::ResourceExhausted => Code::TooMany,
             tonic::Code::Unimplemented => Code::Unimplemented,
             tonic::Code::OutOfRange => Code::OffsetGone,
@@ -305,6 +327,12 @@ impl From<WireError> for Error {
 
 fn own_code(trailers: &HeaderMap) -> Option<Code> {
     Code::from_name(trailers.get(CODE_TRAILER)?.to_str().ok()?)
+}
+
+/// Whether a coordinator has ended the connection, since there were too many, or it asked for too much.
+fn is_turned_away(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// An error and its causes in one line: the outermost alone ("transport error") says nothing.

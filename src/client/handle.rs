@@ -77,7 +77,7 @@ impl Client {
     }
 
     async fn over(connector: Connector) -> Result<Self, Error> {
-        let transport = connector.connect().await?;
+        let transport = connector.connect().await?.bearing(connector.credentials());
         let bytes_max = usize::try_from(connector.options.message_bytes_max).unwrap_or(usize::MAX);
         let control = ControlClient::new(transport).max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max);
         Ok(Self {

@@ -54,6 +54,8 @@ mod dialect;
 mod encode;
 mod error;
 mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 /// The control service's client, generated from `proto/`.
 #[allow(
     missing_docs,
@@ -71,7 +73,6 @@ mod handed_out;
 mod handle;
 mod held;
 mod in_flight;
-mod lag;
 mod local;
 mod membership;
 mod options;
@@ -90,13 +91,16 @@ mod shared;
 mod shares;
 mod sizing;
 mod task;
+mod tls;
+mod token;
 mod transport;
 mod updates;
 mod watched;
-mod why;
 mod window;
 mod writer;
 
+pub use crate::wire::lag::{Lag, PartitionLag, SubscriptionLag};
+pub use crate::wire::why::{Cause, Reason, Why, why};
 pub use acker::Acker;
 pub use admin::ProducerRun;
 #[doc(hidden)]
@@ -107,7 +111,6 @@ pub use dialect::{Dialect, Strings};
 pub use error::Error;
 pub use handle::Client;
 pub use in_flight::Unacked;
-pub use lag::{Lag, PartitionLag, SubscriptionLag};
 pub use options::{
     ClientOptions, Compression, ConsumerOptions, MESSAGE_BYTES_MAX, Offsets, ProducerOptions, ReadStart, Sharing, SubscribeOptions,
     WriterId, WriterOptions,
@@ -115,5 +118,6 @@ pub use options::{
 pub use plain::{ColumnSlices, PlainLayout};
 pub use producer::Producer;
 pub use ready::{Joined, Origin, Slice};
-pub use why::{Cause, Reason, Why, why};
+pub use tls::{TlsOptions, TlsProblem};
+pub use token::{TokenFunction, TokenSource};
 pub use writer::EpochWriter;

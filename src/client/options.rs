@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 
-use super::{Dialect, Error};
+use super::token::{self, TokenSource};
+use super::{Dialect, Error, TlsOptions};
 use crate::engine::{Attempt, Epoch, InFlight, Offset, OnOverflow, PartitionId, ShareTerms, Start, StreamId, SubscriptionMode, Task};
 
 /// How a [`Client`](super::Client) connects and how long it keeps trying.
@@ -27,8 +28,15 @@ pub struct ClientOptions {
     /// Whether bodies of batches go by shared memory, where the coordinator's Unix socket is used and it is this user's.
     /// Default true.
     pub shared_memory: bool,
+    /// How TLS is spoken, with a URL `grpc+tls://host:port`. Default: as the machine trusts, without a certificate of the client's.
+    pub tls: TlsOptions,
     /// Largest message that is sent or taken, in bytes. Default and most: 1 GiB, the servers' limit.
     pub message_bytes_max: u64,
+    /// The token that calls show, for coordinators that ask who calls. Default [`TokenSource::Environment`].
+    pub token: TokenSource,
+    /// Whether the token may go in clear, without TLS, to other hosts than this one. Default false, unless the variable
+    /// `BOWSTRING_ALLOW_PLAINTEXT_TOKEN` is `true`.
+    pub allow_plaintext_token: bool,
 }
 
 /// The largest message that bowstring carries: what both ends are set to.
@@ -42,7 +50,10 @@ impl Default for ClientOptions {
             ping_timeout: Duration::from_secs(10),
             local_socket: true,
             shared_memory: true,
+            tls: TlsOptions::default(),
             message_bytes_max: MESSAGE_BYTES_MAX,
+            token: TokenSource::default(),
+            allow_plaintext_token: token::allowed_by_environment(),
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct Reader {
 impl Reader {
     /// Runs until the stream ends or an error ends it; either way the prefetch says so.
     pub(super) async fn run(self) {
-        let mut backoff = Backoff::new(self.client.options().retry_deadline);
+        let mut backoff = Backoff::bearing(self.client.options().retry_deadline, self.client.connector().credentials());
         let mut uses_links = true;
         let result = loop {
             let started = now();

@@ -1,8 +1,12 @@
 //! When to try again: growing pauses with jitter, up to a deadline.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 use super::Error;
+use super::token::Credentials;
 use crate::engine::{Code, Retry};
 use crate::shared::random;
 
@@ -25,6 +29,7 @@ pub(super) fn now() -> Instant {
 /// tries again on a new one.
 pub(super) fn is_transient(error: &Error) -> bool {
     match error.code() {
+        Code::Unavailable if error.retry() == Retry::Never => false,
         Code::Unavailable | Code::ShuttingDown => true,
         code => code.retry() == Retry::Now,
     }
@@ -37,17 +42,40 @@ pub(super) struct Backoff {
     limit: Duration,
     failing_since: Option<Instant>,
     pause: Duration,
+    credentials: Option<Arc<Credentials>>,
+    /// The token that was refused when it was the newest: it is not tried again.
+    refused: Option<HeaderValue>,
 }
 
 impl Backoff {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, failing_since: None, pause: PAUSE_FIRST }
+        Self { limit, failing_since: None, pause: PAUSE_FIRST, credentials: None, refused: None }
+    }
+
+    /// The same for calls that show a token: where one is refused, the newest is tried.
+    pub(super) fn bearing(limit: Duration, credentials: Option<&Arc<Credentials>>) -> Self {
+        Self { credentials: credentials.cloned(), ..Self::new(limit) }
+    }
+
+    /// Whether there is a token to try after one was refused.
+    fn has_another_token(&mut self, error: &Error) -> bool {
+        let Some(credentials) = self.credentials.as_ref().filter(|all| all.can_change()) else { return false };
+        // Another one may let what this one does not.
+        if !matches!(error.code(), Code::Unauthenticated | Code::PermissionDenied) {
+            return false;
+        }
+        credentials.refresh();
+        let newest = credentials.header().ok();
+        let is_another = newest.is_some() && newest != self.refused;
+        self.refused = newest;
+        is_another
     }
 
     /// Forgets earlier failures: something has worked.
     pub(super) fn reset(&mut self) {
         self.failing_since = None;
         self.pause = PAUSE_FIRST;
+        self.refused = None;
     }
 
     /// How long to wait after `error` before the next attempt.
@@ -55,7 +83,7 @@ impl Backoff {
     /// # Errors
     /// The error itself, where another attempt makes no sense or the deadline has passed.
     pub(super) fn pause_after(&mut self, error: Error, now: Instant) -> Result<Duration, Error> {
-        if !is_transient(&error) {
+        if !is_transient(&error) && !self.has_another_token(&error) {
             return Err(error);
         }
         let since = *self.failing_since.get_or_insert(now);

@@ -58,7 +58,7 @@ pub(super) struct Sender {
 impl Sender {
     /// Runs until all is sent and confirmed, or an error ends it; either way the window says so.
     pub(super) async fn run(self) {
-        let mut backoff = Backoff::new(self.client.options().retry_deadline);
+        let mut backoff = Backoff::bearing(self.client.options().retry_deadline, self.client.connector().credentials());
         let result = loop {
             let started = now();
             let error = match self.connection(&mut backoff).await {

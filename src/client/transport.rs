@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
+use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
+use super::token::Credentials;
 use crate::wire::frame::WithinProcess;
 
 /// A coordinator in this process: what it serves, without a socket.
@@ -51,13 +53,27 @@ impl Process {
 pub(super) enum Transport {
     /// HTTP/2 over a socket.
     Connection(Channel),
+    /// Any of these, its calls with a token.
+    Bearing(Box<Transport>, Arc<Credentials>),
     /// A function call: bodies are handed over as they are. Once the coordinator has ended, the other way.
     Process(Process, Channel),
 }
 
 impl Transport {
     pub(super) fn is_process(&self) -> bool {
-        matches!(self, Self::Process(process, _) if !process.is_gone())
+        match self {
+            Self::Connection(_) => false,
+            Self::Process(process, _) => !process.is_gone(),
+            Self::Bearing(inner, _) => inner.is_process(),
+        }
+    }
+
+    /// Its calls show the token, if there is one.
+    pub(super) fn bearing(self, credentials: Option<&Arc<Credentials>>) -> Self {
+        match credentials {
+            Some(credentials) => Self::Bearing(Box::new(self), credentials.clone()),
+            None => self,
+        }
     }
 }
 
@@ -76,6 +92,7 @@ impl Service<Request<Body>> for Transport {
         match self {
             Self::Process(process, _) if !process.is_gone() => process.service.poll_ready(context),
             Self::Connection(channel) | Self::Process(_, channel) => channel.poll_ready(context).map_err(Into::into),
+            Self::Bearing(inner, _) => inner.poll_ready(context),
         }
     }
 
@@ -85,6 +102,16 @@ impl Service<Request<Body>> for Transport {
                 request.extensions_mut().insert(WithinProcess);
                 let (answer, gone) = (process.service.call(request), process.gone.clone());
                 Box::pin(async move { answer.await.inspect_err(|_| gone.store(true, Relaxed)) })
+            }
+            Self::Bearing(inner, credentials) => {
+                // This process has what the environment has, and is asked for less.
+                if !(inner.is_process() && credentials.is_of_environment) {
+                    match credentials.header() {
+                        Ok(bearer) => drop(request.headers_mut().insert(AUTHORIZATION, bearer)),
+                        Err(error) => return Box::pin(std::future::ready(Err(error.into()))),
+                    }
+                }
+                inner.call(request)
             }
             Self::Connection(channel) | Self::Process(_, channel) => {
                 let answer = channel.call(request);

@@ -137,6 +137,10 @@ codes! {
     LeaseLost = 33, "lease_lost", Never, No;
     /// The subscription was evicted: it held the room that an append needed, and was to be evicted then.
     SubscriptionEvicted = 40, "subscription_evicted", Never, No;
+    /// The caller does not say who it is, or not in a way that counts: its token is unknown, revoked or expired.
+    Unauthenticated = 50, "unauthenticated", Never, No;
+    /// The caller is known, and may not do this.
+    PermissionDenied = 51, "permission_denied", Never, No;
 }
 
 #[cfg(test)]

@@ -58,5 +58,6 @@ pub use snapshot::{CursorSnapshot, EpochTotals, PartitionSnapshot, ProducerSnaps
 pub use start::{PartitionMove, Start, StartError};
 pub use stream::{EpochSpan, Standing, Stream, StreamState, Wanted};
 pub use view::{
-    ConsumerView, EpochView, PartitionView, ProducerView, ShareView, StreamView, SubscriptionPartitionView, SubscriptionView, WaitView,
+    ConsumerView, EpochView, PartitionView, ProducerView, ShareView, StreamTotals, StreamView, SubscriptionPartitionView, SubscriptionView,
+    WaitView,
 };

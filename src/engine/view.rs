@@ -48,6 +48,23 @@ pub struct StreamView {
     pub is_draining: bool,
 }
 
+/// What a stream has taken in so far, and holds: the few numbers of a [`StreamView`] that cost little to tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamTotals {
+    /// Batches that became visible.
+    pub batches: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes in memory.
+    pub buffered_bytes: u64,
+    /// Appenders that wait for room.
+    pub waiting: u64,
+    /// Epochs committed since creation.
+    pub epochs_committed: u64,
+}
+
 /// A partition at one moment.
 #[derive(Debug, Clone)]
 pub struct PartitionView {

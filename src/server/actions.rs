@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::access::Caller;
 use super::control::{ControlService, CursorCommand};
 use super::error::Error;
 use crate::engine::{Start, StartError};
@@ -164,12 +165,12 @@ impl IdText {
 ///
 /// # Errors
 /// The control call's, `unimplemented` for an unknown action, `invalid_argument` for a body that is not its.
-pub(super) async fn run(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, Error> {
+pub(super) async fn run(control: &ControlService, action: &str, body: &[u8], caller: &Caller) -> Result<Bytes, Error> {
     if action == "delete_stream" {
         control.delete(&name(body)?)?.durable().await?;
         return Ok(done());
     }
-    let result = apply(control, action, body);
+    let result = apply(control, action, body, caller);
     let durable = match (action, whose(body)) {
         // What is acked need not be: see `is_late`.
         ("ack" | "describe" | "locate" | "stats", _) | (_, None) => Ok(()),
@@ -179,14 +180,14 @@ pub(super) async fn run(control: &ControlService, action: &str, body: &[u8]) -> 
     result.and_then(|answer| durable.map(|()| answer))
 }
 
-fn apply(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, Error> {
+fn apply(control: &ControlService, action: &str, body: &[u8], caller: &Caller) -> Result<Bytes, Error> {
     match action {
         "complete" => control.complete(&name(body)?).map(|()| done()),
         "fail" => {
             let Failing { stream, reason } = parse(body)?;
             control.fail(&stream, &reason).map(|()| done())
         }
-        "create_stream" => create(control, parse(body)?),
+        "create_stream" => create(control, parse(body)?, caller),
         "describe" => control.describe(&name(body)?).map(|description| answer(&summary(&description))),
         "subscribe" => subscribe(control, parse(body)?),
         "unsubscribe" => {
@@ -208,13 +209,14 @@ fn apply(control: &ControlService, action: &str, body: &[u8]) -> Result<Bytes, E
         }
         "stats" => {
             let stats = control.stats(&if body.is_empty() { String::new() } else { name(body)? })?;
-            Ok(answer(&stats.streams.iter().map(stats_summary).collect::<Vec<_>>()))
+            let seen = |stats: &&proto::StreamStats| stats.description.as_ref().is_some_and(|stream| caller.sees(&stream.stream));
+            Ok(answer(&stats.streams.iter().filter(seen).map(stats_summary).collect::<Vec<_>>()))
         }
         unknown => Err(Error::Unimplemented { call: format!("action {unknown:?}"), instead: "ListActions says which there are" }),
     }
 }
 
-fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
+fn create(control: &ControlService, body: Creating, caller: &Caller) -> Result<Bytes, Error> {
     let options = proto::StreamOptions {
         partitions: body.partitions,
         max_buffered_batches: body.max_buffered_batches,
@@ -230,7 +232,7 @@ fn create(control: &ControlService, body: Creating) -> Result<Bytes, Error> {
     };
     let request =
         proto::CreateStreamRequest { stream: body.stream, options: Some(options), schema: Bytes::new(), if_not_exists: body.if_not_exists };
-    control.create(&request).map(|description| answer(&summary(&description)))
+    control.create(&request, caller).map(|description| answer(&summary(&description)))
 }
 
 fn subscribe(control: &ControlService, body: Subscribing) -> Result<Bytes, Error> {
@@ -305,20 +307,20 @@ fn commit(control: &ControlService, body: EpochBody) -> Result<Bytes, Error> {
 
 /// A body that is a stream's name, or a JSON object with it.
 fn name(body: &[u8]) -> Result<String, Error> {
-    if body.first() == Some(&b'{') {
+    if body.trim_ascii_start().first() == Some(&b'{') {
         return parse::<Named>(body).map(|named| named.stream);
     }
     String::from_utf8(body.to_vec())
         .map_err(|_| Error::InvalidArgument { field: "body", reason: "a stream's name is UTF-8 text".to_owned() })
 }
 
-/// The stream that any action's body names.
-fn whose(body: &[u8]) -> Option<String> {
+/// The stream that any action's body names: as those that read the body understand it, since by this it is decided who may.
+pub(super) fn whose(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Whose {
         stream: String,
     }
-    if body.first() == Some(&b'{') {
+    if body.trim_ascii_start().first() == Some(&b'{') {
         return serde_json::from_slice::<Whose>(body).ok().map(|whose| whose.stream);
     }
     String::from_utf8(body.to_vec()).ok()
@@ -397,7 +399,7 @@ mod tests {
     #[test]
     fn a_body_names_its_stream_whatever_else_it_says() {
         let commit = br#"{"stream": "s", "producer": "p", "run": "r", "epoch": 0, "receipts": []}"#;
-        for body in [&b"s"[..], br#"{"stream": "s"}"#, br#"{"stream": "s", "subscription": "a"}"#, commit] {
+        for body in [&b"s"[..], b" \n{\"stream\": \"s\"}", br#"{"stream": "s"}"#, br#"{"stream": "s", "subscription": "a"}"#, commit] {
             assert_eq!(whose(body).as_deref(), Some("s"));
         }
         assert_eq!(whose(br#"{"subscription": "a"}"#), None);

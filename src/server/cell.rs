@@ -29,7 +29,8 @@ use super::error::Error;
 use super::log::{LogState, Pending, is_in_memory, is_late};
 use crate::engine::{
     AppenderId, AppenderKind, Batch, Command, Connection, ConsumerId, Effects, Error as EngineError, Offset, OnOverflow, Outcome,
-    PartitionId, Place, Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamView, SubscriptionName, Timestamp,
+    PartitionId, Place, Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamTotals, StreamView,
+    SubscriptionName, Timestamp,
 };
 use crate::storage::StoredBatch;
 use crate::storage::log::Cache;
@@ -242,6 +243,14 @@ impl StreamCell {
             view.buffered_bytes += bytes;
         }
         view
+    }
+
+    /// What it has taken in so far, and holds.
+    #[must_use]
+    pub fn totals(&self) -> StreamTotals {
+        let mut totals = self.inner.lock().stream.totals();
+        totals.buffered_bytes += self.log.as_ref().map_or(0, |log| log.cache.used().1);
+        totals
     }
 
     /// The visible range `[start, end)` of a partition.

@@ -1,19 +1,30 @@
 //! The server's configuration: every field has a default, and every number a bound.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::{AuditConfig, AuthConfig};
 use super::coordinator::CoordinatorOptions;
 use super::store::ObjectStoreOptions;
+use super::tls::TlsConfig;
+use super::validation::Validation;
 use crate::engine::{Limits, StreamOptions};
 use crate::storage::SpoolOptions;
 use crate::storage::remote::KeepAfter;
+use crate::wire::limits::DECOMPRESSED_BYTES_MAX;
 
 /// Largest message that gRPC's four-byte length leaves room for on all clients.
 const MESSAGE_BYTES_LIMIT: u64 = 1 << 30;
+
+/// HTTP/2's largest window, and the smallest in which frames of 1 MiB fit.
+const WINDOW_BYTES_MAX: u64 = (1 << 31) - 1;
+const WINDOW_BYTES_MIN: u64 = 1 << 20;
+/// Who has not said anything for an hour will not.
+const DEADLINE_MS_MAX: u64 = 3_600_000;
 
 /// What a server is started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +37,7 @@ pub struct ServerConfig {
     /// Whether bodies of batches may go by shared memory between the processes of this user on this host; they find it by
     /// themselves. Default true; needs the Unix socket, and Linux.
     pub shared_memory: bool,
-    /// Address of `/metrics`, `/healthz` and `/readyz`; none: no HTTP. Default 127.0.0.1:8816.
+    /// Address of the console, `/metrics`, `/healthz` and `/readyz`; none: no HTTP. Default 127.0.0.1:8816.
     pub http: Option<SocketAddr>,
     /// Host that clients use in URLs; none: the listening address. Needed when listening on 0.0.0.0.
     pub advertise_host: Option<String>,
@@ -64,11 +75,54 @@ pub struct ServerConfig {
     pub create_on_put: bool,
     /// Largest message, in bytes. Default and maximum 1 GiB.
     pub message_bytes_max: u64,
+    /// How closely a batch is looked at before it is stored. Default [`Validation::Structure`].
+    pub validation: Validation,
+    /// Memory that full validation takes at once, of all connections together, in bytes; others wait. A batch that needs more
+    /// is validated alone. Default 1 GiB, at least 1 MiB.
+    pub validation_bytes_max: u64,
+    /// Most bytes that a compressed batch or dictionary may become. Default and maximum 1 GiB, at least 1 KiB.
+    pub decompressed_bytes_max: u64,
     /// How long an append waits for room unless its client says otherwise, in milliseconds; none: as long as
     /// the client waits.
     pub append_timeout_ms: Option<u64>,
-    /// Connections that are open at once. Default 10,000.
+    /// Connections that are open at once, at each port. Default 10,000.
     pub connections_max: usize,
+    /// Connections that one address may have open at once, at each port; of IPv6, one network of 64 bits. Default 5,000: half of
+    /// all, so that nobody alone takes every slot.
+    pub connections_per_peer_max: usize,
+    /// Calls that may be open on one connection: a client's consumers have one long call each beside their data. Default 4,096.
+    pub calls_per_connection_max: u32,
+    /// How long a connection may take for the TLS handshake and HTTP/2's preface, in milliseconds; at the HTTP port, for each
+    /// request's headers. Default 10,000: a handshake over the slowest line takes three seconds.
+    pub greeting_timeout_ms: u64,
+    /// How long a connection may be open before its first call, in milliseconds; bowstring's clients open another one when they
+    /// need it. Default 60,000.
+    pub first_call_timeout_ms: u64,
+    /// Bytes that a client may have sent on one connection and the coordinator not taken yet, of all calls together; of one call at
+    /// most 16 MiB. It bounds what connections cost beyond the streams' limits: so much times the connections that send without
+    /// being served. 1 MiB to 2 GiB - 1. Default 512 MiB: 31 producers that wait for room beside calls that go on.
+    pub connection_window_bytes: u32,
+    /// Certificate and key of both ports; none: plain.
+    pub tls: Option<TlsConfig>,
+    /// Whether it may listen without TLS where others than this host reach it. Default false.
+    pub insecure: bool,
+    /// Who may do what. Default: nobody is asked.
+    pub auth: AuthConfig,
+    /// Where it is written down who was let do what. Default: nowhere.
+    pub audit: AuditConfig,
+    /// Where settings were given, by their names on the command line with `_` for `-`: "flag", "environment" or "file". Only the console
+    /// shows it; what is not in it is a default, or was set by the program that starts the server.
+    #[serde(skip)]
+    pub sources: BTreeMap<String, String>,
+}
+
+/// By when a connection has to have said what it wants.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// From accepting to the end of HTTP/2's preface.
+    pub(super) greeting: Duration,
+    /// From accepting to the first call.
+    pub(super) first_call: Duration,
 }
 
 impl Default for ServerConfig {
@@ -94,8 +148,21 @@ impl Default for ServerConfig {
             default_partitions: 1,
             create_on_put: true,
             message_bytes_max: MESSAGE_BYTES_LIMIT,
+            validation: Validation::default(),
+            validation_bytes_max: 1 << 30,
+            decompressed_bytes_max: DECOMPRESSED_BYTES_MAX,
             append_timeout_ms: None,
             connections_max: 10_000,
+            connections_per_peer_max: 5_000,
+            calls_per_connection_max: 4_096,
+            greeting_timeout_ms: 10_000,
+            first_call_timeout_ms: 60_000,
+            connection_window_bytes: 512 << 20,
+            tls: None,
+            insecure: false,
+            auth: AuthConfig::default(),
+            audit: AuditConfig::default(),
+            sources: BTreeMap::new(),
         }
     }
 }
@@ -159,7 +226,19 @@ impl ServerConfig {
         check(self.resume_percent <= 100, "resume_percent", self.resume_percent.into(), "0 to 100")?;
         let message_bytes = self.message_bytes_max;
         check((1 << 10..=MESSAGE_BYTES_LIMIT).contains(&message_bytes), "message_bytes_max", message_bytes, "1 KiB to 1 GiB")?;
-        check(self.connections_max > 0, "connections_max", self.connections_max as u64, "at least 1")
+        check(self.connections_max > 0, "connections_max", self.connections_max as u64, "at least 1")?;
+        check(self.connections_per_peer_max > 0, "connections_per_peer_max", self.connections_per_peer_max as u64, "at least 1")?;
+        check(self.calls_per_connection_max > 0, "calls_per_connection_max", self.calls_per_connection_max.into(), "at least 1")?;
+        let window = self.connection_window_bytes.into();
+        check((WINDOW_BYTES_MIN..=WINDOW_BYTES_MAX).contains(&window), "connection_window_bytes", window, "1 MiB to 2 GiB - 1")?;
+        for (field, ms) in [("greeting_timeout_ms", self.greeting_timeout_ms), ("first_call_timeout_ms", self.first_call_timeout_ms)] {
+            check((100..=DEADLINE_MS_MAX).contains(&ms), field, ms, "100 (0.1 s) to 3,600,000 (an hour)")?;
+        }
+        check(self.validation_bytes_max >= 1 << 20, "validation_bytes_max", self.validation_bytes_max, "at least 1 MiB")?;
+        let decompressed = self.decompressed_bytes_max;
+        check((1 << 10..=DECOMPRESSED_BYTES_MAX).contains(&decompressed), "decompressed_bytes_max", decompressed, "1 KiB to 1 GiB")?;
+        let fault = self.auth.quotas.fault();
+        fault.map_or(Ok(()), |(field, value, expected)| Err(ConfigError { field, value, expected }))
     }
 
     /// What streams get that are created without options.
@@ -185,6 +264,16 @@ impl ServerConfig {
             create_on_put: self.create_on_put,
             message_bytes_max: self.message_bytes_max,
             append_timeout: self.append_timeout_ms.map(Duration::from_millis),
+            validation: self.validation,
+            validation_bytes_max: self.validation_bytes_max,
+            decompressed_bytes_max: self.decompressed_bytes_max,
+        }
+    }
+
+    pub(super) fn deadlines(&self) -> Deadlines {
+        Deadlines {
+            greeting: Duration::from_millis(self.greeting_timeout_ms),
+            first_call: Duration::from_millis(self.first_call_timeout_ms),
         }
     }
 
@@ -231,6 +320,15 @@ mod tests {
         assert_eq!(field(ServerConfig { resume_percent: 101, ..Default::default() }), "resume_percent");
         assert_eq!(ServerConfig { resume_percent: 100, ..Default::default() }.validate(), Ok(()));
         assert_eq!(field(ServerConfig { message_bytes_max: (1 << 30) + 1, ..Default::default() }), "message_bytes_max");
+        assert_eq!(field(ServerConfig { validation_bytes_max: (1 << 20) - 1, ..Default::default() }), "validation_bytes_max");
+        assert_eq!(field(ServerConfig { decompressed_bytes_max: (1 << 30) + 1, ..Default::default() }), "decompressed_bytes_max");
+        assert_eq!(field(ServerConfig { decompressed_bytes_max: 1023, ..Default::default() }), "decompressed_bytes_max");
         assert_eq!(field(ServerConfig { connections_max: 0, ..Default::default() }), "connections_max");
+        assert_eq!(field(ServerConfig { connections_per_peer_max: 0, ..Default::default() }), "connections_per_peer_max");
+        assert_eq!(field(ServerConfig { calls_per_connection_max: 0, ..Default::default() }), "calls_per_connection_max");
+        assert_eq!(field(ServerConfig { greeting_timeout_ms: 99, ..Default::default() }), "greeting_timeout_ms");
+        assert_eq!(field(ServerConfig { first_call_timeout_ms: 3_600_001, ..Default::default() }), "first_call_timeout_ms");
+        assert_eq!(field(ServerConfig { connection_window_bytes: (1 << 20) - 1, ..Default::default() }), "connection_window_bytes");
+        assert_eq!(ServerConfig { connection_window_bytes: 1 << 20, ..Default::default() }.validate(), Ok(()));
     }
 }

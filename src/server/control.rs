@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
+use super::access::Caller;
 use super::cell::StreamCell;
 use super::convert;
 use super::coordinator::Coordinator;
@@ -75,11 +76,11 @@ impl ControlService {
         })
     }
 
-    pub(super) fn create(&self, request: &proto::CreateStreamRequest) -> Result<proto::StreamDescription, Error> {
+    pub(super) fn create(&self, request: &proto::CreateStreamRequest, caller: &Caller) -> Result<proto::StreamDescription, Error> {
         let name = StreamName::new(&request.stream)?;
         let options = convert::stream_options(request.options.as_ref(), &self.coordinator.options().stream_defaults);
         let schema = if request.schema.is_empty() { None } else { Some(StreamSchema::parse(request.schema.clone())?) };
-        let cell = self.coordinator.create(&name, options, schema.as_ref(), request.if_not_exists)?;
+        let cell = self.coordinator.create_for(caller.usage(), &name, options, schema.as_ref(), request.if_not_exists)?;
         Ok(convert::description(&cell))
     }
 
@@ -194,8 +195,8 @@ impl ControlService {
             streams: cells.iter().map(|cell| convert::stats(cell)).collect(),
             uptime_micros: u64::try_from(self.coordinator.uptime().as_micros()).unwrap_or(u64::MAX),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            open_connections: self.coordinator.open_connections(),
-            open_unix_connections: self.coordinator.open_unix_connections(),
+            open_connections: self.coordinator.connections().open(),
+            open_unix_connections: self.coordinator.connections().open_unix(),
         })
     }
 }
@@ -216,8 +217,9 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Control for ControlService {
     async fn create_stream(&self, request: Request<proto::CreateStreamRequest>) -> Answer<proto::StreamDescription> {
+        let caller = Caller::of(request.extensions(), self.coordinator.access()).map_err(Error::from)?;
         let request = request.get_ref();
-        self.answer_durably(&request.stream, self.create(request)).await
+        self.answer_durably(&request.stream, self.create(request, &caller)).await
     }
 
     async fn describe_stream(&self, request: Request<proto::DescribeStreamRequest>) -> Answer<proto::StreamDescription> {

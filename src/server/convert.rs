@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cell::{ConsumerView, NamedWriter, StreamCell};
-use super::counters::Totals;
 use super::error::Error;
 use super::sharing::{shares_message, sharing_message};
 use crate::engine::{
@@ -249,11 +248,7 @@ fn producer(view: &ProducerView) -> proto::ProducerDescription {
 pub(super) fn stats(cell: &StreamCell) -> proto::StreamStats {
     let description = description(cell);
     let sum = |value: fn(&proto::PartitionDescription) -> u64| description.partitions.iter().map(value).sum();
-    let delivered = cell.counters().delivered().fold(Totals::default(), |sum, (_, totals)| Totals {
-        batches: sum.batches + totals.batches,
-        rows: sum.rows + totals.rows,
-        bytes: sum.bytes + totals.bytes,
-    });
+    let delivered = cell.counters().delivered_total();
     proto::StreamStats {
         appended_batches: sum(|partition| partition.end),
         appended_rows: sum(|partition| partition.rows_total),

@@ -1,19 +1,23 @@
 //! The coordinator: all streams by name, and what they share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
+use super::access::{Counted, Slot, Usage};
 use super::cell::StreamCell;
 use super::clock::{Clock, SystemClock};
+use super::connections::ConnectionCounters;
 use super::counters::ErrorCounters;
+use super::disks::Disks;
 use super::error::Error;
-use super::shared::Links;
+use super::same::difference;
+use super::shared::{Links, SharedMemory};
 use super::store::{Store, StoreError};
+use super::validation::{Validation, ValidationRoom};
 use crate::engine::{Code, Command, Limits, StreamId, StreamName, StreamOptions, Timestamp};
 use crate::shared::random;
 use crate::storage::Spool;
@@ -33,17 +37,12 @@ pub struct CoordinatorOptions {
     pub message_bytes_max: u64,
     /// How long an append waits for room unless its caller says otherwise; none: as long as its caller waits.
     pub append_timeout: Option<Duration>,
-}
-
-/// Memory that processes of this host share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SharedMemory {
-    /// Connections of clients over which it goes.
-    pub links: u64,
-    /// Size of the arenas that producers lend, or that batches lie in; they take memory only where they are used.
-    pub lent_bytes: u64,
-    /// What consumers look at, acked or not.
-    pub looked_at_bytes: u64,
+    /// How closely batches are looked at.
+    pub validation: Validation,
+    /// Bytes that full validation takes at once, of all connections together.
+    pub validation_bytes_max: u64,
+    /// Most bytes that a compressed batch or dictionary may become.
+    pub decompressed_bytes_max: u64,
 }
 
 /// All streams by name, and what they share.
@@ -55,14 +54,18 @@ pub struct Coordinator {
     /// Where streams are durable; none: all are in memory.
     store: Option<Store>,
     streams: RwLock<BTreeMap<StreamName, Arc<StreamCell>>>,
+    /// Those that count in the quota of the principal that has made them.
+    owned: Mutex<BTreeMap<StreamName, Slot>>,
     /// Deleted, but a restart would still find them.
     leaving: Mutex<BTreeMap<StreamName, Arc<StreamCell>>>,
     shutdown: CancellationToken,
     errors: ErrorCounters,
-    connections: AtomicU64,
-    unix_connections: AtomicU64,
+    connections: Arc<ConnectionCounters>,
     links: Arc<Links>,
+    disks: Disks,
+    validation_room: ValidationRoom,
     started_at: Timestamp,
+    pub(super) access: OnceLock<Arc<super::Access>>,
 }
 
 impl Coordinator {
@@ -100,18 +103,21 @@ impl Coordinator {
     fn of(options: CoordinatorOptions, spool: Spool, clock: Arc<dyn Clock>, store: Option<Store>) -> Self {
         let started_at = clock.now();
         Self {
+            validation_room: ValidationRoom::new(options.validation_bytes_max),
             options,
             clock,
             spool,
             store,
             streams: RwLock::default(),
+            owned: Mutex::default(),
             leaving: Mutex::default(),
             shutdown: CancellationToken::new(),
             errors: ErrorCounters::default(),
-            connections: AtomicU64::new(0),
-            unix_connections: AtomicU64::new(0),
+            connections: Arc::default(),
             links: Arc::default(),
+            disks: Disks::default(),
             started_at,
+            access: OnceLock::new(),
         }
     }
 
@@ -141,9 +147,19 @@ impl Coordinator {
         &self.options
     }
 
+    /// The room that full validation takes.
+    pub(super) fn validation_room(&self) -> &ValidationRoom {
+        &self.validation_room
+    }
+
     /// The links to shared memory that are open.
     pub(super) fn links(&self) -> &Arc<Links> {
         &self.links
+    }
+
+    /// The disks that it writes to.
+    pub(super) fn disks(&self) -> &Disks {
+        &self.disks
     }
 
     /// What of this host's memory its clients share through it.
@@ -163,6 +179,18 @@ impl Coordinator {
         schema: Option<&StreamSchema>,
         if_not_exists: bool,
     ) -> Result<Arc<StreamCell>, Error> {
+        self.create_for(None, name, options, schema, if_not_exists)
+    }
+
+    /// The same for a principal with a quota.
+    pub(super) fn create_for(
+        &self,
+        owner: Option<&Arc<Usage>>,
+        name: &StreamName,
+        options: StreamOptions,
+        schema: Option<&StreamSchema>,
+        if_not_exists: bool,
+    ) -> Result<Arc<StreamCell>, Error> {
         self.check_running()?;
         check_limits(&options.limits)?;
         check_resume_percent(options.resume_percent)?;
@@ -175,6 +203,7 @@ impl Coordinator {
         if streams.len() >= STREAMS_MAX {
             return Err(Error::TooManyStreams { limit: STREAMS_MAX });
         }
+        let slot = owner.map(|owner| owner.take(Counted::Streams)).transpose()?;
         let (name_of_it, id, clock) = (name.clone(), new_stream_id(), self.clock.clone());
         let cell = Arc::new(match &self.store {
             Some(_) => StreamCell::with_log(name_of_it, id, options, clock)?,
@@ -186,6 +215,7 @@ impl Coordinator {
         if let Some(store) = &self.store {
             store.start(&cell, store.new_log(&cell));
         }
+        self.owned.lock().extend(slot.map(|slot| (name.clone(), slot)));
         streams.insert(name.clone(), cell.clone());
         Ok(cell)
     }
@@ -198,13 +228,13 @@ impl Coordinator {
         self.streams.read().get(name).cloned().ok_or_else(|| Error::StreamNotFound { stream: name.clone() })
     }
 
-    /// The stream of that name, created with the defaults if the server's options allow it.
+    /// The stream of that name, created with the defaults if the server's options allow it, for a principal with a quota.
     ///
     /// # Errors
     /// `stream_not_found`, `shutting_down`, `too_many`.
-    pub fn get_or_create(&self, name: &StreamName) -> Result<Arc<StreamCell>, Error> {
+    pub(super) fn get_or_create(&self, owner: Option<&Arc<Usage>>, name: &StreamName) -> Result<Arc<StreamCell>, Error> {
         match self.get(name) {
-            Err(_) if self.options.create_on_put => match self.create(name, self.options.stream_defaults.clone(), None, false) {
+            Err(_) if self.options.create_on_put => match self.create_for(owner, name, self.options.stream_defaults.clone(), None, false) {
                 // Somebody else was faster.
                 Err(Error::StreamExists { .. }) => self.get(name),
                 created => created,
@@ -227,6 +257,7 @@ impl Coordinator {
         let mut streams = self.streams.write();
         let cell = streams.remove(name).ok_or_else(|| Error::StreamNotFound { stream: name.clone() })?;
         cell.delete();
+        drop(self.owned.lock().remove(name));
         if cell.log().is_some() {
             self.leaving.lock().insert(name.clone(), cell.clone());
         }
@@ -292,44 +323,21 @@ impl Coordinator {
         self.errors.count(code);
     }
 
-    /// Counts a connection until the guard is dropped.
+    /// The connections to it: how many are open, and why others were refused.
     #[must_use]
-    pub fn count_connection(self: &Arc<Self>, by_unix_socket: bool) -> OpenConnection {
-        self.connections.fetch_add(1, Relaxed);
-        self.unix_connections.fetch_add(u64::from(by_unix_socket), Relaxed);
-        OpenConnection { coordinator: self.clone(), by_unix_socket }
+    pub fn connections(&self) -> &Arc<ConnectionCounters> {
+        &self.connections
     }
 
-    /// Connections that are open now.
-    #[must_use]
-    pub fn open_connections(&self) -> u64 {
-        self.connections.load(Relaxed)
-    }
-
-    /// Those of them that came by the Unix socket.
-    #[must_use]
-    pub fn open_unix_connections(&self) -> u64 {
-        self.unix_connections.load(Relaxed)
+    /// The time by its clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// How long the coordinator has been running.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.clock.now().since(self.started_at)
-    }
-}
-
-/// A connection that is counted.
-#[derive(Debug)]
-pub struct OpenConnection {
-    coordinator: Arc<Coordinator>,
-    by_unix_socket: bool,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.coordinator.connections.fetch_sub(1, Relaxed);
-        self.coordinator.unix_connections.fetch_sub(u64::from(self.by_unix_socket), Relaxed);
     }
 }
 
@@ -373,26 +381,4 @@ fn same_or_refused(
         cell.accept_schema(schema)?;
     }
     Ok(cell)
-}
-
-fn wait_text(options: &StreamOptions) -> String {
-    options.max_wait.map_or_else(|| "0".to_owned(), |time| time.as_millis().to_string())
-}
-
-/// The first option that differs, with both values.
-fn difference(have: &StreamOptions, asked: &StreamOptions) -> Option<String> {
-    let differs = |name: &str, have: String, asked: String| (have != asked).then(|| format!("{name} is {have}, not {asked}"));
-    let number = |name: &str, have: u64, asked: u64| differs(name, have.to_string(), asked.to_string());
-    number("partitions", have.partitions.into(), asked.partitions.into())
-        .or_else(|| number("max_buffered_batches", have.limits.max_buffered_batches, asked.limits.max_buffered_batches))
-        .or_else(|| number("max_buffered_bytes", have.limits.max_buffered_bytes, asked.limits.max_buffered_bytes))
-        .or_else(|| number("max_spool_bytes", have.limits.max_spool_bytes, asked.limits.max_spool_bytes))
-        .or_else(|| number("max_disk_bytes", have.limits.max_disk_bytes, asked.limits.max_disk_bytes))
-        .or_else(|| differs("retain_ms", have.retention.time.as_millis().to_string(), asked.retention.time.as_millis().to_string()))
-        .or_else(|| number("retain_bytes", have.retention.bytes, asked.retention.bytes))
-        .or_else(|| differs("max_wait_ms", wait_text(have), wait_text(asked)))
-        .or_else(|| number("resume_percent", have.resume_percent.into(), asked.resume_percent.into()))
-        .or_else(|| differs("visibility", format!("{:?}", have.visibility), format!("{:?}", asked.visibility)))
-        .or_else(|| differs("full_policy", format!("{:?}", have.full_policy), format!("{:?}", asked.full_policy)))
-        .or_else(|| differs("schema_policy", have.schema_policy.as_str().to_owned(), asked.schema_policy.as_str().to_owned()))
 }

@@ -135,6 +135,16 @@ impl StreamCounters {
         (0..).map(PartitionId).zip(self.delivered.iter().map(Delivered::totals))
     }
 
+    /// The same over all partitions.
+    #[must_use]
+    pub fn delivered_total(&self) -> Totals {
+        self.delivered().fold(Totals::default(), |sum, (_, totals)| Totals {
+            batches: sum.batches + totals.batches,
+            rows: sum.rows + totals.rows,
+            bytes: sum.bytes + totals.bytes,
+        })
+    }
+
     /// Time from append to delivery.
     #[must_use]
     pub fn latency(&self) -> LatencyView {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::letter::Letter;
+use super::access::Caller;
 use super::cell::{NamedWriter, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
@@ -149,7 +150,7 @@ async fn write(
     let mut writers = Vec::new();
     if let Some(frames) = read(coordinator, move || letter.frames(&schema, &loaded)).await?? {
         let progress = watch::Sender::new(None);
-        put(coordinator, Full::new(frames), None, &progress).await?;
+        put(coordinator, &Caller::default(), Full::new(frames), None, &progress).await?;
         let receipt = progress.borrow().as_ref().and_then(|result| result.receipt);
         let opened_at = receipt.map(|receipt| Timestamp(receipt.opened_at_micros));
         writers.push(NamedWriter { task: Task(0), attempt, opened_at });

@@ -50,6 +50,15 @@ impl DictionaryRoom {
 }
 
 impl Charge {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Both in one. They are of the same account.
+    pub(super) fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// The header, which keeps the charge for as long as anybody has it.
     pub(super) fn attach(self: &Arc<Self>, header: Bytes) -> Bytes {
         Bytes::from_owner(Charged { header, _charge: self.clone() })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::Refusal;
 use crate::engine::{Code, Error as EngineError, NameError, Offset, Outcome, PartitionId, ProducerId, SchemaVersion, StreamName};
 use crate::storage::StorageError;
 use crate::wire::error::WireError;
@@ -108,6 +109,48 @@ pub enum Error {
         /// How long it waited.
         waited: Duration,
     },
+    /// See [`Code::Timeout`].
+    #[error("{bytes} bytes were not let in within {:.3} s: {principal} has appended more than its {limit} bytes per second (auth.quotas); nothing of this message is stored, send less at a time, or allow more time", .waited.as_secs_f64())]
+    QuotaTimeout {
+        /// Size of the message.
+        bytes: u64,
+        /// Whose it is.
+        principal: Arc<str>,
+        /// What it may append, in bytes per second.
+        limit: u64,
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// See [`Code::BufferFull`].
+    #[error("no room for {bytes} bytes within {:.3} s: {principal} may have {limit} bytes of batches in memory (auth.quotas.buffered_bytes), and what it has there is not acked, or staged in an open epoch; nothing of this batch is stored, try again when consumers have acked more", .waited.as_secs_f64())]
+    QuotaFull {
+        /// Size of the batch.
+        bytes: u64,
+        /// Whose it is.
+        principal: Arc<str>,
+        /// What it may have in memory.
+        limit: u64,
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// See [`Code::BatchTooLarge`].
+    #[error(
+        "the batch has {bytes} bytes, and {principal} may have {limit} in memory (auth.quotas.buffered_bytes), so that it could never fit; send smaller batches, or ask whoever runs the coordinator for more"
+    )]
+    QuotaTooSmall {
+        /// Size of the batch.
+        bytes: u64,
+        /// Whose it is.
+        principal: Arc<str>,
+        /// What it may have in memory.
+        limit: u64,
+    },
+    /// See [`Code::Timeout`].
+    #[error("no rows within {:.0} s: the coordinator looks at rows for others, or its disk is slow; try again, or ask for fewer rows", .waited.as_secs_f64())]
+    PeekTimeout {
+        /// How long it waited.
+        waited: Duration,
+    },
     /// See [`Code::ProducerLost`].
     #[error(
         "producer {producer} has stopped giving signs of life without completing the stream; everything it committed was delivered, read on when it is back"
@@ -144,6 +187,9 @@ pub enum Error {
         /// What to do instead.
         instead: &'static str,
     },
+    /// The caller is not known, or may not do that.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// A task of the server ended before its time: a defect in bowstring.
     #[error("a task of the server failed: {reason}; please report this")]
     Task {
@@ -172,13 +218,15 @@ impl Error {
             Self::StreamExists { .. } => Code::StreamExists,
             Self::StreamReplaced { .. } => Code::StreamReplaced,
             Self::TooManyStreams { .. } => Code::TooMany,
-            Self::DictionariesFull { .. } => Code::BufferFull,
-            Self::AppendTimeout { .. } => Code::Timeout,
+            Self::DictionariesFull { .. } | Self::QuotaFull { .. } => Code::BufferFull,
+            Self::AppendTimeout { .. } | Self::QuotaTimeout { .. } | Self::PeekTimeout { .. } => Code::Timeout,
+            Self::QuotaTooSmall { .. } => Code::BatchTooLarge,
             Self::ProducerLost { .. } => Code::ProducerLost,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::LinkEnded | Self::LogFailed { .. } | Self::StreamLeaving { .. } => Code::Unavailable,
             Self::Disconnected { .. } => Code::Cancelled,
             Self::Unimplemented { .. } => Code::Unimplemented,
+            Self::Refused(refusal) => refusal.code(),
             Self::Task { .. } | Self::Unexpected { .. } => Code::Internal,
         }
     }

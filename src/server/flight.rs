@@ -13,6 +13,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::access::Caller;
 use super::actions;
 use super::cell::StreamCell;
 use super::control::ControlService;
@@ -36,6 +37,17 @@ impl FlightPlane {
         Self { coordinator, control }
     }
 
+    pub(super) fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
+
+    /// Does an action for its caller, who may do it.
+    pub(super) async fn act(&self, action: &Action, caller: &Caller) -> Result<Response<Items<arrow_flight::Result>>, Status> {
+        let done = actions::run(&self.control, &action.r#type, &action.body, caller).await;
+        let body = self.answer(done)?.into_inner();
+        Ok(Response::new(futures::stream::iter([Ok(arrow_flight::Result { body })]).boxed()))
+    }
+
     fn answer<T>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
         result.map(Response::new).map_err(|error| {
             self.coordinator.count_error(error.code());
@@ -49,7 +61,7 @@ impl FlightPlane {
     }
 
     /// What a descriptor asks to read: a path is a snapshot of what is visible now.
-    fn asked(descriptor: &FlightDescriptor) -> Result<GetTarget, Error> {
+    pub(super) fn asked(descriptor: &FlightDescriptor) -> Result<GetTarget, Error> {
         if descriptor.r#type == DescriptorType::Cmd as i32 {
             return Ok(GetTarget::from_json(&descriptor.cmd)?);
         }
@@ -214,10 +226,8 @@ impl FlightService for FlightPlane {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let action = request.into_inner();
-        let done = actions::run(&self.control, &action.r#type, &action.body).await;
-        let body = self.answer(done)?.into_inner();
-        Ok(Response::new(futures::stream::iter([Ok(arrow_flight::Result { body })]).boxed()))
+        let caller = self.answer(Caller::of(request.extensions(), self.coordinator.access()).map_err(Error::from))?.into_inner();
+        self.act(request.get_ref(), &caller).await
     }
 
     async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {

@@ -1,11 +1,17 @@
 //! `/metrics`: made at each scrape from the streams as they are, so that a deleted stream's series end.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
+use super::access::{Access, Flow};
 use super::cell::StreamCell;
+use super::connections::{ConnectionCounters, NotLetIn};
 use super::coordinator::Coordinator;
 use super::counters::{LATENCY_BOUNDS, LatencyView};
+use super::disks::Room;
+use super::http::is_ready;
 use super::process;
 use crate::engine::{StreamView, SubscriptionPartitionView};
 
@@ -41,6 +47,8 @@ macro_rules! metrics {
 }
 
 metrics! {
+    AUDIT_WRITTEN = Counter "bowstring_audit_written_total" "Lines of the audit log that were written";
+    AUDIT_DROPPED = Counter "bowstring_audit_dropped_total" "Lines of the audit log that found no room, or no disk that takes them";
     BUFFERED_BATCHES = Gauge "bowstring_buffered_batches" "Batches in memory: staged, reserved and visible";
     BUFFERED_BYTES = Gauge "bowstring_buffered_bytes" "Bytes in memory";
     BATCHES_LIMIT = Gauge "bowstring_buffered_batches_limit" "max_buffered_batches of the stream";
@@ -82,34 +90,53 @@ metrics! {
     APPENDERS = Gauge "bowstring_open_appenders" "DoPut calls that are open";
     READERS = Gauge "bowstring_open_readers" "DoGet calls that are open";
     LATENCY = Histogram "bowstring_delivery_latency_seconds" "Time from append to delivery";
+    READY = Gauge "bowstring_ready" "1 while /readyz answers 200: new work is taken";
+    BUILD = Gauge "bowstring_build_info" "Always 1; the label says which version it is";
     CONNECTIONS = Gauge "bowstring_open_connections" "Connections to the data and control plane";
+    CONNECTIONS_LIMIT = Gauge "bowstring_open_connections_limit" "connections_max: further connections wait until one ends";
+    DISK_FREE = Gauge "bowstring_disk_free_bytes" "Bytes that may still be written to the disk of data_dir or spool_dir, spool_reserve_bytes of them never";
     UNIX_CONNECTIONS = Gauge "bowstring_open_unix_connections" "Those of bowstring_open_connections that came by the Unix socket";
+    REFUSED = Counter "bowstring_connections_refused_total" "Connections that were refused at any port, by reason: no_descriptors, full, peer_limit, silent, not_tls, handshake";
+    TLS_RELOADS = Counter "bowstring_tls_reloads_total" "How often the files of TLS had changed, by result: used, or failed, and what was there before goes on";
+    TLS_END = Gauge "bowstring_tls_certificate_not_after_seconds" "When the server's certificate ends, in seconds since 1970";
     LINKS = Gauge "bowstring_shared_memory_links" "Connections of clients over which shared memory goes";
     LENT_BYTES = Gauge "bowstring_shared_memory_lent_bytes" "Size of the arenas in shared memory that producers lend or batches lie in; they take memory only where they are used";
     LOOKED_AT_BYTES = Gauge "bowstring_shared_memory_looked_at_bytes" "Bytes in shared memory that consumers look at, acked or not";
+    SLOWED = Counter "bowstring_quota_slowed_seconds_total" "Time that calls have waited because their principal's quota was used up; a wait counts when it ends";
     ERRORS = Counter "bowstring_errors_total" "Errors given to clients, by code";
     UPTIME = Gauge "bowstring_uptime_seconds" "Time since the coordinator was started";
     PROCESS_CPU = Counter "process_cpu_seconds_total" "CPU time that the process has used, in user and system mode";
     PROCESS_MEMORY = Gauge "process_resident_memory_bytes" "Memory of the process that is resident";
+    PROCESS_FILES = Gauge "process_open_fds" "Files, sockets and pipes that the process has open";
+    PROCESS_FILES_LIMIT = Gauge "process_max_fds" "How many it may have open";
+    PROCESS_THREADS = Gauge "process_threads" "Threads of the process";
 }
 
 /// Everything in Prometheus' text format.
 ///
 /// # Errors
 /// The encoder's.
-pub(super) fn render(coordinator: &Coordinator) -> prometheus::Result<String> {
+pub(super) fn render(coordinator: &Coordinator, room: &Room) -> prometheus::Result<String> {
     let mut scrape = Scrape::default();
-    scrape.add(CONNECTIONS, &[], count(coordinator.open_connections()));
-    scrape.add(UNIX_CONNECTIONS, &[], count(coordinator.open_unix_connections()));
+    scrape.add(READY, &[], count(u64::from(is_ready(coordinator))));
+    scrape.add(BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    scrape.add_connections(coordinator.connections());
+    scrape.add_if_known(DISK_FREE, &[("dir", "data_dir")], room.data);
+    scrape.add_if_known(DISK_FREE, &[("dir", "spool_dir")], room.spool);
     let shared_memory = coordinator.shared_memory();
     scrape.add(LINKS, &[], count(shared_memory.links));
     scrape.add(LENT_BYTES, &[], count(shared_memory.lent_bytes));
     scrape.add(LOOKED_AT_BYTES, &[], count(shared_memory.looked_at_bytes));
     scrape.add(UPTIME, &[], coordinator.uptime().as_secs_f64());
     scrape.add(PROCESS_CPU, &[], process::cpu_time().as_secs_f64());
-    if let Some(bytes) = process::resident_bytes() {
-        scrape.add(PROCESS_MEMORY, &[], count(bytes));
-    }
+    scrape.add_if_known(PROCESS_MEMORY, &[], process::resident_bytes());
+    scrape.add_if_known(PROCESS_FILES, &[], process::open_descriptors());
+    scrape.add_if_known(PROCESS_FILES_LIMIT, &[], process::descriptors_max());
+    scrape.add_if_known(PROCESS_THREADS, &[], process::threads());
+    let audited = coordinator.access().and_then(|access| access.audit_counters());
+    scrape.add(AUDIT_WRITTEN, &[], count(audited.map_or(0, |counters| counters.written.load(Relaxed))));
+    scrape.add(AUDIT_DROPPED, &[], count(audited.map_or(0, |counters| counters.dropped.load(Relaxed))));
+    scrape.add_slowed(coordinator.access().map(AsRef::as_ref));
     for (code, total) in coordinator.errors().totals() {
         scrape.add(ERRORS, &[("code", code.as_str())], count(total));
     }
@@ -140,6 +167,39 @@ impl Scrape {
             metric.set_gauge(gauge);
         }
         self.0.entry(doc.name).or_default().push(metric);
+    }
+
+    fn add_if_known(&mut self, doc: MetricDoc, labels: Labels<'_>, value: Option<u64>) {
+        if let Some(value) = value {
+            self.add(doc, labels, count(value));
+        }
+    }
+
+    fn add_connections(&mut self, connections: &ConnectionCounters) {
+        self.add(CONNECTIONS, &[], count(connections.open()));
+        self.add_if_known(CONNECTIONS_LIMIT, &[], connections.open_max());
+        self.add(UNIX_CONNECTIONS, &[], count(connections.open_unix()));
+        for refusal in NotLetIn::ALL {
+            self.add(REFUSED, &[("reason", refusal.as_str())], count(connections.refused(refusal)));
+        }
+        if let Some(end) = connections.certificate_end() {
+            let (used, failed) = connections.reloads();
+            self.add(TLS_RELOADS, &[("result", "used")], count(used));
+            self.add(TLS_RELOADS, &[("result", "failed")], count(failed));
+            self.add(TLS_END, &[], seconds(end));
+        }
+    }
+
+    fn add_slowed(&mut self, access: Option<&Access>) {
+        let Some(access) = access else {
+            for flow in Flow::ALL {
+                self.add(SLOWED, &[("principal", Access::OTHERS), ("quota", flow.as_str())], 0.0);
+            }
+            return;
+        };
+        for (principal, flow, slowed) in access.slowed() {
+            self.add(SLOWED, &[("principal", principal), ("quota", flow.as_str())], slowed.as_secs_f64());
+        }
     }
 
     fn add_stream(&mut self, cell: &StreamCell) {
@@ -267,6 +327,12 @@ fn histogram(view: &LatencyView) -> Histogram {
     histogram.set_sample_count(view.buckets.iter().sum());
     histogram.set_sample_sum(view.sum_seconds);
     histogram
+}
+
+/// A time, which is far below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "the format has no integers")]
+fn seconds(number: i64) -> f64 {
+    number as f64
 }
 
 /// Prometheus' numbers are floats: exact up to 2^53.

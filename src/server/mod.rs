@@ -1,20 +1,31 @@
 //! The server: thin. Decode the request, call the engine, wake whom it concerns.
 
+mod access;
 mod actions;
 mod authority;
+mod binding;
 mod cell;
 mod clock;
 mod config;
+mod connection;
+mod connections;
+mod console;
 mod consumers;
 mod control;
 mod convert;
 mod coordinator;
 mod counters;
 mod dead_letters;
+mod decode;
 mod dictionaries;
+mod disks;
 mod durable;
 mod error;
 mod flight;
+#[doc(hidden)]
+pub mod fuzzing;
+mod gate;
+mod greeting;
 mod http;
 mod input;
 mod listener;
@@ -24,12 +35,16 @@ mod plane;
 mod process;
 mod read;
 mod running;
+mod same;
 mod services;
 mod shared;
 mod sharing;
+mod start_error;
 mod status;
 mod store;
+mod tls;
 mod unix;
+mod validation;
 mod write;
 
 /// The control service of `proto/`, generated; `tests/it/codegen.rs` checks that it is current.
@@ -48,17 +63,28 @@ mod generated {
     pub(super) const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
 }
 
+pub use access::{
+    Access, AccessError, AuditConfig, AuthConfig, JwtConfig, JwtError, Origin, Permission, PermissionError, Permissions, Principal,
+    QuotaConfig, QuotasConfig, Refusal, TokenEntry, TokensError, Verb, issue_token, list_tokens, revoke_token,
+};
+pub use binding::Unprotected;
 pub use cell::StreamCell;
 pub use clock::{Clock, SystemClock};
 pub use config::{ConfigError, ServerConfig, UnixSocket};
-pub use coordinator::{Coordinator, CoordinatorOptions, OpenConnection, SharedMemory};
+pub use connections::{ConnectionCounters, NotLetIn, OpenConnection};
+pub use console::{ShownSetting, url_without_secrets};
+pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, Totals};
 pub use error::Error;
 pub use metrics::{METRICS, MetricDoc, MetricKind};
+pub use running::Server;
 #[doc(hidden)]
 pub use running::serve_connections;
-pub use running::{Server, StartError};
 pub use services::{Ended, LocalService};
+pub use shared::SharedMemory;
+pub use start_error::StartError;
 #[doc(hidden)]
 pub use store::{Store, StoreError};
+pub use tls::{PeerCertificate, TlsConfig, TlsError};
 pub use unix::UnixError;
+pub use validation::Validation;

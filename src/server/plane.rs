@@ -21,9 +21,9 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
 
+use super::access::{Caller, Origin, Rpc};
 use super::coordinator::Coordinator;
 use super::error::Error;
-use super::listener::Peer;
 use super::status::{ok_trailers, trailers};
 use super::{read, write};
 use crate::wire::command::GetTarget;
@@ -79,11 +79,12 @@ where
 /// Runs the writing loop and answers with what it stores; ends it when the client goes away.
 fn put_frames(coordinator: Arc<Coordinator>, request: Request<Body>) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> {
     let deadline = deadline(request.headers());
+    let caller = Caller::of(request.extensions(), coordinator.access());
     let (sender, mut progress) = watch::channel(None);
     // A task of its own: a client that never reads its results must not hold up its appends.
     let writing = {
         let coordinator = coordinator.clone();
-        AbortOnDrop(tokio::spawn(async move { write::put(&coordinator, request.into_body(), deadline, &sender).await }))
+        AbortOnDrop(tokio::spawn(async move { write::put(&coordinator, &caller?, request.into_body(), deadline, &sender).await }))
     };
     stream! {
         let mut writing = writing;
@@ -111,32 +112,42 @@ async fn get_response(coordinator: Arc<Coordinator>, request: Request<Body>) -> 
         Some(_) => FrameWriter::within_process(),
         None => FrameWriter::new(),
     };
-    let peer = peer(&request);
-    let chunks = match ticket(request).await.and_then(|target| read::get(coordinator.clone(), &target, peer, frames)) {
-        Ok(chunks) => chunks,
+    let peer = Origin::of(request.extensions()).peer.to_string();
+    let caller = Caller::of(request.extensions(), coordinator.access());
+    let opened = ticket(request).await.and_then(|target| {
+        let caller = caller?;
+        let permit = caller.permit(Rpc::DoGet, target.subscription.is_some() || target.leased.is_some(), target.stream.as_str())?;
+        if let Some(link) = target.link {
+            coordinator.links().claim(link, caller.name())?;
+        }
+        let usage = permit.usage().cloned();
+        Ok((permit, read::get(coordinator.clone(), &target, peer, usage, frames)?))
+    });
+    let (permit, chunks) = match opened {
+        Ok(opened) => opened,
         Err(error) => return respond(futures::stream::once(async move { Ok(Frame::trailers(closing(&coordinator, Err(error)))) })),
     };
     respond(stream! {
         let mut chunks = std::pin::pin!(chunks);
+        let mut permit_ended = std::pin::pin!(permit.ended());
         let mut ended = Ok(());
-        while let Some(chunk) = chunks.next().await {
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                refusal = &mut permit_ended => Some(Err(refusal.into())),
+                chunk = chunks.next() => chunk,
+            };
             match chunk {
-                Ok(chunk) => yield Ok(Frame::data(chunk)),
-                Err(error) => ended = Err(error),
+                Some(Ok(chunk)) => yield Ok(Frame::data(chunk)),
+                Some(Err(error)) => {
+                    ended = Err(error);
+                    break;
+                }
+                None => break,
             }
         }
         yield Ok(Frame::trailers(closing(&coordinator, ended)));
     })
-}
-
-/// Where a call comes from, for whoever looks who reads.
-fn peer(request: &Request<Body>) -> String {
-    let extensions = request.extensions();
-    match (extensions.get::<WithinProcess>(), extensions.get::<Peer>()) {
-        (Some(_), _) => "process".to_owned(),
-        (None, Some(peer)) => peer.address.map_or_else(|| "unix".to_owned(), |address| address.to_string()),
-        (None, None) => String::new(),
-    }
 }
 
 /// The one message that a `DoGet` request carries.

@@ -5,6 +5,7 @@ mod ending;
 mod leased;
 mod range;
 mod schemas;
+mod slow;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use self::ending::{Ending, stream_failed};
 use self::leased::Leases;
 use self::range::{Range, range, reads_for};
 use self::schemas::Told;
+use super::access::Usage;
 use super::cell::{ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
@@ -39,7 +41,7 @@ use crate::zoo::{self, Bug};
 const BATCHES_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 8 << 20;
 
-/// Serves one `DoGet` of `peer`: the chunks of its response, which is driven by whoever asks for them. A consumer that
+/// Serves one `DoGet` of `peer`, which has what `usage` says of its quota: the chunks of its response, which is driven by whoever asks for them. A consumer that
 /// stops reading holds up nobody but itself.
 ///
 /// # Errors
@@ -49,16 +51,25 @@ pub(super) fn get(
     coordinator: Arc<Coordinator>,
     target: &GetTarget,
     peer: String,
+    usage: Option<Arc<Usage>>,
     frames: FrameWriter,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
     coordinator.check_running()?;
-    let mut reading = Reading::open(coordinator, target, peer, frames)?;
+    let mut reading = Reading { usage, ..Reading::open(coordinator, target, peer, frames)? };
     Ok(try_stream! {
         while reading.wait_for_schema().await? {}
         loop {
             let ending = reading.ending()?;
             let mut idle = true;
             for turn in 0..reading.turns() {
+                if reading.must_slow() {
+                    // Not what is said already.
+                    reading.frames.flush();
+                    while let Some(chunk) = reading.frames.next_chunk() {
+                        yield chunk;
+                    }
+                    reading.slow().await?;
+                }
                 let work = reading.next_work(turn)?;
                 let loaded = reading.load(&work).await?;
                 for (work, loaded) in work.into_iter().zip(loaded) {
@@ -150,6 +161,8 @@ struct Reading {
     frames: FrameWriter,
     /// Where bodies in shared memory are shown rather than sent.
     link: Option<ReadLink>,
+    /// If its principal has a quota.
+    usage: Option<Arc<Usage>>,
 }
 
 impl Reading {
@@ -201,6 +214,7 @@ impl Reading {
             by_epoch: target.by_epoch.then(ByEpoch::default),
             dictionaries: DictionarySet::empty(),
             frames,
+            usage: None,
         })
     }
 
@@ -329,7 +343,9 @@ impl Reading {
     /// Frames a batch, after the dictionaries that the consumer lacks.
     fn frame(&mut self, work: &Work, loaded: &EncodedBatch) {
         let Work { partition, lease, shares, batch, skipped } = work;
+        self.charge(batch.facts.bytes);
         for dictionary in loaded.dictionaries.missing_from(&self.dictionaries) {
+            self.charge(dictionary.header.len() as u64 + dictionary.body.len());
             self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
         }
         self.dictionaries = loaded.dictionaries.clone();

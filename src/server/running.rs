@@ -16,77 +16,45 @@ use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic_health::server::HealthReporter;
 
+use super::access::Access;
 use super::authority::SocketAuthority;
 use super::clock::SystemClock;
-use super::config::{ConfigError, ServerConfig};
+use super::config::ServerConfig;
+use super::console::{self, Console};
 use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::dead_letters;
-use super::listener::{Listeners, connections};
+use super::gate::Gate;
+use super::listener::{Entrance, Listeners, connections};
 use super::services::{LocalService, end_health, services};
-use super::store::{Store, StoreError};
-use super::unix::{self, SocketFile, UnixError};
-use super::{http as http_port, shared};
+use super::start_error::StartError;
+use super::store::Store;
+use super::tls::ServerTls;
+use super::unix::{self, SocketFile};
+use super::{binding, http as http_port, shared};
 use crate::shared::random;
 use crate::storage::Spool;
 use crate::wire::proto;
 
-/// Receive windows: 16 MiB a stream keeps a wire of any speed busy. A producer that waits for room fills its
-/// stream's window; the connection's has room for 31 of them beside calls that go on: with less, a few waiting
-/// producers would hold up the very acks that make room. They bound what a connection costs beyond the streams'
-/// limits.
+/// 16 MiB a stream keeps a wire of any speed busy. A producer that waits for room fills its stream's window; the
+/// connection's (`connection_window_bytes`) has room for 31 of them beside calls that go on: with less, a few waiting
+/// producers would hold up the very acks that make room.
 const STREAM_WINDOW: u32 = 16 << 20;
-const CONNECTION_WINDOW: u32 = 512 << 20;
 /// HTTP/2's default of 16 KiB costs half of the throughput.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// A peer that does not answer for twice this long is gone.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// Calls that may be open on one connection.
-const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
+/// What a call's headers may take together: ours have some hundred bytes, a token some thousand.
+const HEADER_BYTES_MAX: u32 = 32 << 10;
+/// Calls that a peer has begun and cancelled before they were served, and errors of its own making, before its connection is
+/// closed: an honest one is not even near.
+const RESETS_MAX: usize = 256;
 /// What requests under way at the HTTP port, and links, get to end, once all else has.
 const LATE_GRACE: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted, as `TcpListener::bind` has it.
 const BACKLOG: u32 = 1024;
 /// How often time passes in the streams.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A number of the configuration is out of range.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another address, or port 0 for a free one")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// The system's answer.
-        source: std::io::Error,
-    },
-    /// A Unix socket that was named cannot be listened on.
-    #[error("cannot listen on the Unix socket {}: {source}; name another path, or turn it off with unix = \"off\"", path.display())]
-    Unix {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: UnixError,
-    },
-    /// The folder for spooled batches cannot be made.
-    #[error("cannot use the spool folder: {0}; choose another spool_dir")]
-    Spool(#[source] std::io::Error),
-    /// There is an object store and no data directory.
-    #[error("object_store needs a data_dir: what is not in the object store yet is there, and readers read from it; name an empty folder")]
-    NoDataDir,
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory {}: {source}", path.display())]
-    Data {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: StoreError,
-    },
-}
 
 /// A running server. Dropping it stops it at once; [`shutdown`](Self::shutdown) does so in good order.
 pub struct Server {
@@ -95,6 +63,7 @@ pub struct Server {
     listen: SocketAddr,
     unix: Option<PathBuf>,
     http: Option<SocketAddr>,
+    tls: Option<Arc<ServerTls>>,
     advertise_host: Option<String>,
     stopping: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -120,11 +89,28 @@ impl Server {
     /// [`StartError`].
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         config.validate()?;
+        binding::check(&config)?;
+        // Before anybody could be let in.
+        let access = Access::open(&config.auth, &config.audit)?;
+        // Before streams are taken over from somebody who serves: what they count is not looked at.
+        config.tls.clone().map(|tls| ServerTls::load(tls, Arc::default())).transpose()?;
         let spool = Spool::new(config.spool_options()).map_err(StartError::Spool)?;
         // The addresses first: who cannot serve must not take streams over from somebody who does. Nobody is let in before they are there.
         let (tcp, listen) = bind(config.listen)?;
         let http = config.http.map(bind).transpose()?;
         let coordinator = open(&config, spool).await?;
+        let counters = coordinator.connections();
+        let tls = config.tls.clone().map(|tls| ServerTls::load(tls, counters.clone())).transpose()?.map(Arc::new);
+        let entrance = |connections_max| Entrance {
+            gate: Arc::new(Gate::new(connections_max, config.connections_per_peer_max)),
+            tls: tls.clone(),
+            deadlines: config.deadlines(),
+            counters: counters.clone(),
+        };
+        let (access, audit_writer) = access.map_or((None, None), |(access, writer)| (Some(access), writer));
+        if let Some(access) = &access {
+            coordinator.control_access(access.clone());
+        }
         let tcp = listen_on(tcp, listen)?;
         let server_id = random::uuid();
         let unix =
@@ -143,14 +129,22 @@ impl Server {
         let service = LocalService::new(routes.clone());
         let stopping = CancellationToken::new();
         let http_address = http.as_ref().map(|(_, address)| *address);
-        let tasks = vec![
-            tokio::spawn(serve(Listeners { tcp, unix }, config.connections_max, (routes, health), coordinator.clone(), stopping.clone())),
+        let incoming = connections(Listeners { tcp, unix }, entrance(config.connections_max));
+        let http2 = Http2Limits::of(&config);
+        let mut tasks = vec![
+            tokio::spawn(serve_incoming(incoming, (routes, health), http2, stopping.clone())),
             tokio::spawn(tick(coordinator.clone(), stopping.clone())),
         ];
+        tasks.extend(tls.clone().map(|tls| tokio::spawn(tls.watch(stopping.clone()))));
         let calls_ended = CancellationToken::new();
-        let mut late_tasks = Vec::new();
-        if let Some((listener, _)) = http {
-            late_tasks.push(tokio::spawn(http_port::serve(listener, coordinator.clone(), calls_ended.clone())));
+        let mut late_tasks: Vec<JoinHandle<()>> = Vec::new();
+        late_tasks.extend(access.map(|access| tokio::spawn(access.keep(calls_ended.clone()))));
+        late_tasks.extend(audit_writer.map(|writer| tokio::spawn(writer.run(calls_ended.clone()))));
+        if let Some((listener, address)) = http {
+            let console = Console::new(coordinator.clone(), config.clone(), address);
+            tasks.push(tokio::spawn(console::remember(console.clone(), stopping.clone())));
+            let entrance = entrance(config.connections_max.min(http_port::CONNECTIONS_MAX));
+            late_tasks.push(tokio::spawn(http_port::serve(listener, entrance, coordinator.clone(), console, calls_ended.clone())));
         }
         if let Some(listener) = links {
             let (links, until) = (coordinator.links().clone(), (stopping.clone(), calls_ended.clone()));
@@ -169,6 +163,7 @@ impl Server {
             listen,
             unix: unix_path,
             http: http_address,
+            tls,
             advertise_host: config.advertise_host,
             stopping,
             tasks: Mutex::new(tasks),
@@ -196,12 +191,28 @@ impl Server {
         self.http
     }
 
-    /// What clients connect to: `grpc://host:port`.
+    /// What clients connect to: `grpc://host:port`, or `grpc+tls://host:port`.
     #[must_use]
     pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "grpc+tls" } else { "grpc" };
         match &self.advertise_host {
-            Some(host) => format!("grpc://{host}:{}", self.listen.port()),
-            None => format!("grpc://{}", self.listen),
+            Some(host) => format!("{scheme}://{host}:{}", self.listen.port()),
+            None => format!("{scheme}://{}", self.listen),
+        }
+    }
+
+    /// Where `/metrics` is, as a URL, if there is an HTTP port.
+    #[must_use]
+    pub fn http_url(&self) -> Option<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.http.map(|address| format!("{scheme}://{address}"))
+    }
+
+    /// Reads the files of TLS again, which happens every few seconds by itself. Those that cannot be used change nothing, and
+    /// are logged and counted. Blocks for as long as reading them takes.
+    pub fn reload_tls(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
         }
     }
 
@@ -318,27 +329,32 @@ fn describe(server_id: uuid::Uuid, listen: SocketAddr, unix: Option<&Path>, link
     }
 }
 
-async fn serve(
-    listeners: Listeners,
-    connections_max: usize,
-    (routes, health): (Routes, HealthReporter),
-    coordinator: Arc<Coordinator>,
-    stopping: CancellationToken,
-) {
-    let incoming = connections(listeners, connections_max, coordinator);
-    serve_incoming(incoming, (routes, health), stopping).await;
+/// What one HTTP/2 connection may cost.
+#[derive(Debug, Clone, Copy)]
+struct Http2Limits {
+    calls_max: u32,
+    window_bytes: u32,
 }
 
-async fn serve_incoming<I, IO>(incoming: I, (routes, health): (Routes, HealthReporter), stopping: CancellationToken)
+impl Http2Limits {
+    fn of(config: &ServerConfig) -> Self {
+        Self { calls_max: config.calls_per_connection_max, window_bytes: config.connection_window_bytes }
+    }
+}
+
+async fn serve_incoming<I, IO>(incoming: I, (routes, health): (Routes, HealthReporter), http2: Http2Limits, stopping: CancellationToken)
 where
     I: Stream<Item = std::io::Result<IO>>,
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let router = tonic::transport::Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW.min(http2.window_bytes))
+        .initial_connection_window_size(http2.window_bytes)
         .max_frame_size(FRAME_BYTES_MAX)
-        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+        .max_concurrent_streams(http2.calls_max)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_MAX))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_routes(routes);
@@ -363,7 +379,7 @@ where
     let served = services(&coordinator, control).await;
     tokio::select! {
         biased;
-        () = serve_incoming(incoming, served, stopping.clone()) => (),
+        () = serve_incoming(incoming, served, Http2Limits::of(&ServerConfig::default()), stopping.clone()) => (),
         () = tick(coordinator, stopping) => (),
     }
 }

@@ -16,9 +16,11 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower::{Service, ServiceExt};
 
+use super::access::{GuardedControl, GuardedFlight, admit};
+use super::connection::Peer;
 use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::flight::FlightPlane;
@@ -145,7 +147,7 @@ pub struct Ended;
 
 /// Flight, control, health and reflection.
 pub(super) async fn services(coordinator: &Arc<Coordinator>, control: ControlService) -> (Routes, HealthReporter) {
-    let flight = FlightServiceServer::new(FlightPlane::new(coordinator.clone(), control.clone()));
+    let flight = FlightServiceServer::new(GuardedFlight(FlightPlane::new(coordinator.clone(), control.clone())));
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in HEALTHY {
         health.set_service_status(service, ServingStatus::Serving).await;
@@ -156,7 +158,7 @@ pub(super) async fn services(coordinator: &Arc<Coordinator>, control: ControlSer
         .build_v1()
         .expect("the descriptors are generated together with the code");
     let routes = Routes::new(Plane::new(coordinator.clone(), flight))
-        .add_service(ControlServer::new(control))
+        .add_service(ControlServer::new(GuardedControl(Arc::new(control))))
         .add_service(health_service)
         .add_service(reflection);
     let refusals = coordinator.clone();
@@ -166,7 +168,17 @@ pub(super) async fn services(coordinator: &Arc<Coordinator>, control: ControlSer
         }
         response
     });
-    (Routes::from(routes.into_axum_router().layer(name_refusals)), health)
+    let mut router = routes.into_axum_router();
+    if coordinator.access().is_some() {
+        router = router.layer(axum::middleware::from_fn_with_state(coordinator.clone(), admit));
+    }
+    let callers = MapRequestLayer::new(|request: axum::extract::Request| {
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            peer.calls();
+        }
+        request
+    });
+    (Routes::from(router.layer(name_refusals).layer(callers)), health)
 }
 
 /// Tells those who watch, and ends their calls: a shutdown waits for every call that is open.

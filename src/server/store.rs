@@ -103,6 +103,12 @@ impl Store {
         }
     }
 
+    /// What asks its disk how many bytes this user may still write. It blocks.
+    pub(super) fn available(&self) -> impl FnOnce() -> std::io::Result<u64> + Send + 'static {
+        let disk = self.disk.clone();
+        move || disk.available()
+    }
+
     /// Without an object store. A data directory that has one may be old, and what it takes alone would be lost.
     fn alone(self) -> Result<Self, StoreError> {
         match self.catalog.marker()? {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use self::confirmed::Confirmed;
 use self::incoming::Incoming;
 use self::waits::{tick_in_time, until};
+use super::access::{Caller, Permit, Rpc};
 use super::cell::{Appender, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
@@ -37,13 +38,14 @@ const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// Serves one `DoPut`: reads `body` to its end and appends what it carries.
 ///
-/// `progress` gets what is stored so far; slow readers of it see only the newest, which says everything.
+/// `caller` is let append, or not, before anything of the stream is looked at. `progress` gets what is stored so far; slow readers of it see only the newest, which says everything.
 ///
 /// # Errors
 /// What was wrong, or which limit or deadline was hit: the batch it happened at is not stored, the ones
 /// before it are. `stored_batches` of the last progress tells how many.
 pub(super) async fn put<B>(
     coordinator: &Arc<Coordinator>,
+    caller: &Caller,
     body: B,
     deadline: Option<Instant>,
     progress: &watch::Sender<Option<AppendResult>>,
@@ -55,7 +57,13 @@ where
     let mut input = Input::new(body, coordinator.options().message_bytes_max);
     let Some(first) = input.head().await? else { return Err(Error::Wire(WireError::missing_descriptor())) };
     coordinator.check_running()?;
-    let mut writing = match Writing::open(coordinator, &first, &mut input, deadline) {
+    // Before anything is told of the stream, or made.
+    let target = PutTarget::from_descriptor(&first.descriptor)?;
+    let permit = caller.permit(Rpc::DoPut, false, target.stream().as_str())?;
+    if let Some(link) = target.link() {
+        coordinator.links().claim(link, caller.name())?;
+    }
+    let mut writing = match Writing::open(coordinator, (&first, &target), permit, &mut input, deadline) {
         Err(error) => return Err(settled_refusal(coordinator, &first, error).await),
         Ok(writing) => writing,
     };
@@ -102,13 +110,20 @@ struct Writing {
     spool: SpoolFile,
     append_timeout: Option<Duration>,
     deadline: Option<Instant>,
+    /// Ends with the caller's token.
+    permit: Permit,
     coordinator: Arc<Coordinator>,
 }
 
 impl Writing {
     /// Opens what the first message's descriptor names, with its schema.
-    fn open<B>(coordinator: &Arc<Coordinator>, first: &FlightHead, input: &mut Input<B>, deadline: Option<Instant>) -> Result<Self, Error> {
-        let target = PutTarget::from_descriptor(&first.descriptor)?;
+    fn open<B>(
+        coordinator: &Arc<Coordinator>,
+        (first, target): (&FlightHead, &PutTarget),
+        permit: Permit,
+        input: &mut Input<B>,
+        deadline: Option<Instant>,
+    ) -> Result<Self, Error> {
         if let Some(link) = target.link() {
             input.use_link(coordinator.links().get(link).ok_or(Error::LinkEnded)?);
         }
@@ -119,10 +134,10 @@ impl Writing {
         // Whoever knows the stream's id means that one: after it is gone there is nothing to create.
         let cell = match target.stream_id() {
             Some(_) => coordinator.get(target.stream())?,
-            None => coordinator.get_or_create(target.stream())?,
+            None => coordinator.get_or_create(permit.usage(), target.stream())?,
         };
         cell.check_id(target.stream_id())?;
-        let route = match (&target, target.partition()) {
+        let route = match (target, target.partition()) {
             (_, Some(partition)) => Route::Fixed(partition),
             (PutTarget::Path { .. }, None) => Route::RoundRobin,
             (PutTarget::Command { .. }, None) => Route::Metadata,
@@ -139,7 +154,7 @@ impl Writing {
             is_writer,
             route,
             reports_each: matches!(target, PutTarget::Command { .. }),
-            incoming: Incoming::new(accepted),
+            incoming: Incoming::new(coordinator.clone(), accepted),
             next_ordinal,
             confirmed: Confirmed::new(next_ordinal),
             is_staged: is_writer && cell.options().visibility == Visibility::Committed,
@@ -147,6 +162,7 @@ impl Writing {
             spool: coordinator.spool().file(),
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
             deadline,
+            permit,
             cell,
             coordinator: coordinator.clone(),
         })
@@ -158,6 +174,7 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
+        self.permit.check()?;
         if let Some(head) = input.ready()? {
             return Ok(Some(head));
         }
@@ -168,6 +185,7 @@ impl Writing {
             tokio::select! {
                 biased;
                 () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),
+                refusal = self.permit.ended() => return Err(refusal.into()),
                 head = input.head() => return head,
                 more = self.confirmed.more(self.cell.log()) => more?,
             }
@@ -192,10 +210,16 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        self.take(input, first, progress).await?;
+        let mut number: u64 = 0;
+        let in_message = |error, number: u64| match error {
+            Error::Wire(error) => Error::Wire(error.within(format_args!("message {number} of the call"))),
+            other => other,
+        };
+        self.take(input, first, progress).await.map_err(|error| in_message(error, number))?;
         while let Some(head) = self.next(input, progress).await? {
+            number += 1;
             tokio::task::coop::consume_budget().await;
-            self.take(input, head, progress).await?;
+            self.take(input, head, progress).await.map_err(|error| in_message(error, number))?;
         }
         Ok(())
     }
@@ -205,7 +229,9 @@ impl Writing {
         B: HttpBody<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        match self.incoming.inspect(&head)? {
+        let kind = self.incoming.inspect(&head)?;
+        self.slow(held_bytes(&head), progress).await?;
+        match kind {
             Kind::Empty => input.body().await.map(drop),
             Kind::Schema => {
                 let accepted = self.cell.accept_schema(&StreamSchema::parse(head.header)?)?;
@@ -241,9 +267,15 @@ impl Writing {
         self.incoming.check_dictionaries()?;
         let metadata = self.metadata(&head)?;
         let bytes = held_bytes(&head);
+        let held = self.hold(bytes, progress).await?;
         let place = self.reserve(bytes, progress).await?;
-        let message = Message { header: head.header, body: input.body().await? };
-        let batch = self.incoming.batch(message, compressed, metadata.user, rows)?;
+        // What goes to a disk is not held in memory by being there.
+        let header = match held.filter(|_| matches!(place, Place::Memory)) {
+            Some(held) => held.attach(head.header),
+            None => head.header,
+        };
+        let message = Message { header, body: input.body().await? };
+        let batch = self.incoming.batch(message, compressed, metadata.user, rows, self.cell.dictionaries()).await?;
         let data = match place {
             Place::Memory => StoredBatch::Memory(Arc::new(batch)),
             Place::Spool => self.spooled(batch).await?,
@@ -291,6 +323,7 @@ impl Writing {
             never = tick_in_time(&self.cell) => match never {},
             () = until(self.append_timeout, self.deadline) => Err(Error::AppendTimeout { bytes, waited: self.cell.now().since(started) }),
             () = self.coordinator.shutdown().cancelled() => Err(Error::ShuttingDown),
+            refusal = self.permit.ended() => Err(refusal.into()),
         }
     }
 
@@ -352,7 +385,7 @@ mod tests {
         let coordinator = Coordinator::new(ServerConfig::default().coordinator_options(), spool);
         let begun = http_body::Frame::data(Bytes::from_static(&[0, 0, 0]));
         let body = StreamBody::new(futures::stream::iter([Ok(begun), Err("connection reset")]));
-        let error = put(&coordinator, body, None, &watch::Sender::new(None)).await.expect_err("it breaks off");
+        let error = put(&coordinator, &Caller::default(), body, None, &watch::Sender::new(None)).await.expect_err("it breaks off");
         assert_eq!(error.code(), Code::Cancelled);
         assert!(error.to_string().contains("connection reset"), "{error}");
     }

@@ -1,6 +1,7 @@
 //! Connections to coordinators: one per process and address; and the stream that a sink writes to.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use arrow_schema::Schema;
 use parking_lot::Mutex;
@@ -8,26 +9,34 @@ use parking_lot::Mutex;
 use super::options::{Place, StreamLimits};
 use super::{Ended, Waiting};
 use crate::client::blocking::Client;
-use crate::client::{ClientOptions, Error};
+use crate::client::{ClientOptions, Error, TlsOptions, TokenSource};
 use crate::engine::Code;
 use crate::wire::proto::{CreateStreamRequest, StreamDescription, StreamOptions};
 use crate::wire::schema::StreamSchema;
 
 /// A process that goes through ever new addresses keeps this many connections at most.
 const CLIENTS_MAX: usize = 64;
-/// By URL, and whether the coordinator's Unix socket is used.
-static CLIENTS: Mutex<BTreeMap<(String, bool), Client>> = Mutex::new(BTreeMap::new());
+/// A coordinator's URL, whether its Unix socket is used, how TLS is spoken, and the token's file.
+type Way = (String, bool, TlsOptions, Option<PathBuf>);
+
+static CLIENTS: Mutex<BTreeMap<Way, Client>> = Mutex::new(BTreeMap::new());
 
 /// The process's client for a coordinator: Spark reuses its executors, so this pays.
 ///
 /// # Errors
 /// Those of [`Client::connect`].
 pub(super) fn client_of(place: &Place, wait: &mut Waiting<'_>) -> Result<Client, Ended> {
-    let key = (place.url.clone(), place.local_socket);
+    let key = (place.url.clone(), place.local_socket, place.tls.clone(), place.token_file.clone());
     if let Some(client) = CLIENTS.lock().get(&key) {
         return Ok(client.clone());
     }
-    let options = ClientOptions { connect_timeout: place.connect_timeout, local_socket: place.local_socket, ..ClientOptions::default() };
+    let options = ClientOptions {
+        connect_timeout: place.connect_timeout,
+        local_socket: place.local_socket,
+        tls: place.tls.clone(),
+        token: place.token_file.clone().map_or_else(TokenSource::default, TokenSource::File),
+        ..ClientOptions::default()
+    };
     let client = Client::connect(&place.url, options, wait)?;
     let mut clients = CLIENTS.lock();
     if clients.len() >= CLIENTS_MAX {

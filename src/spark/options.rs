@@ -3,11 +3,12 @@
 mod given;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use self::given::Given;
 use super::routing::Routing;
-use crate::client::{Compression, Error};
+use crate::client::{Compression, Error, TlsOptions};
 use crate::engine::{Offset, OnOverflow, PartitionId};
 
 /// How long to look for the coordinator, unless `connectTimeout` says otherwise.
@@ -40,6 +41,10 @@ pub struct Place {
     pub connect_timeout: Duration,
     /// Whether data goes by the Unix socket of a coordinator on the same host.
     pub local_socket: bool,
+    /// How TLS is spoken, with a URL `grpc+tls://host:port`: files on each machine that connects.
+    pub tls: TlsOptions,
+    /// The file that has the token, on each machine that connects; none takes the environment's.
+    pub token_file: Option<PathBuf>,
 }
 
 /// What `df.writeStream.format("bowstring")` and `df.write.format("bowstring")` take.
@@ -102,12 +107,17 @@ pub struct SourceOptions {
 }
 
 /// Names that a sink knows.
-pub const SINK_NAMES: [&str; 17] = [
+pub const SINK_NAMES: [&str; 22] = [
     "url",
     "stream",
     "path",
     "connectTimeout",
     "localSocket",
+    "tlsCa",
+    "tlsCert",
+    "tlsKey",
+    "tlsServerName",
+    "tokenFile",
     "partitions",
     "routing",
     "maxBufferedBatches",
@@ -123,12 +133,17 @@ pub const SINK_NAMES: [&str; 17] = [
 ];
 
 /// Names that a source knows.
-pub const SOURCE_NAMES: [&str; 13] = [
+pub const SOURCE_NAMES: [&str; 18] = [
     "url",
     "stream",
     "path",
     "connectTimeout",
     "localSocket",
+    "tlsCa",
+    "tlsCert",
+    "tlsKey",
+    "tlsServerName",
+    "tokenFile",
     "subscription",
     "startingOffsets",
     "endingOffsets",
@@ -210,6 +225,13 @@ fn place(given: &Given) -> Result<Place, Error> {
         stream: stream.to_owned(),
         connect_timeout: given.seconds("connectTimeout")?.unwrap_or(CONNECT_TIMEOUT),
         local_socket: given.truth("localSocket", true)?,
+        tls: TlsOptions {
+            ca: given.text("tlsCa").map(PathBuf::from),
+            cert: given.text("tlsCert").map(PathBuf::from),
+            key: given.text("tlsKey").map(PathBuf::from),
+            server_name: given.text("tlsServerName").map(str::to_owned),
+        },
+        token_file: given.text("tokenFile").map(PathBuf::from),
     })
 }
 
@@ -256,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused_with_what_can() {
-        let sinks: [(&[(&str, &str)], &str); 11] = [
+        let sinks: [(&[(&str, &str)], &str); 12] = [
             (&[("shards", "3")], "does not know the option 'shards'; it knows: url, stream"),
             (&[("partitions", "0")], "option 'partitions' is '0'; it has to be a whole number of at least 1"),
             (&[("partitions", "4294967296")], "option 'partitions' is '4294967296'"),
@@ -265,6 +287,7 @@ mod tests {
             (&[("appendTimeout", "0")], "a number of seconds above 0"),
             (&[("appendTimeout", "inf")], "a number of seconds above 0"),
             (&[("compression", "gzip")], "use one of: none, auto, lz4, zstd"),
+            (&[("tlsCa", "/ca.pem"), ("tlsKy", "/key.pem")], "tlsKy"),
             (&[("localSocket", "yes")], "true or false"),
             (&[("realTime", "auto")], "option 'realTime' is 'auto'; it has to be true or false"),
             (&[("realTimeLinger", "-1")], "option 'realTimeLinger' is '-1'; it has to be a number of seconds above 0"),

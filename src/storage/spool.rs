@@ -75,7 +75,11 @@ impl Spool {
         Ok(())
     }
 
-    fn available(&self) -> Result<u64, StorageError> {
+    /// Bytes of its disk that this user may still write, the reserve among them. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if the disk cannot be asked.
+    pub fn available(&self) -> Result<u64, StorageError> {
         let status = rustix::fs::statvfs(&self.dir).map_err(|error| self.error("look at", error.into()))?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }

@@ -101,6 +101,15 @@ impl WireError {
         Self::Malformed { what: what.to_string() }
     }
 
+    /// The same with what it is about in front, if the message is malformed: an array, a message.
+    #[must_use]
+    pub(crate) fn within(self, place: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Malformed { what } => Self::Malformed { what: format!("{place}: {what}") },
+            other => other,
+        }
+    }
+
     /// The first message of a `DoPut` names no stream.
     #[must_use]
     pub fn missing_descriptor() -> Self {

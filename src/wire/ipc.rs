@@ -12,17 +12,9 @@ use flatbuffers::VerifierOptions;
 pub use super::body::Body;
 use super::compression::Decompressed;
 use super::error::WireError;
-use super::frame::HEAD_BYTES_MAX;
-
-/// Most rows of a batch: what Arrow's Java and Spark can hold, and what bounds a batch of null columns, which
-/// has no bytes at all.
-pub const ROWS_MAX: i64 = i32::MAX as i64;
-/// Most values of one array inside a batch, for instance of a list's items: as many as the largest message has
-/// bits.
-const VALUES_MAX: i64 = 8 << 30;
-/// How much larger a header may become when what it shares is counted each time: bounds the time to verify it.
-/// Arrow's own headers stay below 3.
-const APPARENT_RATIO_MAX: usize = 8;
+use super::limits::{
+    APPARENT_RATIO_MAX, DECOMPRESSED_BYTES_MAX, FLATBUFFER_DEPTH_MAX, FLATBUFFER_TABLES_MAX, HEAD_BYTES_MAX, ROWS_MAX, VALUES_MAX,
+};
 
 /// One Arrow IPC message: the flatbuffer without its length prefix, and the body.
 #[derive(Clone, Debug)]
@@ -70,8 +62,8 @@ pub(crate) fn parse(header: &[u8]) -> Result<arrow_ipc::Message<'_>, WireError> 
         return Err(WireError::HeadTooLarge { bytes: header.len() as u64, limit: HEAD_BYTES_MAX });
     }
     let options = VerifierOptions {
-        max_depth: 128,
-        max_tables: 1_000_000,
+        max_depth: FLATBUFFER_DEPTH_MAX,
+        max_tables: FLATBUFFER_TABLES_MAX,
         max_apparent_size: 4096 + APPARENT_RATIO_MAX * header.len(),
         ignore_missing_null_terminator: false,
     };
@@ -179,7 +171,7 @@ pub fn check_compressed(message: &arrow_ipc::Message<'_>, body: &Body) -> Result
 pub fn decompressed_bytes(message: &arrow_ipc::Message<'_>, body: &Body) -> Result<Option<u64>, WireError> {
     let batch = values(message)?;
     let Some(compression) = batch.compression() else { return Ok(None) };
-    let mut decompressed = Decompressed::new(&compression, body)?;
+    let mut decompressed = Decompressed::new(&compression, body, DECOMPRESSED_BYTES_MAX)?;
     let sizes = batch.buffers().into_iter().flatten().map(|buffer| decompressed.size(buffer));
     sizes.sum::<Result<u64, _>>().map(Some)
 }

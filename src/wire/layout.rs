@@ -6,9 +6,8 @@ use arrow_ipc::{Buffer, MetadataVersion, RecordBatch};
 use arrow_schema::{DataType, Field, UnionMode};
 
 use super::error::WireError;
-
-/// Deepest nesting of a schema; Arrow's own readers recurse.
-pub(super) const DEPTH_MAX: usize = 64;
+use super::limits::DEPTH_MAX;
+use super::offsets::{Ends, OffsetEnds};
 
 /// The arrays in the order in which a message lists them: each before its children.
 #[derive(Debug, Clone, Default)]
@@ -70,11 +69,14 @@ impl Layout {
         self.arrays.push(Array { length, buffers: buffers(data_type)? });
         let mut child = |field: &Field, length| self.add(field.data_type(), length, depth);
         match data_type {
-            DataType::List(item)
-            | DataType::LargeList(item)
-            | DataType::Map(item, _)
-            | DataType::ListView(item)
-            | DataType::LargeListView(item) => child(item, Length::Free),
+            DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
+                child(item, Length::Free)
+            }
+            // Arrow's arrays panic on others.
+            DataType::Map(entries, _) if !matches!(entries.data_type(), DataType::Struct(fields) if fields.len() == 2) => {
+                Err(WireError::malformed(format!("a map whose entries are {}, and no struct of keys and values", entries.data_type())))
+            }
+            DataType::Map(entries, _) => child(entries, Length::Free),
             DataType::FixedSizeList(item, size) => child(item, Length::Times(own, i64::from(*size))),
             DataType::Struct(fields) => fields.iter().try_for_each(|field| child(field, Length::SameAs(own))),
             DataType::Union(fields, UnionMode::Sparse) => fields.iter().try_for_each(|(_, field)| child(field, Length::SameAs(own))),
@@ -88,20 +90,24 @@ impl Layout {
     }
 
     /// Checks that a batch has these arrays and buffers, long enough for what it says. `size` gives a buffer's
-    /// size, which is not its length if it is compressed.
+    /// size, which is not its length if it is compressed. `ends` gets where the offsets are, if they can be read in the body.
     pub(super) fn check(
         &self,
         batch: &RecordBatch<'_>,
         version: MetadataVersion,
         size: impl FnMut(&Buffer) -> Result<u64, WireError>,
+        mut ends: Option<&mut OffsetEnds>,
     ) -> Result<(), WireError> {
+        if let Some(ends) = &mut ends {
+            ends.clear();
+        }
         let nodes = batch.nodes().unwrap_or_default();
         if nodes.len() != self.arrays.len() {
             return Err(WireError::malformed(format!("a batch of {} arrays, but the schema has {}", nodes.len(), self.arrays.len())));
         }
         let mut variadic = batch.variadicBufferCounts().into_iter().flatten();
         let mut buffers = Sizes { buffers: batch.buffers().into_iter().flatten(), size };
-        for (array, node) in self.arrays.iter().zip(nodes) {
+        for (index, (array, node)) in self.arrays.iter().zip(nodes).enumerate() {
             let (length, nulls) = (node.length(), node.null_count());
             let fits = match array.length {
                 Length::Rows => length == batch.length(),
@@ -110,10 +116,20 @@ impl Layout {
                 Length::Free => true,
             };
             if !fits {
-                return Err(WireError::malformed(format!("an array of {length} values does not fit its batch of {} rows", batch.length())));
+                return Err(WireError::malformed(format!(
+                    "array {index} of the batch, of {length} values, does not fit the batch's {} rows",
+                    batch.length()
+                )));
             }
             let (length, nulls) = (length.unsigned_abs(), nulls.unsigned_abs());
-            array.buffers.check(length, nulls, version, &mut buffers, || variadic.next())?;
+            let offsets = array.buffers.check(length, nulls, version, &mut buffers, || variadic.next());
+            let offsets = offsets.map_err(|error| error.within(format_args!("array {index} of the batch")))?;
+            if let (Some(ends), Some(Offsets { first_at, bytes, data_len })) = (&mut ends, offsets) {
+                // The child is the next array.
+                let limit = data_len.unwrap_or_else(|| nodes.get(index + 1).length().unsigned_abs());
+                let last_at = first_at.saturating_add(length.saturating_mul(bytes));
+                ends.push(Ends { array: index, first_at, last_at, is_large: bytes == 8, limit });
+            }
         }
         if variadic.next().is_some() || buffers.buffers.next().is_some() {
             return Err(WireError::malformed("a batch with more buffers than the schema has"));
@@ -129,14 +145,25 @@ struct Sizes<I, F> {
 }
 
 impl<'a, I: Iterator<Item = &'a Buffer>, F: FnMut(&Buffer) -> Result<u64, WireError>> Sizes<I, F> {
-    fn next(&mut self, least: u64) -> Result<(), WireError> {
+    /// The next buffer, which has at least so many bytes.
+    fn next(&mut self, least: u64) -> Result<Buffer, WireError> {
         let buffer = self.buffers.next().ok_or_else(|| WireError::malformed("a batch with fewer buffers than the schema has"))?;
         let size = (self.size)(buffer)?;
         if size < least {
             return Err(WireError::malformed(format!("a buffer of {size} bytes where the array's length needs {least}")));
         }
-        Ok(())
+        Ok(*buffer)
     }
+}
+
+/// The offsets of an array that has values.
+struct Offsets {
+    /// Where the first of them lies in the body.
+    first_at: u64,
+    /// How many bytes each has.
+    bytes: u64,
+    /// Length of what they point into, if that is a buffer.
+    data_len: Option<u64>,
 }
 
 impl Buffers {
@@ -147,14 +174,14 @@ impl Buffers {
         version: MetadataVersion,
         sizes: &mut Sizes<I, F>,
         variadic: impl FnOnce() -> Option<i64>,
-    ) -> Result<(), WireError> {
+    ) -> Result<Option<Offsets>, WireError> {
         let validity = if nulls == 0 { 0 } else { length.div_ceil(8) };
         match self {
             Self::Null if nulls != length => {
                 return Err(WireError::malformed(format!("{nulls} nulls in {length} values of type null")));
             }
             Self::Null | Self::None => {}
-            Self::Validity => sizes.next(validity)?,
+            Self::Validity => drop(sizes.next(validity)?),
             Self::Fixed { bits } => {
                 sizes.next(validity)?;
                 sizes.next(length.saturating_mul(bits).div_ceil(8))?;
@@ -162,10 +189,9 @@ impl Buffers {
             Self::Offsets { bytes, data } => {
                 sizes.next(validity)?;
                 // An array without values may come without its one offset.
-                sizes.next(if length == 0 { 0 } else { length.saturating_add(1).saturating_mul(bytes) })?;
-                if data {
-                    sizes.next(0)?;
-                }
+                let offsets = sizes.next(if length == 0 { 0 } else { length.saturating_add(1).saturating_mul(bytes) })?;
+                let data_len = if data { Some(sizes.next(0)?.length().unsigned_abs()) } else { None };
+                return Ok((length > 0).then(|| Offsets { first_at: offsets.offset().unsigned_abs(), bytes, data_len }));
             }
             Self::ListView { bytes } => {
                 sizes.next(validity)?;
@@ -177,7 +203,7 @@ impl Buffers {
                 sizes.next(length.saturating_mul(16))?;
                 let count = variadic().ok_or_else(|| WireError::malformed("a batch that does not count its variadic buffers"))?;
                 // However large the count: the buffers end before.
-                (0..count).try_for_each(|_| sizes.next(0))?;
+                (0..count).try_for_each(|_| sizes.next(0).map(drop))?;
             }
             Self::Union { dense } => {
                 if version == MetadataVersion::V4 {
@@ -189,7 +215,7 @@ impl Buffers {
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -14,12 +14,18 @@ mod evolution_tests;
 pub mod frame;
 pub mod ipc;
 pub mod keys;
+pub mod lag;
 mod layout;
+pub mod limits;
 pub mod metadata;
+pub mod offsets;
 pub mod overflow;
 pub mod report;
 pub mod schema;
+pub mod secret;
 pub mod start;
+pub mod validate;
+pub mod why;
 pub mod widening;
 
 /// The messages of `proto/`, generated; `tests/it/codegen.rs` checks that they are current.

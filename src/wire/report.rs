@@ -46,10 +46,12 @@ pub fn grpc_code(code: Code) -> i32 {
         Code::BufferFull | Code::SpoolFull | Code::TooMany => 8,
         Code::StreamReplaced | Code::StreamCompleted | Code::StreamFailed | Code::Fenced | Code::EpochNotOpen => 9,
         Code::SubscriptionMoved | Code::SubscriptionEvicted | Code::LeaseLost => 9,
+        Code::PermissionDenied => 7,
         Code::OrdinalGap | Code::AppenderNotReady => 10,
         Code::OffsetGone | Code::OffsetAhead => 11,
         Code::Unimplemented => 12,
         Code::Internal => 13,
+        Code::Unauthenticated => 16,
         Code::ShuttingDown | Code::Unavailable | Code::ProducerLost | Code::Storage => 14,
     }
 }

@@ -13,10 +13,9 @@ use super::dictionary::DictionarySet;
 pub use super::dictionary_ids::DictionaryIds;
 use super::error::WireError;
 use super::ipc::{self, Body, Kind, Message};
-use super::layout::{DEPTH_MAX, Layout};
-
-/// Most fields of a schema, at any depth: each costs readers and writers a few hundred bytes.
-pub const FIELDS_MAX: usize = 65_536;
+use super::layout::Layout;
+use super::limits::{DEPTH_MAX, FIELDS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use super::offsets::OffsetEnds;
 
 /// A schema message and what follows from it.
 #[derive(Debug, Clone)]
@@ -43,6 +42,7 @@ impl StreamSchema {
                 return Err(WireError::malformed("a big-endian schema; send little-endian batches"));
             }
             let mut seen = Seen::default();
+            seen.add_metadata(schema.custom_metadata())?;
             schema.fields().iter().flatten().try_for_each(|field| seen.add(&field, DEPTH_MAX))?;
             // Arrow's conversion is not made for hostile input: should it panic, it has allocated little.
             let converted = catch_unwind(AssertUnwindSafe(|| arrow_ipc::convert::try_fb_to_schema(schema)));
@@ -99,13 +99,23 @@ impl StreamSchema {
         DictionaryIds::new(&producer.dictionary_ids, &self.dictionary_ids)
     }
 
-    /// [`ipc::inspect`], and whether a batch's header has the arrays and buffers of this schema, long enough
-    /// for its rows. A compressed body's sizes are seen only by [`check_compressed`](Self::check_compressed), a
-    /// dictionary's arrays by [`check_dictionary`](Self::check_dictionary). Allocates nothing.
+    /// [`inspect_with_ends`](Self::inspect_with_ends), where nobody looks at the body.
     ///
     /// # Errors
     /// [`WireError::Malformed`], [`WireError::HeadTooLarge`].
     pub fn inspect(&self, header: &[u8], body_len: u64) -> Result<Kind, WireError> {
+        self.inspect_with_ends(header, body_len, &mut OffsetEnds::default())
+    }
+
+    /// [`ipc::inspect`], and whether a batch's header has the arrays and buffers of this schema, long enough
+    /// for its rows. A compressed body's sizes are seen only by [`check_compressed`](Self::check_compressed), a
+    /// dictionary's arrays by [`check_dictionary`](Self::check_dictionary). `ends` gets where a batch's offsets begin and end, for
+    /// when its body is there, and nothing if that is compressed. Allocates nothing else.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`], [`WireError::HeadTooLarge`].
+    pub fn inspect_with_ends(&self, header: &[u8], body_len: u64, ends: &mut OffsetEnds) -> Result<Kind, WireError> {
+        ends.clear();
         if header.is_empty() {
             return ipc::inspect(header, body_len);
         }
@@ -113,30 +123,32 @@ impl StreamSchema {
         let kind = ipc::inspect_message(&message, body_len)?;
         if let Kind::Batch { compressed, .. } = kind {
             let batch = ipc::values(&message)?;
-            self.layout.check(&batch, message.version(), |buffer| {
+            let size = |buffer: &arrow_ipc::Buffer| {
                 let length = buffer.length().unsigned_abs();
                 Ok(if compressed && length > 0 { u64::MAX } else { length })
-            })?;
+            };
+            self.layout.check(&batch, message.version(), size, (!compressed).then_some(ends))?;
         }
         Ok(kind)
     }
 
     /// Checks what the buffers of a compressed batch claim to become: possible, within bounds, and long enough
-    /// for its rows.
+    /// for its rows. `limit` bounds what they become together, in bytes.
     ///
     /// # Errors
     /// [`WireError::Malformed`], [`WireError::DecompressedTooLarge`].
-    pub fn check_compressed(&self, header: &[u8], body: &Body) -> Result<(), WireError> {
-        check_sizes(&self.layout, header, body)
+    pub fn check_compressed(&self, header: &[u8], body: &Body, limit: u64) -> Result<(), WireError> {
+        check_sizes(&self.layout, header, body, limit)
     }
 
-    /// Checks a dictionary of the stream's id `id`, compressed or not, against the type of its values.
+    /// Checks a dictionary of the stream's id `id`, compressed or not, against the type of its values. `limit` bounds what a
+    /// compressed one becomes, in bytes.
     ///
     /// # Errors
     /// [`WireError::Malformed`], [`WireError::DecompressedTooLarge`].
-    pub fn check_dictionary(&self, id: i64, message: &Message) -> Result<(), WireError> {
+    pub fn check_dictionary(&self, id: i64, message: &Message, limit: u64) -> Result<(), WireError> {
         let layout = self.dictionaries.get(&id).ok_or_else(|| WireError::malformed(format!("a dictionary {id}, which no column has")))?;
-        check_sizes(layout, &message.header, &message.body)
+        check_sizes(layout, &message.header, &message.body, limit)
     }
 
     /// Checks that a batch's dictionaries are all there: readers fail on a batch that comes before them.
@@ -151,22 +163,31 @@ impl StreamSchema {
     }
 }
 
-fn check_sizes(layout: &Layout, header: &[u8], body: &Body) -> Result<(), WireError> {
+fn check_sizes(layout: &Layout, header: &[u8], body: &Body, limit: u64) -> Result<(), WireError> {
     let message = ipc::parse(header)?;
     let batch = ipc::values(&message)?;
     match batch.compression() {
-        None => layout.check(&batch, message.version(), |buffer| Ok(buffer.length().unsigned_abs())),
+        None => {
+            let mut ends = OffsetEnds::default();
+            layout.check(&batch, message.version(), |buffer| Ok(buffer.length().unsigned_abs()), Some(&mut ends))?;
+            ends.check(body)
+        }
         Some(compression) => {
-            let mut decompressed = Decompressed::new(&compression, body)?;
-            layout.check(&batch, message.version(), |buffer| decompressed.size(buffer))
+            let mut decompressed = Decompressed::new(&compression, body, limit)?;
+            layout.check(&batch, message.version(), |buffer| decompressed.size(buffer), None)
         }
     }
 }
+
+/// Metadata in a flatbuffer.
+type KeyValues<'a> = flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<arrow_ipc::KeyValue<'a>>>;
 
 /// What the walk over a schema's fields has seen.
 #[derive(Default)]
 struct Seen {
     fields: usize,
+    /// Of names and metadata, each counted as often as it is used.
+    text_bytes: u64,
     dictionary_ids: Vec<i64>,
 }
 
@@ -177,8 +198,32 @@ impl Seen {
         if self.fields > FIELDS_MAX {
             return Err(WireError::malformed(format!("a schema of more than {FIELDS_MAX} fields")));
         }
+        let name = field.name().unwrap_or_default();
+        if name.len() > NAME_BYTES_MAX {
+            let begin: String = name.chars().take(32).collect();
+            let what = format!("a field's name of {} bytes (it begins with {begin:?}); {NAME_BYTES_MAX} are allowed", name.len());
+            return Err(WireError::malformed(what));
+        }
+        self.add_text(name.len())?;
+        self.add_metadata(field.custom_metadata())?;
+        if let Some(zone) = field.type_as_timestamp().and_then(|timestamp| timestamp.timezone()) {
+            self.add_text(zone.len())?;
+        }
         self.dictionary_ids.extend(field.dictionary().map(|dictionary| dictionary.id()));
         field.children().iter().flatten().try_for_each(|child| self.add(&child, depth))
+    }
+
+    fn add_metadata(&mut self, pairs: Option<KeyValues<'_>>) -> Result<(), WireError> {
+        let text = |text: Option<&str>| text.map_or(0, str::len);
+        pairs.iter().flatten().try_for_each(|pair| self.add_text(text(pair.key()) + text(pair.value())))
+    }
+
+    fn add_text(&mut self, bytes: usize) -> Result<(), WireError> {
+        self.text_bytes = self.text_bytes.saturating_add(bytes as u64);
+        if self.text_bytes > TEXT_BYTES_MAX {
+            return Err(WireError::HeadTooLarge { bytes: self.text_bytes, limit: TEXT_BYTES_MAX });
+        }
+        Ok(())
     }
 }
 
@@ -211,5 +256,48 @@ fn dictionary_values<'a>(data_type: &'a DataType, found: &mut Vec<&'a DataType>)
             dictionary_values(values.data_type(), found);
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Code;
+
+    /// A schema whose fields all have one text as their metadata: the header has it once.
+    fn sharing(fields: usize, bytes: usize) -> Bytes {
+        let mut builder = flatbuffers::FlatBufferBuilder::new();
+        let value = builder.create_string(&"v".repeat(bytes));
+        let pair = arrow_ipc::KeyValue::create(&mut builder, &arrow_ipc::KeyValueArgs { key: None, value: Some(value) });
+        let pairs = builder.create_vector(&[pair]);
+        let null = arrow_ipc::Null::create(&mut builder, &arrow_ipc::NullArgs {});
+        let name = builder.create_string("");
+        let args = arrow_ipc::FieldArgs {
+            name: Some(name),
+            type_type: arrow_ipc::Type::Null,
+            type_: Some(null.as_union_value()),
+            custom_metadata: Some(pairs),
+            ..Default::default()
+        };
+        let field = arrow_ipc::Field::create(&mut builder, &args);
+        let fields = builder.create_vector(&vec![field; fields]);
+        let schema = arrow_ipc::Schema::create(&mut builder, &arrow_ipc::SchemaArgs { fields: Some(fields), ..Default::default() });
+        let args = arrow_ipc::MessageArgs {
+            version: arrow_ipc::MetadataVersion::V5,
+            header_type: arrow_ipc::MessageHeader::Schema,
+            header: Some(schema.as_union_value()),
+            ..Default::default()
+        };
+        let message = arrow_ipc::Message::create(&mut builder, &args);
+        builder.finish(message, None);
+        Bytes::copy_from_slice(builder.finished_data())
+    }
+
+    #[test]
+    fn a_text_counts_as_often_as_it_is_used() {
+        let half = usize::try_from(TEXT_BYTES_MAX / 2).expect("fits");
+        assert!(StreamSchema::parse(sharing(2, half)).is_ok(), "the limit itself");
+        let error = StreamSchema::parse(sharing(3, half)).expect_err("once more");
+        assert_eq!(error.code(), Code::MessageTooLarge);
     }
 }

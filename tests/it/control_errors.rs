@@ -25,6 +25,8 @@ use super::server_support::{
 const ELSEWHERE: &[(Code, &str, &str)] = &[
     (Code::AppenderNotReady, "tests/engine/errors.rs", "AppenderNotReady: append("),
     (Code::Cancelled, "src/server/write.rs", "a_body_that_breaks_off_is_cancelled"),
+    (Code::Unauthenticated, "tests/it/access/permissions.rs", "who_shows_no_token_that_counts_gets_health_and_nothing_else"),
+    (Code::PermissionDenied, "tests/it/access/permissions.rs", "each_call_takes_its_verb_and_every_other_verb_is_refused"),
     (Code::Internal, "src/server/error.rs", "a_defect_says_that_it_is_one"),
 ];
 

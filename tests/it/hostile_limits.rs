@@ -9,17 +9,14 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::IpcWriteOptions;
 use bowstring::engine::{StreamName, StreamOptions};
-use bowstring::server::ServerConfig;
 use bowstring::wire::proto::{CreateStreamRequest, StreamDescription};
 use futures::TryStreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::hostile::goes_on;
-use super::server_support::{call, channel, messages, numbers, path, put, read, refused, send, soon, start, started, stats, stop, until};
+use super::server_support::{call, messages, numbers, path, put, read, refused, send, soon, started, stop};
 
 fn column(array: ArrayRef) -> RecordBatch {
     RecordBatch::try_from_iter([("c", array)]).expect("one column")
@@ -126,24 +123,5 @@ async fn more_streams_than_the_limit_are_refused_and_a_deleted_one_makes_room() 
     assert_eq!(refused(put(&channel, path("one more"), vec![numbers(0..1)]).await), "too_many");
     server.coordinator().delete(&StreamName::new("1").expect("a name")).expect("is there");
     call::<_, StreamDescription>(&channel, "CreateStream", create("one more")).await.expect("there is room");
-    stop(server).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_past_the_limit_wait_until_another_is_closed() {
-    let server = start(ServerConfig { connections_max: 2, ..ServerConfig::default() }).await;
-    let good = channel(server.listen_addr()).await;
-    let idle = TcpStream::connect(server.listen_addr()).await.expect("is taken");
-    until("both are counted", async || stats(&good).await.open_connections == 2).await;
-    let mut third = TcpStream::connect(server.listen_addr()).await.expect("waits in the system's backlog");
-    third.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sends");
-    put(&good, path("s"), vec![numbers(0..3)]).await.expect("appends");
-    assert_eq!(stats(&good).await.open_connections, 2);
-    drop(idle);
-    let mut said = Vec::new();
-    // However it ends: what speaks no HTTP/2 is told so and cut.
-    let _ = soon(third.read_to_end(&mut said)).await;
-    until("it is gone", async || stats(&good).await.open_connections == 1).await;
-    goes_on(&server, &good).await;
     stop(server).await;
 }

@@ -94,6 +94,7 @@ async fn not_ready_is_told_while_the_last_calls_end() {
     assert_eq!(soon(health.message()).await.expect("one").expect("a status").status, ServingStatus::NotServing as i32);
     assert_eq!(soon(health.message()).await.expect("ends in good order"), None);
     assert_eq!(get(address, "/readyz").await, (503, r#"{"status":"shutting_down"}"#.to_owned()));
+    assert_eq!(Scrape::of(address).await.value("bowstring_ready"), 0.0);
     assert_eq!(get(address, "/healthz").await.0, 200);
     drop(stalled);
     soon(stopping).await.expect("ends as soon as the last call has ended");
@@ -213,6 +214,7 @@ async fn metrics_show_what_happened() {
     assert_eq!(scrape.value("bowstring_errors_total{code=\"internal\"}"), 0.0);
     assert!(scrape.value("process_cpu_seconds_total") > before.value("process_cpu_seconds_total"));
     assert!(scrape.value("process_resident_memory_bytes") > 1e6);
+    check_host(&scrape);
     assert!(scrape.value("bowstring_uptime_seconds") > before.value("bowstring_uptime_seconds"));
 
     act(&control, "delete_stream", json!({"stream": stream}).to_string()).await.expect("deletes");
@@ -223,11 +225,29 @@ async fn metrics_show_what_happened() {
     stop(server).await;
 }
 
-/// Every documented metric is shown, as what it is documented.
+/// Every documented metric is shown, as what it is documented; but for those of TLS, which there is none of.
 fn check_kinds(scrape: &Scrape) {
     let kind = |kind: MetricKind| format!("{kind:?}").to_lowercase();
-    let documented: BTreeMap<_, _> = METRICS.iter().map(|metric| (metric.name.to_owned(), kind(metric.kind))).collect();
+    let documented: BTreeMap<_, _> = METRICS
+        .iter()
+        .filter(|metric| !metric.name.starts_with("bowstring_tls_"))
+        .map(|metric| (metric.name.to_owned(), kind(metric.kind)))
+        .collect();
     assert_eq!(scrape.kinds, documented);
+}
+
+/// What is shown of the version, the process and its limits.
+fn check_host(scrape: &Scrape) {
+    assert_eq!(scrape.value("bowstring_ready"), 1.0);
+    assert_eq!(scrape.value(&format!("bowstring_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"))), 1.0);
+    assert_eq!(scrape.value("bowstring_open_connections_limit"), 10_000.0);
+    let open = scrape.value("process_open_fds");
+    assert!(open > 5.0 && open <= scrape.value("process_max_fds"), "{open}");
+    assert!(scrape.value("process_threads") > 1.0);
+    let room = rustix::fs::statvfs(std::env::temp_dir()).expect("is there");
+    let (shown, total) = (scrape.value("bowstring_disk_free_bytes{dir=\"spool_dir\"}"), (room.f_blocks * room.f_frsize) as f64);
+    assert!(shown > 0.0 && shown <= total, "{shown} of {total}");
+    assert!(!scrape.series.contains_key("bowstring_disk_free_bytes{dir=\"data_dir\"}"), "nothing is durable");
 }
 
 /// A label's value as the text format writes it.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod access;
 mod acks;
 mod auto_compression;
 mod body_sizes;
@@ -13,6 +14,7 @@ mod client_resume;
 mod client_support;
 mod client_types;
 mod codegen;
+mod console;
 mod control;
 mod control_errors;
 mod control_flight;
@@ -22,6 +24,9 @@ mod durable_support;
 mod epochs;
 #[cfg(target_os = "linux")]
 mod faults;
+#[cfg(target_os = "linux")]
+mod floods;
+mod full;
 mod hostile;
 mod hostile_limits;
 mod http;
@@ -48,9 +53,12 @@ mod small_batches;
 mod stalls;
 mod starts;
 mod tidy;
+mod tls;
+mod tls_support;
 mod transport;
 mod undecodable;
 mod unix_socket;
+mod validation;
 mod why;
 mod wire;
 mod within_process;

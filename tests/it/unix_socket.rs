@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bowstring::client::{Client, ClientOptions, ConsumerOptions, Producer, ProducerOptions};
 use bowstring::server::{Server, ServerConfig, StartError, UnixError, UnixSocket};
-use bowstring::wire::proto::{DescribeServerRequest, ServerDescription};
+use bowstring::wire::proto::{DescribeServerRequest, GetStatsRequest, GetStatsResponse, ServerDescription};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -31,7 +31,7 @@ async fn append(producer: &mut Producer, index: i64) {
 }
 
 fn by_unix(server: &Server) -> u64 {
-    server.coordinator().open_unix_connections()
+    server.coordinator().connections().open_unix()
 }
 
 async fn described(server: &Server) -> ServerDescription {
@@ -62,9 +62,9 @@ async fn a_coordinator_is_asked_for_its_socket_once_and_each_connection_costs_on
     let server = server_with(ServerConfig::default()).await;
     let client = connect(&server.url()).await;
     drop(producing(&client, "s").await);
-    until("only control calls are left", async || server.coordinator().open_connections() == 1).await;
+    until("only control calls are left", async || server.coordinator().connections().open() == 1).await;
     let _producers = [producing(&client, "s").await, producing(&client, "s").await];
-    assert_eq!((by_unix(&server), server.coordinator().open_connections()), (2, 3));
+    assert_eq!((by_unix(&server), server.coordinator().connections().open()), (2, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,11 +172,13 @@ async fn both_transports_share_the_limit_of_connections() {
     let tcp = channel(server.listen_addr()).await;
     let unix = unix_endpoint(server.unix_path().expect("has one")).connect().await.expect("there is room");
     assert_eq!(stats(&unix).await.open_connections, 2);
-    let third = unix_endpoint(server.unix_path().expect("has one")).connect().await.expect("waits in the backlog");
-    let waiting = tokio::spawn(async move { stats(&third).await.open_unix_connections });
-    assert_eq!(stats(&tcp).await.open_connections, 2);
-    drop(unix);
-    assert_eq!(soon(waiting).await.expect("comes in now"), 1);
+    let third = unix_endpoint(server.unix_path().expect("has one")).connect().await.expect("is accepted");
+    let error = call::<_, GetStatsResponse>(&third, "GetStats", GetStatsRequest::default()).await.expect_err("there is no room");
+    assert_eq!(error.code(), tonic::Code::ResourceExhausted, "{error}");
+    drop((unix, third));
+    until("there is room", async || stats(&tcp).await.open_connections == 1).await;
+    let fourth = unix_endpoint(server.unix_path().expect("has one")).connect().await.expect("there is room");
+    assert_eq!(stats(&fourth).await.open_unix_connections, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

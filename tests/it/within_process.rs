@@ -36,7 +36,7 @@ async fn a_batch_is_copied_once_on_its_way_in_and_shared_by_all_who_read_it() {
     assert_eq!(first.batch, batch);
     assert_eq!(place(&first.batch), place(&second.batch), "the same memory");
     assert_ne!(place(&first.batch), place(&batch), "the producer may write its own again");
-    assert_eq!(server.coordinator().open_connections(), 0);
+    assert_eq!(server.coordinator().connections().open(), 0);
     let large = server.coordinator().list()[0].describe().buffered_bytes;
     assert!(large >= 8 * ROWS as u64, "it counts as ever: {large}");
     // It is memory of its own, no part of anything larger.
@@ -101,5 +101,5 @@ async fn a_coordinator_that_is_started_anew_where_it_was_is_found_by_a_socket() 
     producer.append(&numbered(5, ROWS), None, Bytes::new()).await.expect("room");
     soon(producer.flush()).await.expect("stored");
     assert_eq!(number(&next(&mut subscribed(&client, "another", "a").await).await), 5);
-    assert!(second.coordinator().open_connections() > 0);
+    assert!(second.coordinator().connections().open() > 0);
 }

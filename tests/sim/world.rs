@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bowstring::engine::StreamOptions;
-use bowstring::server::{Coordinator, CoordinatorOptions, Store, StoreError, serve_connections};
+use bowstring::server::{Coordinator, CoordinatorOptions, Store, StoreError, Validation, serve_connections};
 use bowstring::storage::{Spool, SpoolOptions};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -286,6 +286,9 @@ fn open(disk: &SimDisk, clock: SimClock, segment_bytes_cut: u64) -> Result<Arc<C
         create_on_put: false,
         message_bytes_max: 1 << 30,
         append_timeout: None,
+        validation: Validation::Structure,
+        validation_bytes_max: 1 << 20,
+        decompressed_bytes_max: 1 << 30,
     };
     let spool = Spool::new(SpoolOptions::default())?;
     let store = Store::on(disk.mount(), 0, false)?.cut_segments_at(segment_bytes_cut);

@@ -168,8 +168,7 @@ def start_coordinators(
             port then, if that is free.
         object_store: URL as for `StreamCoordinator`, below which coordinator i uses `{name}-{i}`: it may come back on
             any node. Its local disk is `data_dir` if given, else a folder of the node's temporary files.
-        host: address to listen at and to be found by; each node's own by default. Listen only on a network that you
-            trust.
+        host: address to listen at and to be found by; each node's own by default.
         lifetime: "detached": they outlive the driver, until somebody stops them.
         num_cpus: CPUs that Ray sets aside for each.
         resources: what else it does, by name.
@@ -177,7 +176,9 @@ def start_coordinators(
         pinned: whether each stays on its node, and waits for it when it is gone. By default with a `data_dir` and
             without an `object_store`: what a disk has is nowhere else. Say False if the folder is shared by all nodes.
         timeout: seconds until all have to be up.
-        options: further arguments of `StreamCoordinator`, but for `listen`.
+        options: further arguments of `StreamCoordinator`, but for `listen`. `insecure` is True here: whoever reaches a
+            node's address reaches Ray's own ports, and can run code there. With `tls_cert` and `tls_key` (paths on each
+            node) they speak TLS; `insecure=False` refuses to listen without.
 
     Raises:
         InvalidArgument: there are coordinators of that name, an option is not to be used, or no node is there.

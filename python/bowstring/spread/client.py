@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bowstring.client import Client
 from bowstring.errors import InvalidArgument, StreamExists, StreamNotFound
 from bowstring.looking import StreamLag
+from bowstring.securing import Token, security, travelling
 from bowstring.sharing import Sharing
 from bowstring.spread.finding import Find, Finder
 from bowstring.spread.merging import described, lag_over, merged_subscription, moved_over
@@ -40,7 +41,8 @@ class SpreadClient:
             address. It has to pickle if the client is to.
         timeout: seconds to try to connect to a coordinator for the first time.
         retry_deadline: seconds to keep trying while a coordinator cannot be reached.
-        local_socket, shared_memory: as for `bowstring.connect`.
+        local_socket, shared_memory, tls_ca, tls_cert, tls_key, tls_server_name, token, token_file:
+            as for `bowstring.connect`.
 
     Raises:
         InvalidArgument: no coordinator, or something that is no URL.
@@ -54,12 +56,19 @@ class SpreadClient:
         retry_deadline: float = 60.0,
         local_socket: bool = True,
         shared_memory: bool = True,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        tls_server_name: str | None = None,
+        token: Token | None = None,
+        token_file: str | None = None,
     ) -> None:
         if isinstance(where, str):
             text = f"where is the text {where!r}; give a list of URLs, or a callable that finds them"
             raise InvalidArgument(text, "invalid_argument", False)
-        self._options = (timeout, retry_deadline, local_socket, shared_memory)
-        self._finder = Finder(where, timeout, retry_deadline, local_socket, shared_memory)
+        secured = security(tls_ca, tls_cert, tls_key, tls_server_name, token_file, token)
+        self._options = (timeout, retry_deadline, local_socket, shared_memory, secured)
+        self._finder = Finder(where, timeout, retry_deadline, local_socket, shared_memory, secured)
 
     @property
     def urls(self) -> list[str | None]:
@@ -229,6 +238,7 @@ class SpreadClient:
         return SpreadIterator(self, stream, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        travelling(self._options[-1])
         return _again, (self._finder.where, *self._options)
 
     def __repr__(self) -> str:
@@ -258,8 +268,18 @@ class SpreadClient:
 
 
 def _again(
-    where: Sequence[str] | Find, timeout: float, retry_deadline: float, local_socket: bool, shared_memory: bool
+    where: Sequence[str] | Find,
+    timeout: float,
+    retry_deadline: float,
+    local_socket: bool,
+    shared_memory: bool,
+    secured: dict[str, Any],
 ) -> SpreadClient:
     return SpreadClient(
-        where, timeout=timeout, retry_deadline=retry_deadline, local_socket=local_socket, shared_memory=shared_memory
+        where,
+        timeout=timeout,
+        retry_deadline=retry_deadline,
+        local_socket=local_socket,
+        shared_memory=shared_memory,
+        **secured,
     )

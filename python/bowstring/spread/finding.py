@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bowstring.client import Client
 from bowstring.errors import BowstringError, InvalidArgument, Unavailable
@@ -51,11 +51,12 @@ class Finder:
         retry_deadline: float,
         local_socket: bool,
         shared_memory: bool,
+        secured: dict[str, Any],
     ) -> None:
         self.where = where if callable(where) else tuple(where)
         self.retry_deadline = retry_deadline
         self._timeout = timeout
-        self._ways = {"local_socket": local_socket, "shared_memory": shared_memory}
+        self._ways: dict[str, Any] = {"local_socket": local_socket, "shared_memory": shared_memory, **secured}
         self._lock = threading.Lock()
         self._urls = list(self._found())
         if not self._urls:

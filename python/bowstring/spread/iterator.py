@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bowstring.errors import InvalidArgument, StreamNotFound
 from bowstring.iterator import StreamingIterator
 from bowstring.reading import consumer_arguments
+from bowstring.securing import SECURITY_NAMES
 from bowstring.spread.consumer import SpreadConsumer
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks for a stream that does not exist yet.
 _PAUSE = 0.1
 #: What the client says for all of its iterators.
-_OF_THE_CLIENT = ("retry_deadline", "local_socket", "shared_memory")
+_OF_THE_CLIENT = ("retry_deadline", "local_socket", "shared_memory", "token", *SECURITY_NAMES)
 
 
 class SpreadIterator(StreamingIterator):
@@ -38,10 +39,10 @@ class SpreadIterator(StreamingIterator):
     Args:
         client: the coordinators, and for how long one may be away.
         stream: the stream's name.
-        options: the keyword arguments of `StreamingIterator`, but for `retry_deadline`, `local_socket` and
-            `shared_memory`, which are the client's. `start` is no epoch. What bounds what is read ahead and in flight
-            holds for each coordinator. `mode="partitioned"`: each coordinator divides its own partitions among the
-            consumers, so that each should have as many as there are consumers.
+        options: the keyword arguments of `StreamingIterator`, but for `retry_deadline`, `local_socket`,
+            `shared_memory`, `tls_...`, `token` and `token_file`, which are the client's. `start` is no epoch. What
+            bounds what is read ahead and in flight holds for each coordinator. `mode="partitioned"`: each divides its
+            own partitions among the consumers, so that each should have as many as there are consumers.
     """
 
     def __init__(self, client: SpreadClient, stream: str, **options: Any) -> None:

@@ -8,25 +8,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import bowstring
+from bowstring.securing import SECURITY_NAMES, travelling
 
-from .options import SinkOptions, SourceOptions, StreamLimits
+from .options import SECURITY_OPTIONS, SinkOptions, SourceOptions, StreamLimits
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 #: Embedded coordinators hold their data in this process: they live until they are closed, whoever forgets them.
 _embedded: set[bowstring.StreamCoordinator] = set()
-_clients: dict[tuple[int, str, bool], bowstring.Client] = {}
+_clients: dict[tuple[Any, ...], bowstring.Client] = {}
 _lock = threading.Lock()
 
 
 def client_of(options: SinkOptions | SourceOptions) -> bowstring.Client:
     """The process's client for the coordinator of a sink or source; Spark reuses its Python workers, so this pays."""
-    key = (os.getpid(), options.url, options.local_socket)
+    key = (os.getpid(), options.url, options.local_socket, options.security)
     with _lock:
         if key not in _clients:
+            ways: dict[str, Any] = dict(options.security)
             _clients[key] = bowstring.connect(
-                options.url, timeout=options.connect_timeout, local_socket=options.local_socket
+                options.url, timeout=options.connect_timeout, local_socket=options.local_socket, **ways
             )
         return _clients[key]
 
@@ -75,6 +77,15 @@ class Attached:
         """Where executors and consumers find it."""
         return self.client.url
 
+    @property
+    def options(self) -> dict[str, str]:
+        """The same as options of the format: what secures the client goes with it.
+
+        Raises `InvalidArgument` for a client with `token`.
+        """
+        spark = dict(zip(SECURITY_NAMES, SECURITY_OPTIONS, strict=True))
+        return {"url": self.url} | {spark[name]: value for name, value in travelling(self.client._security).items()}
+
     def close(self) -> None:
         """Stops the coordinator if it was started for this use."""
         if self.owned is not None:
@@ -112,7 +123,9 @@ def _reachable_from_executors(spark: SparkSession) -> dict[str, Any]:
     if master.startswith("local") and not master.startswith("local-cluster"):
         return {}
     host = context.getConf().get("spark.driver.host")
-    return {"listen": "0.0.0.0:0", "advertise_host": host}
+    # Spark's own ports are as open, unless it was told that they are not to be.
+    is_open = context.getConf().get("spark.authenticate", "false").lower() != "true"
+    return {"listen": "0.0.0.0:0", "advertise_host": host, "insecure": is_open}
 
 
 def is_connect(spark: SparkSession) -> bool:

@@ -119,7 +119,7 @@ def from_spark_streaming(
     attached = attach(coordinator, spark, limits)
     temporary: str | None = None
     try:
-        options = {"url": attached.url, "stream": stream, "routing": routing}
+        options = {**attached.options, "stream": stream, "routing": routing}
         if append_timeout is not None:
             options["appendTimeout"] = str(append_timeout)
         if compression is not None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bowstring.securing import SECURITY_NAMES
+
 from .routing import Routing
 
 #: What Spark itself adds to the options of a sink or source; nothing for us to look at.
@@ -38,6 +40,8 @@ class SinkOptions:
     connect_timeout: float
     #: Whether data goes by the Unix socket of a coordinator on the same host.
     local_socket: bool
+    #: The arguments of `connect` that say what secures it.
+    security: tuple[tuple[str, str], ...]
     #: Who writes, if it is not Spark's streaming query: for batch writes that may be repeated.
     producer: str | None
     run: str | None
@@ -65,13 +69,17 @@ class SourceOptions:
     connect_timeout: float
     #: Whether data goes by the Unix socket of a coordinator on the same host.
     local_socket: bool
+    #: The arguments of `connect` that say what secures it.
+    security: tuple[tuple[str, str], ...]
     #: Whether the query fails when the producer is lost and all of its data has been read.
     fail_on_producer_lost: bool
     #: Whether the stream is completed when the query ends, so that its producer does not wait for a reader in vain.
     complete_on_stop: bool
 
 
-_COMMON = ("url", "stream", "path", "connectTimeout", "localSocket")
+#: How `connect` calls them in `SECURITY_NAMES`.
+SECURITY_OPTIONS = ("tlsCa", "tlsCert", "tlsKey", "tlsServerName", "tokenFile")
+_COMMON = ("url", "stream", "path", "connectTimeout", "localSocket", *SECURITY_OPTIONS)
 SINK_NAMES = (
     *_COMMON, "partitions", "routing", "maxBufferedBatches", "maxBufferedBytes", "maxSpoolBytes", "appendTimeout",
     "compression", "producer", "run", "epoch", "realTime", "realTimeLinger",
@@ -104,6 +112,7 @@ def sink_options(given: Mapping[str, Any]) -> SinkOptions:
         compression=read.one_of("compression", ("none", "auto", "lz4", "zstd")),
         connect_timeout=read.seconds("connectTimeout") or 10.0,
         local_socket=read.truth("localSocket", default=True),
+        security=read.security(),
         producer=read.text("producer"),
         run=read.text("run"),
         epoch=read.number("epoch", least=0),
@@ -128,6 +137,7 @@ def source_options(given: Mapping[str, Any]) -> SourceOptions:
         max_bytes=read.number("maxBytesPerTrigger", least=1),
         connect_timeout=read.seconds("connectTimeout") or 10.0,
         local_socket=read.truth("localSocket", default=True),
+        security=read.security(),
         fail_on_producer_lost=read.truth("failOnProducerLost", default=True),
         complete_on_stop=read.truth("completeOnStop", default=False),
     )
@@ -179,6 +189,10 @@ class _Reader:
                 "where the coordinator listens"
             )
         return url
+
+    def security(self) -> tuple[tuple[str, str], ...]:
+        found = ((name, self.text(option)) for name, option in zip(SECURITY_NAMES, SECURITY_OPTIONS, strict=True))
+        return tuple((name, text) for name, text in found if text is not None)
 
     def stream(self) -> str:
         stream = self.text("stream") or self.text("path")

@@ -46,7 +46,8 @@ class StreamingQueryWrapper:
         self.coordinator = attached.owned
         self._attached = attached
         # One of its own, which gives up early: nothing here may hold up the end.
-        self._client = bowstring.connect(attached.url, retry_deadline=_STOP_SECONDS)
+        ways: dict[str, Any] = {"retry_deadline": _STOP_SECONDS, **attached.client._security}
+        self._client = bowstring.connect(attached.url, **ways)
         self._keep_stream = keep_stream
         self._temporary = temporary
         self._stopping = False

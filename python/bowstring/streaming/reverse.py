@@ -220,7 +220,7 @@ def to_spark_streaming(
             add_jar(spark)
         register(spark)
         reader = spark.readStream.format(PROVIDER if use_jvm_source else PythonDataSource.name())
-        reader = reader.option("url", attached.url).option("stream", stream)
+        reader = reader.options(**attached.options).option("stream", stream)
         reader = reader.option("completeOnStop", str(stop_with_query).lower())
         if max_batches_per_trigger is not None:
             reader = reader.option("maxBatchesPerTrigger", max_batches_per_trigger)

@@ -7,14 +7,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from examples.services import maven
+from examples.services.kafka import running_broker
 
 ROOT = Path(__file__).parents[3]
+#: Brokers' folders.
+BROKERS = "bowstring-kafka-*"
 SETTINGS = """
 <ivysettings><settings defaultResolver="here"/><resolvers><filesystem name="here" m2compatible="true">
 <ivy pattern="{repository}/[organisation]/[module]/[revision]/[module]-[revision].pom"/>
@@ -86,20 +90,33 @@ def test_a_package_that_is_not_there_is_told_by_its_name():
 
 # The broker is fetched the first time.
 @pytest.mark.timeout(600)
-def test_a_broker_ends_with_the_process_that_started_it_however_that_ends():
+def test_a_broker_and_its_folder_end_with_the_process_that_started_it_however_that_ends(tmp_path: Path):
     program = "import sys\nfrom examples.services.kafka import running_broker\n"
     program += "with running_broker() as address:\n    print(address, flush=True)\n    sys.stdin.read()"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment["TMPDIR"] = str(tmp_path)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", program], text=True, env=environment, **pipes) as process:
         assert process.stdout is not None
         host, port = process.stdout.readline().strip().split(":")
         socket.create_connection((host, int(port)), 5).close()
+        assert list(tmp_path.glob(BROKERS))
         process.kill()
     deadline = time.monotonic() + 60
-    while _listens(host, int(port)):
-        assert time.monotonic() < deadline, "the broker outlives its process"
+    while _listens(host, int(port)) or list(tmp_path.glob(BROKERS)):
+        assert time.monotonic() < deadline, "the broker or its folder outlives its process"
         time.sleep(0.1)
+
+
+@pytest.mark.timeout(600)
+def test_a_setting_that_kafka_refuses_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        pytest.raises(RuntimeError, match=r"Invalid value 0 for configuration num\.partitions"),
+        running_broker({"num.partitions": "0"}),
+    ):
+        pass
+    assert not list(tmp_path.glob(BROKERS))
 
 
 def _listens(host: str, port: int) -> bool:

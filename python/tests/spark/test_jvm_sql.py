@@ -91,7 +91,7 @@ def test_a_catalog_takes_what_says_where_its_coordinator_is_and_no_more(
     session.conf.set("spark.sql.catalog.b.routing", "hash(id)")
     with pytest.raises(Exception) as raised:  # noqa: PT011 - whatever Spark makes of it
         session.sql("SHOW TABLES IN b").collect()
-    assert "takes url, connectTimeout and localSocket" in str(raised.value)
+    assert "takes url, connectTimeout, localSocket, tlsCa" in str(raised.value)
 
 
 def test_a_view_over_a_stream_needs_no_catalog(sql: Any, client: bowstring.Client) -> None:

@@ -7,7 +7,7 @@ use crate::cli::rates::{self, Rate};
 use crate::cli::report;
 use crate::cli::stats;
 use crate::cli::table::{Align, Columns};
-use crate::client::Lag;
+use crate::client::{Lag, why};
 use crate::wire::proto::{GetStatsResponse, StreamStats};
 
 /// The whole view; its first line is a heading.
@@ -86,11 +86,15 @@ fn subscriptions(stats: &GetStatsResponse) -> Vec<String> {
     if any { [vec![String::new()], columns.lines()].concat() } else { Vec::new() }
 }
 
-/// Who waits, and who is lost.
+/// Who waits and why, and who is lost.
 fn trouble(stats: &GetStatsResponse) -> Vec<String> {
     let mut lines = Vec::new();
     for stream in stats.streams.iter().filter_map(|stream| stream.description.as_ref()) {
         lines.extend(stream.waiting.iter().map(|wait| format!("{}: {}", stream.stream, stats::waiting_line(wait))));
+        // Who is to do something about it; a stream that nobody waits for has its reasons in `bowstring why`.
+        let is_held_up = !stream.waiting.is_empty() || !stream.log_waits_for.is_empty();
+        let reasons = why(stream).reasons.into_iter().take(if is_held_up { 1 } else { 0 });
+        lines.extend(reasons.map(|reason| format!("{}: {}", stream.stream, reason.text)));
         let lost = stream.producers.iter().filter(|producer| producer.lost);
         lines.extend(lost.map(|producer| format!("{}: producer {} is lost", stream.stream, producer.producer)));
     }
@@ -120,7 +124,14 @@ mod tests {
         };
         let rate = Rate { appended_rows: 12_345.0, ..Rate::default() };
         let text = lines(&stats, &HashMap::from([(0, rate)])).join("\n");
-        for expected in ["flights", "12,345", "trainer", "7,000", "producer spark-1 has waited 2.3s for room for 4.0 MiB"] {
+        for expected in [
+            "flights",
+            "12,345",
+            "trainer",
+            "7,000",
+            "producer spark-1 has waited 2.3s for room for 4.0 MiB",
+            "flights: producer spark-1 waits 2.3 s: ",
+        ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
     }

@@ -7,8 +7,8 @@ use super::super::meter::time_to_drain;
 use super::super::partition::Partition;
 use super::super::subscription::Cursor;
 use super::super::{
-    EpochView, PartitionId, PartitionView, ProducerId, ProducerView, ShareView, StreamView, SubscriptionPartitionView, SubscriptionView,
-    Timestamp, WaitView,
+    EpochView, PartitionId, PartitionView, ProducerId, ProducerView, ShareView, StreamTotals, StreamView, SubscriptionPartitionView,
+    SubscriptionView, Timestamp, WaitView,
 };
 use super::Stream;
 
@@ -37,6 +37,25 @@ impl<D: Clone> Stream<D> {
             waiting: self.wait_views(now),
             is_draining: self.is_draining(),
         }
+    }
+
+    /// Its totals.
+    #[must_use]
+    pub fn totals(&self) -> StreamTotals {
+        let mut totals = StreamTotals {
+            buffered_bytes: self.budget.used().memory_bytes,
+            waiting: self.waiting.len() as u64,
+            epochs_committed: self.epochs_committed,
+            ..StreamTotals::default()
+        };
+        for partition in &self.partitions {
+            let end = partition.visible_end();
+            let (rows, bytes) = partition.totals_before(end);
+            totals.batches += end.0;
+            totals.rows += rows;
+            totals.bytes += bytes;
+        }
+        totals
     }
 
     fn numbered(&self) -> impl Iterator<Item = (PartitionId, &Partition<D>)> {

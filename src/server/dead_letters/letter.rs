@@ -1,5 +1,4 @@
-//! One dead letter: the rows as they were, with columns that say why, how often and where from. The only place where the coordinator
-//! decodes a batch.
+//! One dead letter: the rows as they were, with columns that say why, how often and where from.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,18 +7,16 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array};
 use arrow_flight::utils::batches_to_flight_data;
 use arrow_flight::{FlightData, FlightDescriptor};
-use arrow_ipc::reader::StreamReader;
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use bytes::{Bytes, BytesMut};
 
+use super::super::decode;
 use super::super::error::Error;
 use crate::engine::{Attempt, Dying, Epoch, ProducerId, RunId, Share, StreamId, StreamName, Timestamp};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::PutCommand;
-use crate::wire::dictionary::DictionarySet;
 use crate::wire::error::WireError;
 use crate::wire::frame::frame_proto;
-use crate::wire::ipc::Message;
 use crate::wire::keys;
 use crate::wire::metadata::AppendMetadata;
 use crate::wire::schema::StreamSchema;
@@ -61,7 +58,7 @@ impl Letter {
     }
 
     fn flight_data(&self, schema: &StreamSchema, batch: &EncodedBatch) -> Result<Vec<FlightData>, ArrowError> {
-        let whole = decoded(schema, batch)?;
+        let whole = decode::unguarded(schema, batch)?;
         let (rows, first) = match self.dying.share {
             Share::Rows { start, end } => (whole.slice(index(start), index(end.saturating_sub(start))), start),
             Share::Lanes(mask) => (keys::rows_in(&whole, &self.keys, mask)?, 0),
@@ -154,30 +151,4 @@ fn index(row: u64) -> usize {
 fn is_batch(message: &FlightData) -> bool {
     let header = arrow_ipc::root_as_message(&message.data_header).map(|header| header.header_type());
     header == Ok(arrow_ipc::MessageHeader::RecordBatch)
-}
-
-/// The batch that was stored, by Arrow's own reader.
-fn decoded(schema: &StreamSchema, batch: &EncodedBatch) -> Result<RecordBatch, ArrowError> {
-    let mut stream = Vec::new();
-    encapsulate(schema.header(), std::iter::empty(), &mut stream);
-    for dictionary in batch.dictionaries.missing_from(&DictionarySet::empty()) {
-        put(&dictionary, &mut stream);
-    }
-    put(&batch.message, &mut stream);
-    let mut batches = StreamReader::try_new(stream.as_slice(), None)?;
-    batches.next().ok_or_else(|| ArrowError::IpcError("there is no batch".to_owned()))?
-}
-
-fn put(message: &Message, stream: &mut Vec<u8>) {
-    encapsulate(&message.header, message.body.chunks().iter().map(AsRef::as_ref), stream);
-}
-
-/// A message as Arrow's stream format has it: <https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>.
-fn encapsulate<'a>(header: &[u8], body: impl Iterator<Item = &'a [u8]>, stream: &mut Vec<u8>) {
-    let padded = header.len().next_multiple_of(8);
-    stream.extend_from_slice(&u32::MAX.to_le_bytes());
-    stream.extend_from_slice(&u32::try_from(padded).unwrap_or(u32::MAX).to_le_bytes());
-    stream.extend_from_slice(header);
-    stream.resize(stream.len() + padded - header.len(), 0);
-    body.for_each(|chunk| stream.extend_from_slice(chunk));
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arena::AllArenas;
 use super::link::Link;
+use crate::server::error::Error;
 use crate::server::unix::{SocketFile, UnixError, listen};
 use crate::shared::{Frame, LinkReader, LinkWriter, Said, VERSION, link};
 
@@ -39,6 +40,18 @@ impl Links {
     /// The link that a call names; none once its client is gone.
     pub(in crate::server) fn get(&self, number: u64) -> Option<Arc<Link>> {
         self.open.lock().get(&number).cloned()
+    }
+
+    /// A call of `principal` names it: from the first one on it is that principal's. Its number is a secret of its client, and yet
+    /// nobody is to use what another has opened.
+    ///
+    /// # Errors
+    /// `unavailable`: another principal's link is no link.
+    pub(in crate::server) fn claim(&self, number: u64, principal: Option<&Arc<str>>) -> Result<(), Error> {
+        match (self.get(number), principal) {
+            (Some(link), Some(principal)) if link.owner(principal) != principal => Err(Error::LinkEnded),
+            _ => Ok(()),
+        }
     }
 
     /// How many there are.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bowstring_arena::View;
 use parking_lot::Mutex;
@@ -38,6 +38,8 @@ pub(in crate::server) struct Link {
     taken: Notify,
     /// A `DoGet` shows batches on it: there is one at a time.
     is_read: AtomicBool,
+    /// The principal that has named it first.
+    owner: OnceLock<Arc<str>>,
     all: Arc<AllArenas>,
 }
 
@@ -70,8 +72,14 @@ impl Link {
             looked_at: Mutex::default(),
             taken: Notify::new(),
             is_read: AtomicBool::new(false),
+            owner: OnceLock::new(),
             all,
         }
+    }
+
+    /// Whose it is: the principal's that has named it first.
+    pub(super) fn owner(&self, principal: &Arc<str>) -> &Arc<str> {
+        self.owner.get_or_init(|| principal.clone())
     }
 
     /// The body that a producer says lies in one of its arenas.

@@ -11,3 +11,14 @@ mod link;
 pub(super) use accept::{Links, bind, serve};
 pub(super) use arena::SharedPlace;
 pub(super) use link::{Link, ReadLink};
+
+/// Memory that processes of this host share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedMemory {
+    /// Connections of clients over which it goes.
+    pub links: u64,
+    /// Size of the arenas that producers lend, or that batches lie in; they take memory only where they are used.
+    pub lent_bytes: u64,
+    /// What consumers look at, acked or not.
+    pub looked_at_bytes: u64,
+}

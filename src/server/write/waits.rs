@@ -1,12 +1,18 @@
-//! How long an append waits for room.
+//! How long an append waits for room, and for its principal's quota.
 
 use std::convert::Infallible;
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::super::access::{Flow, Held};
 use super::super::cell::StreamCell;
+use super::super::error::Error;
+use super::Writing;
 use crate::engine::Command;
+use crate::wire::metadata::AppendResult;
 
 /// Lets time pass in the stream once an append has waited for as long as the stream says: it is refused then.
 pub(super) async fn tick_in_time(cell: &StreamCell) -> Infallible {
@@ -36,5 +42,62 @@ pub(super) async fn until(timeout: Option<Duration>, deadline: Option<Instant>) 
         biased;
         () = timeout => (),
         () = deadline => (),
+    }
+}
+
+impl Writing {
+    /// Waits until the caller's quota lets a message in, whose body has not been taken: its sender cannot send more for so long. What
+    /// is stored meanwhile is reported.
+    pub(super) async fn slow(&mut self, bytes: u64, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error> {
+        let Some(usage) = self.permit.usage().cloned() else { return Ok(()) };
+        let passed = usage.pass(Flow::Append, bytes);
+        tokio::pin!(passed);
+        if futures::poll!(&mut passed).is_ready() {
+            return Ok(());
+        }
+        let started = self.cell.now();
+        loop {
+            self.confirmed.forget_done(self.cell.log());
+            self.report(progress);
+            tokio::select! {
+                biased;
+                () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),
+                refusal = self.permit.ended() => return Err(refusal.into()),
+                () = &mut passed => return Ok(()),
+                // The append's own time is for room: it is not there to be refused by.
+                () = until(None, self.deadline) => return Err(usage.append_timeout(bytes, self.cell.now().since(started))),
+                more = self.confirmed.more(self.cell.log()) => more?,
+            }
+        }
+    }
+
+    /// Waits until a batch has room in the caller's quota of memory. One of an open epoch does not wait: what holds the room may be the
+    /// epoch's own, which nobody can ack before its commit.
+    pub(super) async fn hold(&mut self, bytes: u64, progress: &watch::Sender<Option<AppendResult>>) -> Result<Option<Held>, Error> {
+        let Some(usage) = self.permit.usage().cloned() else { return Ok(None) };
+        let held = usage.hold(bytes);
+        tokio::pin!(held);
+        if let Poll::Ready(held) = futures::poll!(&mut held) {
+            return held;
+        }
+        if self.is_staged {
+            return Err(usage.buffer_full(bytes, Duration::ZERO));
+        }
+        self.waits += 1;
+        let started = self.cell.now();
+        let over = until(self.append_timeout, self.deadline);
+        tokio::pin!(over);
+        loop {
+            self.confirmed.forget_done(self.cell.log());
+            self.report(progress);
+            tokio::select! {
+                biased;
+                () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),
+                refusal = self.permit.ended() => return Err(refusal.into()),
+                held = &mut held => return held,
+                () = &mut over => return Err(usage.buffer_full(bytes, self.cell.now().since(started))),
+                more = self.confirmed.more(self.cell.log()) => more?,
+            }
+        }
     }
 }

@@ -17,9 +17,14 @@ pub(super) struct Given(BTreeMap<String, String>);
 impl Given {
     /// Takes all pairs whose name is among `known`.
     pub(super) fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>, known: &[&str]) -> Result<Self, Error> {
-        let given: BTreeMap<_, _> = pairs.into_iter().map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
-        let is_known = |name: &str| OF_SPARK.contains(&name) || known.iter().any(|known| known.eq_ignore_ascii_case(name));
-        let unknown: Vec<String> = given.keys().filter(|name| !is_known(name)).map(|name| format!("'{name}'")).collect();
+        let is_known = |name: &str| OF_SPARK.iter().chain(known).any(|known| known.eq_ignore_ascii_case(name));
+        let (mut given, mut unknown) = (BTreeMap::new(), Vec::new());
+        for (name, value) in pairs {
+            if !is_known(name) {
+                unknown.push(format!("'{name}'"));
+            }
+            given.insert(name.to_lowercase(), value.trim().to_owned());
+        }
         if unknown.is_empty() {
             return Ok(Self(given));
         }

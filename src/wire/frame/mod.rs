@@ -16,11 +16,8 @@ pub use reader::{FrameReader, Small};
 pub use writer::{FrameWriter, WithinProcess};
 
 use super::error::WireError;
+pub use super::limits::HEAD_BYTES_MAX;
 use rope::Rope;
-
-/// Most bytes of a message without its body (descriptor, header, metadata, and bodies that are not the last
-/// field): all of it is taken in before room is reserved. A schema of 65,536 columns fits.
-pub const HEAD_BYTES_MAX: u64 = 16 << 20;
 
 /// Length of the prefix: a flag for compression and a big-endian length.
 const PREFIX: usize = 5;

@@ -831,6 +831,8 @@ pub enum ErrorCode {
     SubscriptionMoved = 32,
     LeaseLost = 33,
     SubscriptionEvicted = 40,
+    Unauthenticated = 50,
+    PermissionDenied = 51,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -874,6 +876,8 @@ impl ErrorCode {
             Self::SubscriptionMoved => "ERROR_CODE_SUBSCRIPTION_MOVED",
             Self::LeaseLost => "ERROR_CODE_LEASE_LOST",
             Self::SubscriptionEvicted => "ERROR_CODE_SUBSCRIPTION_EVICTED",
+            Self::Unauthenticated => "ERROR_CODE_UNAUTHENTICATED",
+            Self::PermissionDenied => "ERROR_CODE_PERMISSION_DENIED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -914,6 +918,8 @@ impl ErrorCode {
             "ERROR_CODE_SUBSCRIPTION_MOVED" => Some(Self::SubscriptionMoved),
             "ERROR_CODE_LEASE_LOST" => Some(Self::LeaseLost),
             "ERROR_CODE_SUBSCRIPTION_EVICTED" => Some(Self::SubscriptionEvicted),
+            "ERROR_CODE_UNAUTHENTICATED" => Some(Self::Unauthenticated),
+            "ERROR_CODE_PERMISSION_DENIED" => Some(Self::PermissionDenied),
             _ => None,
         }
     }

@@ -1,7 +1,10 @@
 //! The `bowstring` command as users run it: real processes against a real coordinator.
 
 mod bench;
+mod check;
+mod config;
 pub(crate) mod coordinator;
+mod debug;
 mod files;
 mod lag;
 mod refusals;
@@ -26,6 +29,11 @@ impl Finished {
     pub(crate) fn done(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");
         self.stdout
+    }
+
+    /// What it printed, however it ended.
+    fn stdout(&self) -> &str {
+        &self.stdout
     }
 
     /// As [`Finished::done`], read as JSON.

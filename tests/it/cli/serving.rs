@@ -146,3 +146,14 @@ fn the_log_is_json_where_asked() {
     let lines: Vec<serde_json::Value> = ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().any(|line| line["level"] == "INFO"), "{ended:?}");
 }
+
+#[test]
+fn metrics_show_the_limit_of_connections_and_the_room_on_both_disks() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--connections-max", "7", "--data-dir", arg(folder.path())];
+    let coordinator = Coordinator::start_with(&flags, &[]);
+    assert_eq!(coordinator.metric("bowstring_open_connections_limit "), Some(7.0));
+    let room = |dir: &str| coordinator.metric(&format!("bowstring_disk_free_bytes{{dir=\"{dir}\"}}"));
+    assert!(room("data_dir").is_some_and(|bytes| bytes > 0.0) && room("spool_dir").is_some_and(|bytes| bytes > 0.0));
+    assert_eq!(coordinator.metric("bowstring_ready "), Some(1.0));
+}

@@ -28,7 +28,8 @@ public final class BowstringCatalog implements TableCatalog {
 
   private static final String NAMES_OF_STREAM = "partitions, maxBufferedBatches, maxBufferedBytes, maxSpoolBytes";
   private static final Set<String> OF_STREAM = Set.of(NAMES_OF_STREAM.toLowerCase(Locale.ROOT).split(", "));
-  private static final Set<String> OF_CATALOG = Set.of("url", "connecttimeout", "localsocket");
+  private static final String NAMES_OF_CATALOG = "url, connectTimeout, localSocket, tlsCa, tlsCert, tlsKey, tlsServerName, tokenFile";
+  private static final Set<String> OF_CATALOG = Set.of(NAMES_OF_CATALOG.toLowerCase(Locale.ROOT).split(", "));
 
   private String name;
   private Map<String, String> options;
@@ -43,8 +44,8 @@ public final class BowstringCatalog implements TableCatalog {
     for (String option : options.keySet()) {
       if (!OF_CATALOG.contains(option.toLowerCase(Locale.ROOT))) {
         throw refused(
-            "the catalog " + name + " has the option '" + option + "'; it takes url, connectTimeout and localSocket, and all others come with"
-                + " each read and write");
+            "the catalog " + name + " has the option '" + option + "'; it takes " + NAMES_OF_CATALOG + ", and all others come with each read and"
+                + " write");
       }
     }
     this.options = Map.copyOf(options.asCaseSensitiveMap());
