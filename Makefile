@@ -26,6 +26,12 @@ INSTALLED := $(VENV)/.requirements-installed
 # bowstring.torch's tests; torch itself lies in the user's cache, once per machine.
 TORCH := python/requirements-torch.txt
 TORCH_INSTALLED := $(VENV)/.torch-installed
+# Linters of deploy/, for the tests.
+DEPLOY := deploy/requirements.txt
+DEPLOY_INSTALLED := $(VENV)/.deploy-installed
+# The docs site's tools, in an environment of their own.
+SITE := .venv-docs
+SITE_INSTALLED := $(SITE)/.installed
 PEERS := bench/requirements-peers.txt
 PEERS_INSTALLED := $(VENV)/.peers-installed
 WHEEL := $(VENV)/.wheel-installed
@@ -33,7 +39,8 @@ WHEEL := $(VENV)/.wheel-installed
 JAR := python/bowstring/jars/bowstring-spark.jar
 JAVA_SOURCES := $(shell find jvm/src/main -type f)
 WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator arena python jvm/native -type f \
-	\( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name '*.bin' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \) \
+	\( -name '*.rs' -o -name '*.toml' -o -name '*.proto' -o -name '*.bin' -o -name '*.py' -o -name '*.pyi' -o -name 'py.typed' \
+	-o -path '*/console/page/*' \) \
 	-not -path 'python/tests/*')
 # Each set of features compiles alone: these are the walls that ARCHITECTURE.md draws.
 FEATURES := wire client spark server cli
@@ -55,7 +62,7 @@ examples: $(WHEEL) $(TORCH_INSTALLED) check-java ## Every Python example, and th
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	for example in $(CURDIR)/examples/*.py; do \
 		(cd "$$folder" && $(abspath $(BIN))/python "$$example" > out 2> err) \
-			|| { cat "$$folder/err" >&2; echo "$$example failed" >&2; exit 1; }; \
+			|| { cat "$$folder/out" "$$folder/err" >&2; echo "$$example failed" >&2; exit 1; }; \
 		printf '%s: %s\n' "$$(basename "$$example")" "$$(tail -n 1 "$$folder/out")"; \
 	done
 
@@ -73,9 +80,27 @@ SIM_SEEDS ?= 10000
 sim: check-rust ## The whole stack on a simulated network and disk, 10,000 seeds (SIM_SEEDS), then the zoo of bugs that it has to find
 	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --locked --release --features zoo --test sim
 
+# Cases of each target of `make fuzz`.
+FUZZ_CASES ?= 60000
+
+.PHONY: fuzz
+fuzz: check-rust ## Every parser on mutated bytes (FUZZ_CASES for each, FUZZ_SEED), then the bugs put in on purpose that it has to find
+	FUZZ_CASES=$(FUZZ_CASES) $(CARGO) test --locked --release --features zoo --test fuzz -- --nocapture
+
 .PHONY: test-python
-test-python: $(WHEEL) $(TORCH_INSTALLED) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
-	$(BIN)/python -m pytest python/tests --numprocesses $(PYTEST_WORKERS) --dist loadfile $(PYTEST)
+test-python: $(WHEEL) $(TORCH_INSTALLED) $(DEPLOY_INSTALLED) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
+	$(BIN)/python -m pytest python/tests --ignore python/tests/soak --numprocesses $(PYTEST_WORKERS) --dist loadfile $(PYTEST)
+
+# Alone on the machine, for what they measure is to be theirs. Seconds of the soak; the same SOAK_SEED kills the same in the same order.
+SOAK_SECONDS ?= 3600
+
+.PHONY: soak
+soak: $(WHEEL) ## Mixed load with faults for an hour (SOAK_SECONDS): nothing lost, no drift of memory, descriptors, threads, latency
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest python/tests/soak/test_soak.py
+
+.PHONY: load
+load: $(WHEEL) ## 1,000 consumers and 100 producers on one coordinator (LOAD_CONSUMERS, LOAD_PRODUCERS), and the next one beyond its limit
+	$(BIN)/python -m pytest python/tests/soak/test_load.py
 
 # The oldest Ray and PySpark that are promised, in an environment of their own.
 OLDEST := .venv-oldest
@@ -94,6 +119,15 @@ bench: $(WHEEL) $(if $(filter all kafka,$(BENCH)),$(PEERS_INSTALLED)) check-java
 	$(CARGO) build --locked --release --features bench --bin bowstring --bin bowstring-bench
 	$(BIN)/python -m bench
 
+.PHONY: docs
+docs: $(SITE_INSTALLED) ## Build the docs site into site/, strictly; no page loads anything from elsewhere
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
+	$(SITE)/bin/python docs/check.py site
+
+.PHONY: docs-reference
+docs-reference: $(WHEEL) ## Write docs/configuration.md and the table of docs/metrics.md anew from the code (a test checks that they are current)
+	$(BIN)/python docs/generate.py
+
 .PHONY: wheel
 wheel: $(WHEEL) ## Build the wheel and install it, with all it needs, into .venv
 
@@ -111,6 +145,18 @@ lint: check-rust $(WHEEL) ## Formats, lints, each set of features alone, docs, t
 	$(BIN)/ruff format --check .
 	cd python && ../$(BIN)/mypy --strict bowstring
 
+# Installed once per machine, beside the compiled dependencies.
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(dir $(CARGO_TARGET_DIR))tools/cargo-deny-$(CARGO_DENY_VERSION)
+
+.PHONY: deny
+deny: $(CARGO_DENY)/bin/cargo-deny ## What may be in Cargo.lock, by deny.toml: versions, licences, sources (advisories need a network: cargo deny check advisories)
+	$< --locked check bans licenses sources
+
+$(CARGO_DENY)/bin/cargo-deny: | check-rust
+	$(CARGO) install --quiet --locked --root $(CARGO_DENY) --target-dir $(CARGO_DENY)/target cargo-deny@$(CARGO_DENY_VERSION)
+	rm -rf $(CARGO_DENY)/target
+
 .PHONY: fmt
 fmt: $(INSTALLED) ## Format everything
 	$(CARGO) fmt --all
@@ -123,7 +169,7 @@ codegen: check-rust ## Generate the code of proto/ anew (CI checks that it is cu
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (not the compiled dependencies)
-	rm -rf $(VENV) $(OLDEST) dist
+	rm -rf $(VENV) $(OLDEST) $(SITE) dist site
 
 .PHONY: check-rust
 check-rust:
@@ -145,6 +191,16 @@ $(INSTALLED): $(REQUIREMENTS)
 
 $(TORCH_INSTALLED): $(TORCH) python/torch.sh $(INSTALLED)
 	bash python/torch.sh $(BIN)/python $(TORCH)
+	touch $@
+
+$(DEPLOY_INSTALLED): $(DEPLOY) $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(DEPLOY)
+	touch $@
+
+$(SITE_INSTALLED): docs/requirements.txt
+	@PYTHON='$(PYTHON)' bash .ci/require.sh python
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	touch $@
 
 $(PEERS_INSTALLED): $(PEERS) $(INSTALLED)
