@@ -1,11 +1,12 @@
 //! `bowstring-bench`: what `make bench` compares bowstring with, in Rust: raw sockets, arrow-flight as it comes, plain files; and
-//! producers that wait for each answer. And what the guard costs, alone.
+//! producers that wait for each answer. And what the guard, quotas and tokens cost, alone.
 //! Servers print their address first. Ends say `ready`, wait for a line, work, and print a report, as `bowstring bench`'s
 //! own ends do. Not part of what is installed: it needs the feature `bench`.
 
 mod confirm;
 mod disk;
 mod guard;
+mod neighbour;
 mod raw;
 mod report;
 mod stock;
@@ -47,6 +48,8 @@ enum Role {
     Confirm(confirm::End),
     /// What looking at a message costs, and validating it in full
     Guard,
+    /// What a principal keeps beside a noisy one, and what a call with a token costs
+    Neighbour,
 }
 
 /// What is measured.
@@ -71,5 +74,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         Role::DiskSync(sync) => disk::sync_each(&sync),
         Role::Confirm(end) => confirm::run(&end),
         Role::Guard => guard::run(),
+        Role::Neighbour => neighbour::run(),
     }
 }
