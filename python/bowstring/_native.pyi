@@ -8,7 +8,9 @@ from typing import Any, TypeAlias, final
 Extent: TypeAlias = tuple[int, int, int, int, int]
 #: Where a batch comes from: partition, offset, epoch, append time, what is unusual; and of a read by epoch whose epoch
 #: it is (empty if it came without one), and whether that is complete with it; and how many batches were dropped before.
-Facts: TypeAlias = tuple[int, int, int | None, int, Extent | None, tuple[str, bool] | None, int, int | None, int]
+Facts: TypeAlias = tuple[
+    int, int, int | None, int, Extent | None, tuple[str, bool] | None, int, int | None, int, str | None
+]
 End: TypeAlias = tuple[int, int, int, int | None]
 
 def run_cli(arguments: Sequence[str]) -> int: ...
@@ -104,7 +106,15 @@ class Client:
     def complete_stream(self, stream: str) -> None: ...
     def fail_stream(self, stream: str, reason: str) -> None: ...
     def open_epoch(self, stream: str, producer: str, run_id: str, epoch: int) -> str: ...
-    def commit_epoch(self, stream: str, producer: str, run_id: str, epoch: int, receipts: Sequence[bytes]) -> str: ...
+    def commit_epoch(
+        self,
+        stream: str,
+        producer: str,
+        run_id: str,
+        epoch: int,
+        receipts: Sequence[bytes],
+        traceparent: str | None = None,
+    ) -> str: ...
     def abort_epoch(self, stream: str, producer: str, run_id: str, epoch: int) -> str: ...
     def keep_producer(self, stream: str, producer: str, run_id: str, lease: float) -> None: ...
     def subscribe(

@@ -16,6 +16,7 @@ from bowstring.securing import Token, security, travelling
 from bowstring.sharing import Sharing
 from bowstring.starts import Moved, PartitionMove, Start, start_text
 from bowstring.subscription import Subscription
+from bowstring.tracing import current_traceparent
 
 if TYPE_CHECKING:
     from bowstring.iterator import StreamingIterator
@@ -185,7 +186,7 @@ class Client:
 
         Raises `EpochError` if a receipt is unknown, `Fenced`.
         """
-        return self._native.commit_epoch(stream, producer, run, epoch, list(receipts))
+        return self._native.commit_epoch(stream, producer, run, epoch, list(receipts), current_traceparent())
 
     def abort_epoch(self, stream: str, producer: str, run: str, epoch: int) -> str:
         """Drops what was staged for the epoch: "aborted", or "already_committed".

@@ -50,6 +50,9 @@ class StreamCoordinator:
         auth_tokens: file of tokens, as `bowstring token issue` writes it: callers from other processes need one of them
             then. None: nobody is asked.
         audit_file: file to whose end it is written who was let do what, or "stderr"; None for none.
+        otlp_endpoint: OpenTelemetry collector that gets a trace of each epoch, by OTLP over gRPC, as
+            `http://127.0.0.1:4317`; None for none.
+        trace_one_in: one epoch of so many is traced, at least 1.
         append_timeout: seconds that an append waits for room unless its producer says otherwise.
         validation: how closely a batch is looked at before it is stored: "structure", its header against its body and
             the schema; or "full", every value that readers follow without looking, which costs what decoding costs, and
@@ -85,6 +88,8 @@ class StreamCoordinator:
         validation: Literal["structure", "full"] = "structure",
         auth_tokens: str | None = None,
         audit_file: str | None = None,
+        otlp_endpoint: str | None = None,
+        trace_one_in: int = 1,
     ) -> None:
         self._native = _native.Server(
             {
@@ -111,6 +116,8 @@ class StreamCoordinator:
                 "validation": validation,
                 "auth_tokens": auth_tokens,
                 "audit_file": audit_file,
+                "otlp_endpoint": otlp_endpoint,
+                "trace_one_in": trace_one_in,
             }
         )
         self._client: Client | None = None

@@ -80,6 +80,11 @@ class BatchHandle:
         """When the coordinator took it, in microseconds since the Unix epoch."""
         return self._origin[3]
 
+    @property
+    def traceparent(self) -> str | None:
+        """Where it is in its epoch's trace, as W3C Trace Context's header has it; None if the coordinator traces nothing."""
+        return self._origin[9]
+
     def ack(self) -> None:
         """The subscription is done with this batch. Returns at once.
 

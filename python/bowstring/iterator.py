@@ -243,7 +243,7 @@ class StreamingIterator(Feeding):
         """Each batch with its partition, offset, epoch, append time, first offset and rows."""
         for batch in self:
             assert self._last is not None, "set by every step"
-            partition, offset, epoch, appended_at, extent, _, skipped, _, _ = self._last
+            partition, offset, epoch, appended_at, extent, _, skipped, *_ = self._last
             first = offset if extent is None else extent[0]
             yield Delivered(batch, partition, offset, epoch, appended_at, first, rows_of(self._last), skipped)
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bowstring::client::{
-    ClientOptions, Compression, Offsets, ProducerOptions, ProducerRun, SubscribeOptions, TlsOptions, TokenSource, WriterId, WriterOptions,
-    blocking,
+    ClientOptions, Compression, Offsets, ProducerOptions, ProducerRun, SubscribeOptions, TlsOptions, TokenSource, TraceContext, WriterId,
+    WriterOptions, blocking,
 };
 use bowstring::engine::{Attempt, Epoch, EpochState, Offset, OnOverflow, PartitionId, StreamId, Task};
 use bowstring::wire::proto;
@@ -221,7 +221,9 @@ impl Client {
         wait(py, None, |wait| self.0.open_epoch(stream, &run, Epoch(epoch), wait)).map(state_name)
     }
 
+    #[pyo3(signature = (stream, producer, run_id, epoch, receipts, traceparent=None))]
     #[expect(clippy::needless_pass_by_value, reason = "Python's bytes are copied on their way in")]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn commit_epoch(
         &self,
         py: Python<'_>,
@@ -230,13 +232,16 @@ impl Client {
         run_id: String,
         epoch: u64,
         receipts: Vec<Vec<u8>>,
+        traceparent: Option<&str>,
     ) -> PyResult<&'static str> {
+        let context = traceparent.map(TraceContext::new).transpose().map_err(Raised::from)?;
         let run = run(producer, run_id);
         let decode = |bytes: &Vec<u8>| {
             proto::Receipt::decode(bytes.as_slice()).map_err(|error| invalid(&format!("no receipt of a writer: {error}")))
         };
         let receipts = receipts.iter().map(decode).collect::<PyResult<Vec<_>>>()?;
-        wait(py, None, |wait| self.0.commit_epoch(stream, &run, Epoch(epoch), receipts, wait)).map(state_name)
+        let client = self.0.within(context);
+        wait(py, None, |wait| client.commit_epoch(stream, &run, Epoch(epoch), receipts, wait)).map(state_name)
     }
 
     fn abort_epoch(&self, py: Python<'_>, stream: &str, producer: String, run_id: String, epoch: u64) -> PyResult<&'static str> {

@@ -145,8 +145,8 @@ type Extent = (u64, u64, u64, u64, u64);
 
 /// Where a batch comes from: partition, offset, epoch, append time (microseconds since the Unix epoch), what is unusual, and of a
 /// read by epoch whose epoch it is (empty if it came without one) and whether that is complete with it; how many batches were
-/// dropped before; the lease by which it came, if by one; and which delivery of it this is.
-type Facts = (u32, u64, Option<u64>, u64, Option<Extent>, Option<(String, bool)>, u64, Option<u64>, u32);
+/// dropped before; the lease by which it came, if by one; which delivery of it this is; and where it is in its epoch's trace.
+type Facts = (u32, u64, Option<u64>, u64, Option<Extent>, Option<(String, bool)>, u64, Option<u64>, u32, Option<String>);
 
 /// What to ack to be done with a batch: its partition, an offset, rows of that, and the lease by which it came.
 type End = (u32, u64, u64, Option<u64>);
@@ -185,9 +185,11 @@ fn crossing(joined: Vec<Joined>, generation: Option<Generation>, by_epoch: bool)
         for (size, origin) in parts {
             rows.push(size);
             let of_epoch = by_epoch.then(|| (origin.producer.as_deref().unwrap_or_default().to_owned(), origin.epoch_end));
-            let Origin { partition, offset, epoch, appended_at, skipped, lease, delivery, .. } = origin;
+            let extent = extent(&origin);
+            let Origin { partition, offset, epoch, appended_at, skipped, lease, delivery, traceparent, .. } = origin;
             let (epoch, lease) = (epoch.map(|epoch| epoch.0), lease.map(|lease| lease.0));
-            facts.push((partition.0, offset.0, epoch, appended_at.0, extent(&origin), of_epoch, skipped, lease, delivery));
+            let traceparent = traceparent.map(|traceparent| traceparent.to_string());
+            facts.push((partition.0, offset.0, epoch, appended_at.0, extent, of_epoch, skipped, lease, delivery, traceparent));
         }
     }
     Some((Batches::new(schema, batches), counts, rows, facts, generation.map(|generation| generation.0)))

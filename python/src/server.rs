@@ -70,6 +70,8 @@ struct Arguments {
     validation: String,
     auth_tokens: Option<PathBuf>,
     audit_file: Option<PathBuf>,
+    otlp_endpoint: Option<String>,
+    trace_one_in: u64,
 }
 
 impl Arguments {
@@ -109,6 +111,8 @@ impl Arguments {
             validation: self.validation.parse().map_err(|error: String| invalid(&error))?,
             auth: AuthConfig { tokens: self.auth_tokens, ..AuthConfig::default() },
             audit: AuditConfig { file: self.audit_file },
+            otlp_endpoint: self.otlp_endpoint,
+            trace_one_in: self.trace_one_in,
             ..defaults
         })
     }

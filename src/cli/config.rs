@@ -217,6 +217,14 @@ pub(super) struct ServeSettings {
     /// `[audit]` in the file.
     #[command(flatten)]
     pub(super) audit: AuditSettings,
+    /// OpenTelemetry collector that gets a trace of each epoch, by OTLP over gRPC, for instance http://127.0.0.1:4317 [default: none]
+    #[arg(long, value_name = "URL", env = "BOWSTRING_OTLP_ENDPOINT", help_heading = "Tracing")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) otlp_endpoint: Option<String>,
+    /// One epoch of so many is traced [default: 1]
+    #[arg(long, value_name = "N", env = "BOWSTRING_TRACE_ONE_IN", help_heading = "Tracing")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) trace_one_in: Option<u64>,
     /// Only in the file, whose other settings are the server's.
     #[arg(skip)]
     #[serde(skip_serializing)]

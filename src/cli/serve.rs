@@ -172,6 +172,8 @@ pub(super) async fn config(settings: ServeSettings, sources: BTreeMap<String, St
         insecure: settings.insecure.unwrap_or(defaults.insecure),
         auth: settings.auth.config(),
         audit: settings.audit.config(),
+        otlp_endpoint: settings.otlp_endpoint,
+        trace_one_in: settings.trace_one_in.unwrap_or(defaults.trace_one_in),
         sources,
     })
 }

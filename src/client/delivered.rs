@@ -45,6 +45,8 @@ pub struct Delivered {
     pub epoch_end: bool,
     /// Which delivery of these rows it is, as far as is known: 1 for the first. More only of a shared subscription.
     pub delivery: u32,
+    /// Where it is in its epoch's trace, as the header `traceparent` of W3C Trace Context; none if the coordinator does not trace it.
+    pub traceparent: Option<Arc<str>>,
     pub(super) unacked: Unacked,
 }
 

@@ -131,6 +131,7 @@ mod tests {
             producer: None,
             epoch_end: false,
             delivery: 1,
+            traceparent: None,
         }
     }
 

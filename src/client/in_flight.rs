@@ -305,6 +305,7 @@ mod tests {
             producer: None,
             epoch_end: false,
             delivery: 1,
+            traceparent: None,
         }
     }
 

@@ -283,6 +283,7 @@ impl Connection<'_> {
             producer: (!metadata.producer.is_empty()).then(|| metadata.producer.into()),
             epoch_end: metadata.epoch_left == Some(0),
             delivery: 1,
+            traceparent: (!metadata.traceparent.is_empty()).then(|| metadata.traceparent.into()),
         };
         if !metadata.shares.is_empty() {
             return self.take_shares(head, body, &origin, &metadata.shares);

@@ -49,6 +49,8 @@ pub struct Origin {
     pub epoch_end: bool,
     /// Which delivery of these rows it is, 1 for the first; more only of a shared subscription.
     pub delivery: u32,
+    /// Where it is in its epoch's trace, as the header `traceparent` of W3C Trace Context; none if the coordinator does not trace it.
+    pub traceparent: Option<Arc<str>>,
 }
 
 /// Some rows of a batch that was cut, since it was larger than the consumer asks for.
@@ -213,6 +215,7 @@ impl Ready {
             producer,
             epoch_end,
             delivery,
+            traceparent,
         } = self.origin;
         Ok(Delivered {
             batch,
@@ -230,6 +233,7 @@ impl Ready {
             producer,
             epoch_end,
             delivery,
+            traceparent,
             unacked,
         })
     }

@@ -212,6 +212,7 @@ mod tests {
             producer: None,
             epoch_end: false,
             delivery: 1,
+            traceparent: None,
         };
         Ready { origin, content: Content::Decoded { batch, is_plain: true } }
     }

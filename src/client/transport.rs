@@ -15,6 +15,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::token::Credentials;
+use super::trace;
 use crate::wire::frame::WithinProcess;
 
 /// A coordinator in this process: what it serves, without a socket.
@@ -97,6 +98,9 @@ impl Service<Request<Body>> for Transport {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(context) = trace::current() {
+            request.headers_mut().insert("traceparent", context);
+        }
         match self {
             Self::Process(process, _) if !process.is_gone() => {
                 request.extensions_mut().insert(WithinProcess);

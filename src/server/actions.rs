@@ -205,7 +205,7 @@ fn apply(control: &ControlService, action: &str, body: &[u8], caller: &Caller) -
         "commit_epoch" => commit(control, parse(body)?),
         "abort_epoch" => {
             let EpochBody { stream, producer, run, epoch, .. } = parse(body)?;
-            control.abort(&proto::AbortEpochRequest { stream, producer, run, epoch }).map(|state| epoch_answer(&state))
+            control.abort(&proto::AbortEpochRequest { stream, producer, run, epoch }, None).map(|state| epoch_answer(&state))
         }
         "stats" => {
             let stats = control.stats(&if body.is_empty() { String::new() } else { name(body)? })?;
@@ -302,7 +302,7 @@ fn commit(control: &ControlService, body: EpochBody) -> Result<Bytes, Error> {
     };
     let receipts = body.receipts.into_iter().map(receipt).collect::<Result<_, Error>>()?;
     let request = proto::CommitEpochRequest { stream: body.stream, producer: body.producer, run: body.run, epoch: body.epoch, receipts };
-    control.commit(&request).map(|state| epoch_answer(&state))
+    control.commit(&request, None).map(|state| epoch_answer(&state))
 }
 
 /// A body that is a stream's name, or a JSON object with it.

@@ -110,6 +110,11 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Where it is written down who was let do what. Default: nowhere.
     pub audit: AuditConfig,
+    /// OTLP endpoint of the OpenTelemetry collector that gets a trace of each epoch, by gRPC: `http://host:4317`, or `https://` for TLS. None: nothing
+    /// is traced.
+    pub otlp_endpoint: Option<String>,
+    /// One epoch of so many is traced, at least 1. Default 1: all.
+    pub trace_one_in: u64,
     /// Where settings were given, by their names on the command line with `_` for `-`: "flag", "environment" or "file". Only the console
     /// shows it; what is not in it is a default, or was set by the program that starts the server.
     #[serde(skip)]
@@ -162,6 +167,8 @@ impl Default for ServerConfig {
             insecure: false,
             auth: AuthConfig::default(),
             audit: AuditConfig::default(),
+            otlp_endpoint: None,
+            trace_one_in: 1,
             sources: BTreeMap::new(),
         }
     }
@@ -237,6 +244,7 @@ impl ServerConfig {
         check(self.validation_bytes_max >= 1 << 20, "validation_bytes_max", self.validation_bytes_max, "at least 1 MiB")?;
         let decompressed = self.decompressed_bytes_max;
         check((1 << 10..=DECOMPRESSED_BYTES_MAX).contains(&decompressed), "decompressed_bytes_max", decompressed, "1 KiB to 1 GiB")?;
+        check(self.trace_one_in > 0, "trace_one_in", self.trace_one_in, "at least 1")?;
         let fault = self.auth.quotas.fault();
         fault.map_or(Ok(()), |(field, value, expected)| Err(ConfigError { field, value, expected }))
     }
@@ -323,6 +331,7 @@ mod tests {
         assert_eq!(field(ServerConfig { validation_bytes_max: (1 << 20) - 1, ..Default::default() }), "validation_bytes_max");
         assert_eq!(field(ServerConfig { decompressed_bytes_max: (1 << 30) + 1, ..Default::default() }), "decompressed_bytes_max");
         assert_eq!(field(ServerConfig { decompressed_bytes_max: 1023, ..Default::default() }), "decompressed_bytes_max");
+        assert_eq!(field(ServerConfig { trace_one_in: 0, ..Default::default() }), "trace_one_in");
         assert_eq!(field(ServerConfig { connections_max: 0, ..Default::default() }), "connections_max");
         assert_eq!(field(ServerConfig { connections_per_peer_max: 0, ..Default::default() }), "connections_per_peer_max");
         assert_eq!(field(ServerConfig { calls_per_connection_max: 0, ..Default::default() }), "calls_per_connection_max");

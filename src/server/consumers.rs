@@ -49,7 +49,10 @@ impl ControlService {
     pub(super) fn ack_leased(&self, request: &proto::AckRequest) -> Result<proto::AckResponse, Error> {
         let cell = self.cell_of(&request.stream, request.stream_id)?;
         let subscription = SubscriptionName::new(&request.subscription)?;
-        match cell.apply(Command::AckLeased { subscription, acks: leased_offsets(&request.leased) })? {
+        let acks = leased_offsets(&request.leased);
+        let outcome = cell.apply(Command::AckLeased { subscription: subscription.clone(), acks })?;
+        self.acked(&cell, &subscription);
+        match outcome {
             Outcome::Acked { lost } => Ok(proto::AckResponse { lost: lost.into_iter().map(leased_message).collect() }),
             other => Err(Error::unexpected(&other)),
         }

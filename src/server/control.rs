@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::trace::SpanContext;
 use tonic::{Request, Response, Status};
 
 use super::access::Caller;
@@ -12,6 +13,7 @@ use super::coordinator::Coordinator;
 use super::error::Error;
 use super::generated::control_server::Control;
 use super::sharing;
+use super::trace::{self, Ending};
 use crate::engine::{Command, Epoch, Generation, ProducerId, RunId, Start, StreamId, StreamName, SubscriptionName};
 use crate::wire::schema::StreamSchema;
 use crate::wire::{self, proto};
@@ -68,6 +70,16 @@ impl ControlService {
         self.answer(result.and_then(|answer| durable.map(|()| answer)))
     }
 
+    /// What a call's caller works at, if epochs are traced.
+    fn traced_caller<T>(&self, request: &Request<T>) -> Option<SpanContext> {
+        self.coordinator.tracer().and_then(|_| trace::of_caller(request.metadata()))
+    }
+
+    /// What is acked may be the last of what was delivered.
+    pub(super) fn acked(&self, cell: &StreamCell, subscription: &SubscriptionName) {
+        self.coordinator.tracer().into_iter().for_each(|tracer| tracer.acked(cell, subscription));
+    }
+
     /// Counts the error of a call that failed, and makes its status.
     fn answer<T>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
         result.map(Response::new).map_err(|error| {
@@ -94,11 +106,15 @@ impl ControlService {
     }
 
     pub(super) fn complete(&self, stream: &str) -> Result<(), Error> {
-        self.cell(stream)?.apply(Command::Complete).map(drop)
+        self.cell(stream)?.apply(Command::Complete)?;
+        tracing::info!(stream, "a stream was completed");
+        Ok(())
     }
 
     pub(super) fn fail(&self, stream: &str, reason: &str) -> Result<(), Error> {
-        self.cell(stream)?.apply(Command::Fail { reason: reason.into() }).map(drop)
+        self.cell(stream)?.apply(Command::Fail { reason: reason.into() })?;
+        tracing::info!(stream, reason, "a stream was failed");
+        Ok(())
     }
 
     pub(super) fn open(&self, request: &proto::OpenEpochRequest) -> Result<proto::EpochResponse, Error> {
@@ -109,19 +125,27 @@ impl ControlService {
         convert::epoch_response(&cell, &outcome)
     }
 
-    pub(super) fn commit(&self, request: &proto::CommitEpochRequest) -> Result<proto::EpochResponse, Error> {
+    pub(super) fn commit(&self, request: &proto::CommitEpochRequest, caller: Option<SpanContext>) -> Result<proto::EpochResponse, Error> {
         let cell = self.cell(&request.stream)?;
         let (producer, run) = producer(&request.producer, &request.run)?;
         let receipts = convert::receipts(&cell, request.epoch, &request.receipts)?;
-        let outcome = cell.commit_epoch(producer, run, Epoch(request.epoch), &receipts)?;
-        convert::epoch_response(&cell, &outcome)
+        let epoch = Epoch(request.epoch);
+        let ending = Ending::begin(self.coordinator.tracer(), "commit", &cell, (&producer, &run, epoch), caller);
+        tracing::debug!(stream = request.stream, producer = %producer, %epoch, tasks = receipts.len(), "an epoch is committed");
+        let outcome = cell.commit_epoch(producer, run, epoch, &receipts);
+        ending.into_iter().for_each(|ending| ending.end(&outcome, &request.receipts));
+        convert::epoch_response(&cell, &outcome?)
     }
 
-    pub(super) fn abort(&self, request: &proto::AbortEpochRequest) -> Result<proto::EpochResponse, Error> {
+    pub(super) fn abort(&self, request: &proto::AbortEpochRequest, caller: Option<SpanContext>) -> Result<proto::EpochResponse, Error> {
         let cell = self.cell(&request.stream)?;
         let (producer, run) = producer(&request.producer, &request.run)?;
-        let outcome = cell.apply(Command::AbortEpoch { producer, run, epoch: Epoch(request.epoch) })?;
-        convert::epoch_response(&cell, &outcome)
+        let epoch = Epoch(request.epoch);
+        let ending = Ending::begin(self.coordinator.tracer(), "abort", &cell, (&producer, &run, epoch), caller);
+        tracing::info!(stream = request.stream, producer = %producer, %epoch, "an epoch is aborted");
+        let outcome = cell.apply(Command::AbortEpoch { producer, run, epoch });
+        ending.into_iter().for_each(|ending| ending.end(&outcome, &[]));
+        convert::epoch_response(&cell, &outcome?)
     }
 
     fn keep(&self, request: &proto::KeepProducerRequest) -> Result<(), Error> {
@@ -146,6 +170,7 @@ impl ControlService {
         let sharing = sharing::sharing(&cell, request.sharing.as_ref(), mode)?;
         let on_overflow = wire::overflow::on_overflow(request.on_overflow());
         cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow, sharing })?;
+        tracing::debug!(stream = request.stream, %subscription, "a subscription is there");
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
         Ok(convert::subscription(&cell, &view.ok_or_else(gone)?, &cell.consumers()))
@@ -153,7 +178,9 @@ impl ControlService {
 
     pub(super) fn unsubscribe_from(&self, stream: &str, subscription: &str) -> Result<(), Error> {
         let subscription = SubscriptionName::new(subscription)?;
-        self.cell(stream)?.apply(Command::Unsubscribe { subscription }).map(drop)
+        self.cell(stream)?.apply(Command::Unsubscribe { subscription: subscription.clone() })?;
+        tracing::info!(stream, %subscription, "a subscription was deleted");
+        Ok(())
     }
 
     /// Acks and plans: a command over some offsets of a subscription.
@@ -163,11 +190,14 @@ impl ControlService {
         let subscription = SubscriptionName::new(&request.subscription)?;
         let offsets = convert::offsets(&request.offsets);
         let generation = (request.generation != 0).then_some(Generation(request.generation));
-        let command = match command {
-            CursorCommand::Ack => Command::Ack { subscription, generation, offsets },
-            CursorCommand::Plan => Command::Plan { subscription, offsets },
-        };
-        cell.apply(command).map(drop)
+        match command {
+            CursorCommand::Ack => {
+                cell.apply(Command::Ack { subscription: subscription.clone(), generation, offsets })?;
+                self.acked(&cell, &subscription);
+                Ok(())
+            }
+            CursorCommand::Plan => cell.apply(Command::Plan { subscription, offsets }).map(drop),
+        }
     }
 
     pub(super) fn seek_to(&self, request: &proto::SeekRequest) -> Result<proto::SeekResponse, Error> {
@@ -178,6 +208,9 @@ impl ControlService {
             None => Start::Offsets(convert::offsets(&request.offsets).into_iter().collect()),
         };
         let moves = cell.seek(SubscriptionName::new(&request.subscription)?, to, request.dry_run)?;
+        if !request.dry_run {
+            tracing::info!(stream = request.stream, subscription = request.subscription, "a subscription was moved");
+        }
         Ok(proto::SeekResponse { moves: wire::start::move_messages(&moves) })
     }
 
@@ -255,13 +288,15 @@ impl Control for ControlService {
     }
 
     async fn commit_epoch(&self, request: Request<proto::CommitEpochRequest>) -> Answer<proto::EpochResponse> {
+        let caller = self.traced_caller(&request);
         let request = request.get_ref();
-        self.answer_durably(&request.stream, self.commit(request)).await
+        self.answer_durably(&request.stream, self.commit(request, caller)).await
     }
 
     async fn abort_epoch(&self, request: Request<proto::AbortEpochRequest>) -> Answer<proto::EpochResponse> {
+        let caller = self.traced_caller(&request);
         let request = request.get_ref();
-        self.answer_durably(&request.stream, self.abort(request)).await
+        self.answer_durably(&request.stream, self.abort(request, caller)).await
     }
 
     async fn keep_producer(&self, request: Request<proto::KeepProducerRequest>) -> Answer<proto::KeepProducerResponse> {

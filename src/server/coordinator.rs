@@ -17,6 +17,7 @@ use super::error::Error;
 use super::same::difference;
 use super::shared::{Links, SharedMemory};
 use super::store::{Store, StoreError};
+use super::trace::Tracer;
 use super::validation::{Validation, ValidationRoom};
 use crate::engine::{Code, Command, Limits, StreamId, StreamName, StreamOptions, Timestamp};
 use crate::shared::random;
@@ -66,6 +67,7 @@ pub struct Coordinator {
     validation_room: ValidationRoom,
     started_at: Timestamp,
     pub(super) access: OnceLock<Arc<super::Access>>,
+    tracer: OnceLock<Arc<Tracer>>,
 }
 
 impl Coordinator {
@@ -118,7 +120,19 @@ impl Coordinator {
             disks: Disks::default(),
             started_at,
             access: OnceLock::new(),
+            tracer: OnceLock::new(),
         }
+    }
+
+    /// Epochs are traced from now on.
+    pub(super) fn trace(&self, tracer: Arc<Tracer>) {
+        let set = self.tracer.set(tracer);
+        debug_assert!(set.is_ok(), "a coordinator has one tracer");
+    }
+
+    /// Who makes spans, if anybody does.
+    pub(super) fn tracer(&self) -> Option<&Arc<Tracer>> {
+        self.tracer.get()
     }
 
     /// Whether its streams outlive it.
@@ -217,6 +231,7 @@ impl Coordinator {
         }
         self.owned.lock().extend(slot.map(|slot| (name.clone(), slot)));
         streams.insert(name.clone(), cell.clone());
+        tracing::info!(stream = %name, partitions = cell.options().partitions, "a stream was created");
         Ok(cell)
     }
 
@@ -257,6 +272,7 @@ impl Coordinator {
         let mut streams = self.streams.write();
         let cell = streams.remove(name).ok_or_else(|| Error::StreamNotFound { stream: name.clone() })?;
         cell.delete();
+        tracing::info!(stream = %name, "a stream was deleted");
         drop(self.owned.lock().remove(name));
         if cell.log().is_some() {
             self.leaving.lock().insert(name.clone(), cell.clone());

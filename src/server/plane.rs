@@ -171,7 +171,7 @@ fn closing(coordinator: &Coordinator, ended: Result<(), Error>) -> HeaderMap {
         Ok(()) => ok_trailers(),
         Err(error) => {
             coordinator.count_error(error.code());
-            tracing::debug!(code = error.code().as_str(), %error, "a data stream ended with an error");
+            tracing::debug!(code = error.code().as_str(), %error, "a data call ended with an error");
             trailers(&error)
         }
     }

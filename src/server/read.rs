@@ -24,6 +24,7 @@ use super::cell::{ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::shared::{Link, ReadLink, SharedPlace};
+use super::trace::Delivering;
 use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, StreamState, SubscriptionName, Visibility};
 use crate::storage::{StorageError, StoredBatch};
 use crate::wire::batch::EncodedBatch;
@@ -163,6 +164,8 @@ struct Reading {
     link: Option<ReadLink>,
     /// If its principal has a quota.
     usage: Option<Arc<Usage>>,
+    /// If epochs are traced.
+    span: Option<Delivering>,
 }
 
 impl Reading {
@@ -199,6 +202,15 @@ impl Reading {
             consumer_id: target.leased.as_ref().map(|leased| leased.consumer),
             peer,
         };
+        tracing::debug!(
+            stream = %cell.name(),
+            subscription = name.subscription.as_ref().map(tracing::field::display),
+            consumer = name.consumer.as_ref().map(tracing::field::display),
+            partitions = ranges.len(),
+            peer = name.peer,
+            "a read has begun"
+        );
+        let span = Delivering::begin(coordinator.tracer(), &cell, &name);
         let watch = cell.watch(name, ranges.iter().map(|range| (range.partition, range.next)));
         Ok(Self {
             leases: Leases::open(&cell, target, &watch)?,
@@ -215,6 +227,7 @@ impl Reading {
             dictionaries: DictionarySet::empty(),
             frames,
             usage: None,
+            span,
         })
     }
 
@@ -361,6 +374,7 @@ impl Reading {
             shared,
             lease: lease.map_or(0, |lease| lease.0),
             shares: shares.clone(),
+            traceparent: self.span.as_mut().map_or_else(String::new, |span| span.sent(*partition, batch)),
             skipped_before: if zoo::has(Bug::GapNotTold) { 0 } else { *skipped },
             ..BatchMetadata::default()
         };

@@ -18,7 +18,6 @@ use tonic_health::server::HealthReporter;
 
 use super::access::Access;
 use super::authority::SocketAuthority;
-use super::clock::SystemClock;
 use super::config::ServerConfig;
 use super::console::{self, Console};
 use super::control::ControlService;
@@ -26,6 +25,7 @@ use super::coordinator::Coordinator;
 use super::dead_letters;
 use super::gate::Gate;
 use super::listener::{Entrance, Listeners, connections};
+use super::opening::open;
 use super::services::{LocalService, end_health, services};
 use super::start_error::StartError;
 use super::store::Store;
@@ -138,6 +138,7 @@ impl Server {
         tasks.extend(tls.clone().map(|tls| tokio::spawn(tls.watch(stopping.clone()))));
         let calls_ended = CancellationToken::new();
         let mut late_tasks: Vec<JoinHandle<()>> = Vec::new();
+        late_tasks.extend(coordinator.tracer().map(|tracer| tokio::spawn(tracer.clone().keep(calls_ended.clone()))));
         late_tasks.extend(access.map(|access| tokio::spawn(access.keep(calls_ended.clone()))));
         late_tasks.extend(audit_writer.map(|writer| tokio::spawn(writer.run(calls_ended.clone()))));
         if let Some((listener, address)) = http {
@@ -271,22 +272,6 @@ async fn end(tasks: Vec<JoinHandle<()>>, grace: Duration) -> bool {
     let in_time = tokio::time::timeout(grace, futures::future::join_all(tasks)).await.is_ok();
     aborts.iter().for_each(AbortHandle::abort);
     in_time
-}
-
-/// The coordinator, with the streams that it has on disk.
-async fn open(config: &ServerConfig, spool: Spool) -> Result<Arc<Coordinator>, StartError> {
-    let options = config.coordinator_options();
-    let Some(path) = &config.data_dir else {
-        return match &config.object_store {
-            Some(_) => Err(StartError::NoDataDir),
-            None => Ok(Coordinator::new(options, spool)),
-        };
-    };
-    let failed = |source| StartError::Data { path: path.clone(), source };
-    let object_store = config.object_store_options();
-    let store = Store::open(path, config.spool_reserve_bytes, object_store.as_ref()).await.map_err(failed)?;
-    let opened = tokio::task::spawn_blocking(move || Coordinator::with_store(options, spool, Arc::new(SystemClock::default()), store));
-    opened.await.map_err(|error| failed(std::io::Error::other(error).into()))?.map_err(failed)
 }
 
 /// An address of its own, on which nobody can connect yet.

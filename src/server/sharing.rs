@@ -24,7 +24,9 @@ impl ControlService {
         let updates = request.updates.iter().map(lease_update).collect::<Result<_, _>>()?;
         let consumer = |id: u64| (id != 0).then_some(ConsumerId(id));
         let (resumes, pauses) = (consumer(request.resumes), consumer(request.pauses));
-        match cell.apply(Command::UpdateLeases { subscription, updates, resumes, pauses })? {
+        let outcome = cell.apply(Command::UpdateLeases { subscription: subscription.clone(), updates, resumes, pauses })?;
+        self.acked(&cell, &subscription);
+        match outcome {
             Outcome::Updated { lost } => Ok(proto::UpdateLeasesResponse { lost: lost.into_iter().map(|lease| lease.0).collect() }),
             other => Err(Error::unexpected(&other)),
         }

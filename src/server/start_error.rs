@@ -8,6 +8,7 @@ use super::binding::Unprotected;
 use super::config::ConfigError;
 use super::store::StoreError;
 use super::tls::TlsError;
+use super::trace::TraceError;
 use super::unix::UnixError;
 
 /// Why a server did not start.
@@ -41,6 +42,9 @@ pub enum StartError {
     /// Access cannot be controlled as the configuration says.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// The folder for spooled batches cannot be made.
     #[error("cannot use the spool folder: {0}; choose another spool_dir")]
     Spool(#[source] std::io::Error),

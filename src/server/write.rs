@@ -20,6 +20,7 @@ use super::cell::{Appender, StreamCell};
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::input::Input;
+use super::trace::Appending;
 use crate::engine::{AppenderKind, PartitionId, Place, ProducerId, Receipt, StoredState, Visibility};
 use crate::shared::random;
 use crate::storage::log::LoggedBatch;
@@ -67,17 +68,14 @@ where
         Err(error) => return Err(settled_refusal(coordinator, &first, error).await),
         Ok(writing) => writing,
     };
-    // A run that takes over must have done so for good before a batch of it is stored.
-    writing.cell.durable().await?;
-    writing.report(progress);
-    if let Err(error) = writing.take_all(&mut input, first, progress).await {
-        // What is stored is said before the refusal: the client takes the rest for not stored.
-        drop(tokio::time::timeout(SETTLE_TIME, writing.cell.durable()).await);
-        writing.report(progress);
-        return Err(error);
+    let written = writing.run(&mut input, first, progress).await;
+    let Writing { span, waits, .. } = &mut writing;
+    span.iter_mut().for_each(|span| span.end(&written, *waits));
+    if let Err(error) = &written {
+        let (stream, producer) = (writing.cell.name(), writing.appender.kind().producer());
+        tracing::debug!(%stream, %producer, code = error.code().as_str(), %error, "an append ended with an error");
     }
-    writing.cell.durable().await?;
-    writing.finish(progress)
+    written
 }
 
 /// Where an append's partition comes from.
@@ -112,6 +110,8 @@ struct Writing {
     deadline: Option<Instant>,
     /// Ends with the caller's token.
     permit: Permit,
+    /// Its span, if it is a writer's and its epoch is traced.
+    span: Option<Appending>,
     coordinator: Arc<Coordinator>,
 }
 
@@ -150,7 +150,6 @@ impl Writing {
         let accepted = cell.accept_schema(&producer_schema)?;
         let (appender, next_ordinal) = cell.open_appender(kind, target.connection())?;
         Ok(Self {
-            appender,
             is_writer,
             route,
             reports_each: matches!(target, PutTarget::Command { .. }),
@@ -163,9 +162,30 @@ impl Writing {
             append_timeout: target.append_timeout().or(coordinator.options().append_timeout),
             deadline,
             permit,
+            span: Appending::begin(coordinator.tracer(), &cell, appender.kind()),
+            appender,
             cell,
             coordinator: coordinator.clone(),
         })
+    }
+
+    /// Takes all that comes, and says what is stored.
+    async fn run<B>(&mut self, input: &mut Input<B>, first: FlightHead, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        // A run that takes over must have done so for good before a batch of it is stored.
+        self.cell.durable().await?;
+        self.report(progress);
+        if let Err(error) = self.take_all(input, first, progress).await {
+            // What is stored is said before the refusal: the client takes the rest for not stored.
+            drop(tokio::time::timeout(SETTLE_TIME, self.cell.durable()).await);
+            self.report(progress);
+            return Err(error);
+        }
+        self.cell.durable().await?;
+        self.finish(progress)
     }
 
     /// The next message; what is stored so far is reported before waiting for it.
@@ -178,18 +198,7 @@ impl Writing {
         if let Some(head) = input.ready()? {
             return Ok(Some(head));
         }
-        loop {
-            // In this order: what gets done in between is still waited for, and said next.
-            self.confirmed.forget_done(self.cell.log());
-            self.report(progress);
-            tokio::select! {
-                biased;
-                () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),
-                refusal = self.permit.ended() => return Err(refusal.into()),
-                head = input.head() => return head,
-                more = self.confirmed.more(self.cell.log()) => more?,
-            }
-        }
+        self.meanwhile(progress, input.head()).await
     }
 
     fn report(&self, progress: &watch::Sender<Option<AppendResult>>) {
@@ -283,6 +292,7 @@ impl Writing {
         };
         let partition = metadata.partition.map_or_else(|| self.cell.next_partition(), PartitionId);
         self.appender.append(metadata.ordinal, partition, rows, bytes, data)?;
+        self.span.iter_mut().for_each(|span| span.count(partition, rows, bytes));
         self.next_ordinal = self.next_ordinal.max(metadata.ordinal.saturating_add(1));
         self.confirmed.appended(self.cell.work_so_far().map(|(_, number)| number), self.next_ordinal);
         Ok(())
@@ -334,7 +344,7 @@ impl Writing {
         Ok(StoredBatch::Spooled(Arc::new(spooled)))
     }
 
-    fn finish(self, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error> {
+    fn finish(&self, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error> {
         let receipt = if self.is_writer { Some(self.appender.finish_writer()?) } else { None };
         let receipt = receipt.map(|Receipt { epoch, task, attempt, batches, rows, bytes, opened_at }| crate::wire::proto::Receipt {
             stream_id: self.cell.id().0,

@@ -55,6 +55,7 @@ mod starts;
 mod tidy;
 mod tls;
 mod tls_support;
+mod traces;
 mod transport;
 mod undecodable;
 mod unix_socket;

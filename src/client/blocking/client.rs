@@ -13,7 +13,7 @@ use super::{Consumer, EpochWriter, Producer, Wait};
 use crate::client::task::OwnedTask;
 use crate::client::transport::{ProcessService, process_service};
 use crate::client::watched::Watched;
-use crate::client::{self as asynchronous, ClientOptions, ConsumerOptions, Error, ProducerOptions, WriterId, WriterOptions};
+use crate::client::{self as asynchronous, ClientOptions, ConsumerOptions, Error, ProducerOptions, TraceContext, WriterId, WriterOptions};
 use crate::engine::StoredState;
 
 /// A connection to a coordinator; see [`client::Client`](crate::client::Client). In a forked child it connects anew by
@@ -25,6 +25,8 @@ pub struct Client {
     /// The coordinator, if it is in this process; a forked child has a copy that does not live.
     local: Arc<OfProcess<Option<ProcessService>>>,
     current: Arc<Mutex<Option<OfProcess<asynchronous::Client>>>>,
+    /// What its calls carry.
+    context: Option<TraceContext>,
 }
 
 impl Client {
@@ -52,7 +54,7 @@ impl Client {
     }
 
     fn over<E: From<Error>>(url: &str, local: Option<ProcessService>, options: ClientOptions, wait: &mut Wait<'_, E>) -> Result<Self, E> {
-        let client = Self { url: url.into(), options, local: Arc::new(OfProcess::new(local)), current: Arc::default() };
+        let client = Self { url: url.into(), options, local: Arc::new(OfProcess::new(local)), current: Arc::default(), context: None };
         client.get(wait)?;
         Ok(client)
     }
@@ -103,7 +105,16 @@ impl Client {
         E: From<Error>,
     {
         let client = self.get(wait)?;
-        run(wait, verb(client))
+        match self.context.clone() {
+            Some(context) => run(wait, context.carried_by(verb(client))),
+            None => run(wait, verb(client)),
+        }
+    }
+
+    /// The same client, whose control calls carry this context; without one, none.
+    #[must_use]
+    pub fn within(&self, context: Option<TraceContext>) -> Self {
+        Self { context, ..self.clone() }
     }
 
     /// This process's connection.

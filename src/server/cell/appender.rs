@@ -20,6 +20,11 @@ pub(in crate::server) struct Appender {
 }
 
 impl Appender {
+    /// Who appends, and how.
+    pub(in crate::server) fn kind(&self) -> &AppenderKind {
+        &self.kind
+    }
+
     /// Reserves room; waits for it if the stream's policy is to wait.
     ///
     /// # Cancel safety

@@ -14,6 +14,11 @@ pub(in crate::server) struct NamedWriter {
 }
 
 impl StreamCell {
+    /// When an epoch was opened; none if it is not open, or not by this run.
+    pub(in crate::server) fn epoch_opened_at(&self, producer: &ProducerId, run: &RunId, epoch: Epoch) -> Option<Timestamp> {
+        self.inner.lock().stream.epoch_opened_at(producer, run, epoch)
+    }
+
     /// Makes what the named writers have staged visible. A receipt of an earlier try of the epoch, which was aborted, names nobody: a
     /// commit that comes late does not take the new try for the old one.
     ///

@@ -67,6 +67,8 @@ const SETTINGS: &[Setting] = &[
     ("auth.quotas.streams", "auth_quotas_streams", Plain, "Streams that a principal may have made"),
     ("auth.quotas.connections", "auth_quotas_connections", Plain, "Connections that a principal may have"),
     ("audit.file", "audit_file", Plain, "Where it is written down who was let do what"),
+    ("otlp_endpoint", "otlp_endpoint", Plain, "OpenTelemetry collector that gets a trace of each epoch"),
+    ("trace_one_in", "trace_one_in", Plain, "One epoch of so many is traced"),
     ("append_timeout_ms", "append_timeout", Millis, "How long an append may wait for room before it fails"),
 ];
 

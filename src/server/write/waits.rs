@@ -46,8 +46,32 @@ pub(super) async fn until(timeout: Option<Duration>, deadline: Option<Instant>) 
 }
 
 impl Writing {
-    /// Waits until the caller's quota lets a message in, whose body has not been taken: its sender cannot send more for so long. What
-    /// is stored meanwhile is reported.
+    /// Waits for `wanted`. What is stored meanwhile is reported.
+    ///
+    /// # Errors
+    /// Its own, and why the call cannot go on: the server shuts down, its caller's permit has ended, or what was stored cannot be
+    /// confirmed.
+    pub(super) async fn meanwhile<T>(
+        &mut self,
+        progress: &watch::Sender<Option<AppendResult>>,
+        wanted: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::pin!(wanted);
+        loop {
+            // In this order: what gets done in between is still waited for, and said next.
+            self.confirmed.forget_done(self.cell.log());
+            self.report(progress);
+            tokio::select! {
+                biased;
+                () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),
+                refusal = self.permit.ended() => return Err(refusal.into()),
+                wanted = &mut wanted => return wanted,
+                more = self.confirmed.more(self.cell.log()) => more?,
+            }
+        }
+    }
+
+    /// Waits until the caller's quota lets a message in, whose body has not been taken: its sender cannot send more for so long.
     pub(super) async fn slow(&mut self, bytes: u64, progress: &watch::Sender<Option<AppendResult>>) -> Result<(), Error> {
         let Some(usage) = self.permit.usage().cloned() else { return Ok(()) };
         let passed = usage.pass(Flow::Append, bytes);
@@ -55,20 +79,17 @@ impl Writing {
         if futures::poll!(&mut passed).is_ready() {
             return Ok(());
         }
-        let started = self.cell.now();
-        loop {
-            self.confirmed.forget_done(self.cell.log());
-            self.report(progress);
+        let (cell, started) = (self.cell.clone(), self.cell.now());
+        // The append's own time is for room: it is not there to be refused by.
+        let over = until(None, self.deadline);
+        let in_time = async {
             tokio::select! {
                 biased;
-                () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),
-                refusal = self.permit.ended() => return Err(refusal.into()),
-                () = &mut passed => return Ok(()),
-                // The append's own time is for room: it is not there to be refused by.
-                () = until(None, self.deadline) => return Err(usage.append_timeout(bytes, self.cell.now().since(started))),
-                more = self.confirmed.more(self.cell.log()) => more?,
+                () = passed => Ok(()),
+                () = over => Err(usage.append_timeout(bytes, cell.now().since(started))),
             }
-        }
+        };
+        self.meanwhile(progress, in_time).await
     }
 
     /// Waits until a batch has room in the caller's quota of memory. One of an open epoch does not wait: what holds the room may be the
@@ -84,20 +105,15 @@ impl Writing {
             return Err(usage.buffer_full(bytes, Duration::ZERO));
         }
         self.waits += 1;
-        let started = self.cell.now();
+        let (cell, started) = (self.cell.clone(), self.cell.now());
         let over = until(self.append_timeout, self.deadline);
-        tokio::pin!(over);
-        loop {
-            self.confirmed.forget_done(self.cell.log());
-            self.report(progress);
+        let in_time = async {
             tokio::select! {
                 biased;
-                () = self.coordinator.shutdown().cancelled() => return Err(Error::ShuttingDown),
-                refusal = self.permit.ended() => return Err(refusal.into()),
-                held = &mut held => return held,
-                () = &mut over => return Err(usage.buffer_full(bytes, self.cell.now().since(started))),
-                more = self.confirmed.more(self.cell.log()) => more?,
+                held = held => held,
+                () = over => Err(usage.buffer_full(bytes, cell.now().since(started))),
             }
-        }
+        };
+        self.meanwhile(progress, in_time).await
     }
 }

@@ -1316,6 +1316,9 @@ pub struct BatchMetadata {
     /// Of a shared subscription: which rows of the batch the consumer is given, each lease by itself. All of the batch comes with it.
     #[prost(message, repeated, tag = "70")]
     pub shares: ::prost::alloc::vec::Vec<LeasedShare>,
+    /// Where the batch is in its epoch's trace, as the header `traceparent` of W3C Trace Context; empty if it is in none.
+    #[prost(string, tag = "80")]
+    pub traceparent: ::prost::alloc::string::String,
 }
 /// Rows of a batch that a consumer of a shared subscription is given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -7,6 +7,7 @@ pub(crate) mod coordinator;
 mod debug;
 mod files;
 mod lag;
+mod logs;
 mod refusals;
 mod serving;
 mod starts;
