@@ -55,7 +55,7 @@ fn partition<'py>(py: Python<'py>, partition: &proto::PartitionDescription) -> D
 }
 
 pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::SubscriptionDescription) -> Dict<'py> {
-    let dict = dict!(py, subscription, { subscription, created_at_micros });
+    let dict = dict!(py, subscription, { subscription, created_at_micros, failed_deliveries });
     dict.set_item("mode", lower(subscription.mode().as_str_name(), "SUBSCRIPTION_MODE_"))?;
     dict.set_item("on_overflow", lower(subscription.on_overflow().as_str_name(), "ON_OVERFLOW_"))?;
     let eviction = |eviction: proto::Eviction| Ok::<_, PyErr>(dict!(py, eviction, { at_micros, lag_batches, lag_bytes, needed_bytes }));

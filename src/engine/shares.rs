@@ -40,6 +40,8 @@ pub(super) struct Shares {
     stalled: usize,
     /// Leases that were ended by a word, the newest of them: a word that is said again, since its answer was lost, is not in vain.
     ended: BTreeSet<LeaseId>,
+    /// Deliveries that have failed, since the coordinator was started.
+    pub(super) failed: u64,
 }
 
 /// A consumer of the subscription.
@@ -88,6 +90,7 @@ impl Shares {
             alive_until: Timestamp(u64::MAX),
             stalled: 0,
             ended: BTreeSet::new(),
+            failed: 0,
         }
     }
 

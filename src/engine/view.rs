@@ -99,6 +99,9 @@ pub struct SubscriptionView {
     pub mode: SubscriptionMode,
     /// How they are shared, of a shared one.
     pub sharing: Option<SharingRules>,
+    /// Of a shared one: deliveries that have failed since the coordinator was started: nacks, leases that ran out, consumers that
+    /// went away.
+    pub failed_deliveries: u64,
     /// Those that have joined it, in the order in which they came. None of one that is static: who reads that need not say so.
     pub consumers: Vec<ConsumerView>,
     /// What it does that holds room which is needed.

@@ -172,6 +172,7 @@ pub(super) fn subscription(cell: &StreamCell, view: &SubscriptionView, consumers
         generation: view.generation.0,
         mode: mode_message(view.mode).into(),
         sharing: view.sharing.as_ref().map(sharing_message),
+        failed_deliveries: view.failed_deliveries,
         dead_letters_wait_for: if is_dying { cell.burial_trouble(&view.name).unwrap_or_default() } else { String::new() },
         on_overflow: wire::overflow::message(view.on_overflow).into(),
         eviction: view.eviction.map(wire::overflow::eviction_message),

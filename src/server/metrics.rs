@@ -80,6 +80,7 @@ metrics! {
     EVICTED = Gauge "bowstring_subscription_evicted" "1 while the subscription is evicted: it held room that was needed, and was to be evicted then";
     LEASES = Gauge "bowstring_subscription_leases" "Of a shared subscription: parts of batches that consumers have";
     RETURNED = Gauge "bowstring_subscription_returned" "Of a shared subscription: parts of batches that came back, and wait for a consumer";
+    FAILED_DELIVERIES = Counter "bowstring_subscription_failed_deliveries_total" "Of a shared subscription: deliveries that failed; what they had comes again, or goes to the dead letters";
     DYING = Gauge "bowstring_subscription_dying" "Of a shared subscription: parts of batches that failed too often, and are to go to the dead letters";
     DEAD_LETTERS = Counter "bowstring_dead_letters_total" "Parts of the stream's batches that went to dead letters";
     EPOCHS_COMMITTED = Counter "bowstring_epochs_committed_total" "Epochs committed";
@@ -226,6 +227,7 @@ impl Scrape {
         for subscription in &view.subscriptions {
             let labels = [stream[0], ("subscription", subscription.name.as_str())];
             self.add(EVICTED, &labels, count(u64::from(subscription.eviction.is_some())));
+            self.add(FAILED_DELIVERIES, &labels, count(subscription.failed_deliveries));
             let shares = || subscription.partitions.iter().filter_map(|partition| partition.shares.as_ref());
             self.add(LEASES, &labels, count(shares().map(|shares| shares.leased).sum()));
             self.add(RETURNED, &labels, count(shares().map(|shares| shares.waiting).sum()));

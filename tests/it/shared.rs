@@ -250,6 +250,8 @@ async fn a_delay_holds_and_what_is_released_is_no_failure() {
     assert_eq!(third.delivery, 2);
     assert!(refused_at.elapsed() >= Duration::from_millis(690));
     assert_eq!(shares(&client).await.leased, 1);
+    // The nack has failed, and what was released has not.
+    assert_eq!(client.describe_stream("s").await.expect("is there").subscriptions[0].failed_deliveries, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -158,6 +158,7 @@ impl Shares {
         let woken = self.woken_by(key);
         let mut piece = self.take_out(key).0?;
         piece.failed = piece.failed.saturating_add(1);
+        self.failed += 1;
         (piece.reason, piece.is_suspect) = (reason, is_suspect);
         piece.state = PieceState::Waiting { due: now.plus(delay) };
         if self.rules.max_deliveries == 0 || piece.failed < self.rules.max_deliveries {

@@ -80,6 +80,7 @@ impl<D: Clone> Stream<D> {
                 generation: subscription.generation,
                 mode: subscription.mode(),
                 sharing: subscription.shares.as_ref().map(|shares| shares.rules.clone()),
+                failed_deliveries: subscription.shares.as_ref().map_or(0, |shares| shares.failed),
                 consumers: self.consumer_views(subscription, now),
                 on_overflow: subscription.on_overflow,
                 eviction: subscription.eviction,

@@ -137,6 +137,7 @@ fn subscription(subscription: &SubscriptionDescription) -> Value {
     let shares = || subscription.partitions.iter().filter_map(|partition| partition.shares.as_ref());
     let pieces = (mode == "shared").then(|| {
         json!({
+            "failed": subscription.failed_deliveries,
             "leased": shares().map(|shares| shares.leased).sum::<u64>(),
             "returned": shares().map(|shares| shares.waiting).sum::<u64>(),
             "dying": shares().map(|shares| shares.dying).sum::<u64>(),

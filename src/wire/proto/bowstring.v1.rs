@@ -185,6 +185,9 @@ pub struct SubscriptionDescription {
     /// Why its dead letters cannot be written at the moment, if they cannot.
     #[prost(string, tag = "8")]
     pub dead_letters_wait_for: ::prost::alloc::string::String,
+    /// Of a shared one: deliveries that have failed since the coordinator was started. What they had came again, or went to the dead letters.
+    #[prost(uint64, tag = "9")]
+    pub failed_deliveries: u64,
     #[prost(enumeration = "OnOverflow", tag = "40")]
     pub on_overflow: i32,
     /// Set while it is evicted.

@@ -92,7 +92,7 @@ function subscriptions(data) {
       h("h2", {}, holds ? mark(holds.level) : null, name(subscription.name), h("span", { class: "badge" }, subscription.mode), subscription.evicted_at ? h("span", { class: "badge bad" }, "evicted") : null),
       holds ? h("p", {}, visible(holds.text)) : null,
       facts([["Lag", lag.batches > 0 ? `${counted(lag.batches, "batch", "batches")}, ${counted(lag.rows, "row", "rows")}, ${bytes(lag.bytes)}` : "none"], ["Behind", lag.batches > 0 ? span(lag.age_seconds) : "–"], ["Stands", lag.batches > 0 ? `for ${span(lag.held_seconds)}` : "–"], ["Caught up", drains(lag)], ["If it holds room", { hold: "it holds producers back", skip: "it skips the oldest", evict: "it is evicted" }[subscription.on_overflow]], lag.skipped_batches > 0 ? ["Skipped", counted(lag.skipped_batches, "batch", "batches")] : null,
-        ...(pieces ? [["Leases", `${count(pieces.leased)} with consumers`], ["Redeliveries", `${count(pieces.returned)} came back and wait`], ["Dead letters", [`${count(pieces.dying)} on the way to `, name(subscription.dead_letters_to), `, after ${count(subscription.max_deliveries)} deliveries`]]] : [])].filter(Boolean)),
+        ...(pieces ? [["Leases", `${count(pieces.leased)} with consumers`], ["Redeliveries", `${count(pieces.failed)} since the start, ${count(pieces.returned)} of them wait`], ["Dead letters", [`${count(pieces.dying)} on the way to `, name(subscription.dead_letters_to), `, after ${count(subscription.max_deliveries)} deliveries`]]] : [])].filter(Boolean)),
       subscription.dead_letters_wait_for ? h("p", { class: "bad-text" }, "Dead letters cannot be written: ", visible(subscription.dead_letters_wait_for)) : null,
       consumers(subscription), places(subscription));
   });
