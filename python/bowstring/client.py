@@ -184,7 +184,7 @@ class Client:
     def commit_epoch(self, stream: str, producer: str, run: str, epoch: int, receipts: Sequence[bytes]) -> str:
         """Makes what the receipts name visible, all at once: "committed", or "already_committed" for a replay.
 
-        Raises `EpochError` if a receipt is unknown, `Fenced`.
+        Its trace links to OpenTelemetry's current span. Raises `EpochError` if a receipt is unknown, `Fenced`.
         """
         return self._native.commit_epoch(stream, producer, run, epoch, list(receipts), current_traceparent())
 
@@ -283,7 +283,7 @@ class Client:
         try:
             schema = consumer.schema()
             empty = pa.schema([]) if schema is None else pa.schema(schema)
-            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None, None, 0, None, 1))]
+            tables = [with_origin(pa.RecordBatch.from_pylist([], empty), (0, 0, None, 0, None, None, 0, None, 1, None))]
             left = rows
             while left > 0 and (taken := consumer.take()) is not None:
                 batches, counts, sizes, origins, _generation = taken

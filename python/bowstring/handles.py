@@ -82,7 +82,7 @@ class BatchHandle:
 
     @property
     def traceparent(self) -> str | None:
-        """Where it is in its epoch's trace, as W3C Trace Context's header has it; None if the coordinator traces nothing."""
+        """Where it is in its epoch's trace, as W3C Trace Context's header has it; None if it is in none."""
         return self._origin[9]
 
     def ack(self) -> None:

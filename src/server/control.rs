@@ -130,22 +130,26 @@ impl ControlService {
         let (producer, run) = producer(&request.producer, &request.run)?;
         let receipts = convert::receipts(&cell, request.epoch, &request.receipts)?;
         let epoch = Epoch(request.epoch);
-        let ending = Ending::begin(self.coordinator.tracer(), "commit", &cell, (&producer, &run, epoch), caller);
-        tracing::debug!(stream = request.stream, producer = %producer, %epoch, tasks = receipts.len(), "an epoch is committed");
+        let ending = Ending::begin(self.coordinator.tracer(), "commit", &cell, ((&producer, &run, epoch), &receipts), caller);
         let outcome = cell.commit_epoch(producer, run, epoch, &receipts);
-        ending.into_iter().for_each(|ending| ending.end(&outcome, &request.receipts));
-        convert::epoch_response(&cell, &outcome?)
+        ending.into_iter().for_each(|ending| ending.end(&outcome));
+        let response = convert::epoch_response(&cell, &outcome?)?;
+        tracing::debug!(stream = request.stream, producer = request.producer, %epoch, state = response.state().as_str_name(), "a commit");
+        Ok(response)
     }
 
     pub(super) fn abort(&self, request: &proto::AbortEpochRequest, caller: Option<SpanContext>) -> Result<proto::EpochResponse, Error> {
         let cell = self.cell(&request.stream)?;
         let (producer, run) = producer(&request.producer, &request.run)?;
         let epoch = Epoch(request.epoch);
-        let ending = Ending::begin(self.coordinator.tracer(), "abort", &cell, (&producer, &run, epoch), caller);
-        tracing::info!(stream = request.stream, producer = %producer, %epoch, "an epoch is aborted");
+        let ending = Ending::begin(self.coordinator.tracer(), "abort", &cell, ((&producer, &run, epoch), &[]), caller);
         let outcome = cell.apply(Command::AbortEpoch { producer, run, epoch });
-        ending.into_iter().for_each(|ending| ending.end(&outcome, &[]));
-        convert::epoch_response(&cell, &outcome?)
+        ending.into_iter().for_each(|ending| ending.end(&outcome));
+        let response = convert::epoch_response(&cell, &outcome?)?;
+        if response.state() == proto::EpochState::Aborted {
+            tracing::info!(stream = request.stream, producer = request.producer, %epoch, "an epoch was aborted");
+        }
+        Ok(response)
     }
 
     fn keep(&self, request: &proto::KeepProducerRequest) -> Result<(), Error> {

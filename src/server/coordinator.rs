@@ -67,7 +67,7 @@ pub struct Coordinator {
     validation_room: ValidationRoom,
     started_at: Timestamp,
     pub(super) access: OnceLock<Arc<super::Access>>,
-    tracer: OnceLock<Arc<Tracer>>,
+    pub(super) tracer: OnceLock<Arc<Tracer>>,
 }
 
 impl Coordinator {
@@ -122,12 +122,6 @@ impl Coordinator {
             access: OnceLock::new(),
             tracer: OnceLock::new(),
         }
-    }
-
-    /// Epochs are traced from now on.
-    pub(super) fn trace(&self, tracer: Arc<Tracer>) {
-        let set = self.tracer.set(tracer);
-        debug_assert!(set.is_ok(), "a coordinator has one tracer");
     }
 
     /// Who makes spans, if anybody does.
@@ -231,6 +225,7 @@ impl Coordinator {
         }
         self.owned.lock().extend(slot.map(|slot| (name.clone(), slot)));
         streams.insert(name.clone(), cell.clone());
+        drop(streams);
         tracing::info!(stream = %name, partitions = cell.options().partitions, "a stream was created");
         Ok(cell)
     }
@@ -272,11 +267,12 @@ impl Coordinator {
         let mut streams = self.streams.write();
         let cell = streams.remove(name).ok_or_else(|| Error::StreamNotFound { stream: name.clone() })?;
         cell.delete();
-        tracing::info!(stream = %name, "a stream was deleted");
         drop(self.owned.lock().remove(name));
         if cell.log().is_some() {
             self.leaving.lock().insert(name.clone(), cell.clone());
         }
+        drop(streams);
+        tracing::info!(stream = %name, "a stream was deleted");
         Ok(cell)
     }
 

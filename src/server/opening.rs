@@ -15,7 +15,10 @@ pub(super) async fn open(config: &ServerConfig, spool: Spool) -> Result<Arc<Coor
     // First: who cannot serve must not take streams over from somebody who does.
     let tracer = Tracer::open(config)?;
     let coordinator = with_streams(config, spool).await?;
-    tracer.into_iter().for_each(|tracer| coordinator.trace(tracer));
+    if let Some(tracer) = tracer {
+        let set = coordinator.tracer.set(tracer);
+        debug_assert!(set.is_ok(), "a coordinator has one tracer");
+    }
     Ok(coordinator)
 }
 

@@ -206,7 +206,6 @@ impl Reading {
             stream = %cell.name(),
             subscription = name.subscription.as_ref().map(tracing::field::display),
             consumer = name.consumer.as_ref().map(tracing::field::display),
-            partitions = ranges.len(),
             peer = name.peer,
             "a read has begun"
         );
@@ -374,7 +373,7 @@ impl Reading {
             shared,
             lease: lease.map_or(0, |lease| lease.0),
             shares: shares.clone(),
-            traceparent: self.span.as_mut().map_or_else(String::new, |span| span.sent(*partition, batch)),
+            traceparent: self.span.as_mut().map_or_else(String::new, |span| span.sent(*partition, batch, !shares.is_empty())),
             skipped_before: if zoo::has(Bug::GapNotTold) { 0 } else { *skipped },
             ..BatchMetadata::default()
         };

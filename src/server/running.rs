@@ -250,6 +250,9 @@ impl Server {
         self.calls_ended.cancel();
         let late_tasks = std::mem::take(&mut *self.late_tasks.lock());
         end(late_tasks, LATE_GRACE).await;
+        if let Some(tracer) = self.coordinator.tracer() {
+            tracer.end().await;
+        }
         if let Some(store) = self.coordinator.store() {
             store.close().await;
         }

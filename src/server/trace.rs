@@ -19,20 +19,25 @@ use std::time::Duration;
 use opentelemetry::trace::SpanContext;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub(super) use self::append::Appending;
 pub(super) use self::context::of_caller;
 use self::delivery::Deliveries;
 pub(super) use self::delivery::Delivering;
 pub(super) use self::ending::Ending;
-pub use self::export::TraceError;
 use self::export::Exporter;
+pub use self::export::TraceError;
 use super::cell::StreamCell;
 use super::config::ServerConfig;
 use crate::engine::{Epoch, ProducerId, StreamId, SubscriptionName};
 
 /// How often deliveries are looked at: a span may come so much later, with the times as they were.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long the end waits for a collector that does not answer.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it waits for commits that are not durable yet.
+const ENDINGS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Makes the spans of the epochs that are sampled.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub(super) struct Tracer {
     /// One epoch of so many is sampled.
     one_in: u64,
     deliveries: Mutex<Deliveries>,
+    /// Commits and aborts that are not durable yet.
+    endings: TaskTracker,
 }
 
 impl Tracer {
@@ -51,10 +58,10 @@ impl Tracer {
     pub(super) fn open(config: &ServerConfig) -> Result<Option<Arc<Self>>, TraceError> {
         let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
         let exporter = Exporter::open(endpoint)?;
-        Ok(Some(Arc::new(Self { exporter, one_in: config.trace_one_in, deliveries: Mutex::default() })))
+        Ok(Some(Arc::new(Self { exporter, one_in: config.trace_one_in, deliveries: Mutex::default(), endings: TaskTracker::new() })))
     }
 
-    /// Looks after what is delivered until `stopping`; then sends what is left, and waits until the collector has it or does not answer.
+    /// Looks after what is delivered until `stopping`.
     pub(super) async fn keep(self: Arc<Self>, stopping: CancellationToken) {
         let mut interval = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -64,12 +71,23 @@ impl Tracer {
             }
             self.end_deliveries(false);
         }
+    }
+
+    /// Sends what is left, once all calls have ended, and waits until the collector has it or does not answer in [`END_TIMEOUT`].
+    pub(super) async fn end(self: &Arc<Self>) {
+        self.endings.close();
+        // What is not durable by now is not going to be.
+        drop(tokio::time::timeout(ENDINGS_TIMEOUT, self.endings.wait()).await);
         self.end_deliveries(true);
-        drop(tokio::task::spawn_blocking(move || self.exporter.end()).await);
+        let tracer = self.clone();
+        drop(tokio::task::spawn_blocking(move || tracer.exporter.end(END_TIMEOUT)).await);
     }
 
     fn end_deliveries(&self, all: bool) {
-        let ended = self.deliveries.lock().take_ended(all);
+        // Streams are asked without the lock that readers take.
+        let asked = self.deliveries.lock().not_acked(None);
+        let acked = delivery::acked(asked);
+        let ended = self.deliveries.lock().take_ended(acked, all);
         ended.into_iter().for_each(|span| self.exporter.send(span));
     }
 
@@ -80,6 +98,10 @@ impl Tracer {
 
     /// Something of a subscription was acked: what was delivered for it may be done with.
     pub(super) fn acked(&self, cell: &StreamCell, subscription: &SubscriptionName) {
-        self.deliveries.lock().acked(cell, subscription);
+        let asked = self.deliveries.lock().not_acked(Some(&(cell.id(), Some(subscription.clone()))));
+        if !asked.is_empty() {
+            let acked = delivery::acked(asked);
+            self.deliveries.lock().note_acked(acked);
+        }
     }
 }

@@ -149,6 +149,12 @@ impl Writing {
         let is_writer = kind.epoch().is_some();
         let accepted = cell.accept_schema(&producer_schema)?;
         let (appender, next_ordinal) = cell.open_appender(kind, target.connection())?;
+        tracing::debug!(
+            stream = %cell.name(),
+            producer = %appender.kind().producer(),
+            epoch = appender.kind().epoch().map(|epoch| epoch.0),
+            "an append has begun"
+        );
         Ok(Self {
             is_writer,
             route,
@@ -291,8 +297,9 @@ impl Writing {
             Place::Log => StoredBatch::Logged { batch: LoggedBatch::new(batch), is_staged: self.is_staged },
         };
         let partition = metadata.partition.map_or_else(|| self.cell.next_partition(), PartitionId);
-        self.appender.append(metadata.ordinal, partition, rows, bytes, data)?;
-        self.span.iter_mut().for_each(|span| span.count(partition, rows, bytes));
+        let is_new = self.appender.append(metadata.ordinal, partition, rows, bytes, data)?;
+        tracing::trace!(stream = %self.cell.name(), producer = %self.appender.kind().producer(), %partition, rows, bytes, "a batch came");
+        self.span.iter_mut().filter(|_| is_new).for_each(|span| span.count(partition, rows, bytes));
         self.next_ordinal = self.next_ordinal.max(metadata.ordinal.saturating_add(1));
         self.confirmed.appended(self.cell.work_so_far().map(|(_, number)| number), self.next_ordinal);
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use self::given::Given;
 use super::routing::Routing;
-use crate::client::{Compression, Error, TlsOptions};
+use crate::client::{Compression, Error, TlsOptions, TraceContext};
 use crate::engine::{Offset, OnOverflow, PartitionId};
 
 /// How long to look for the coordinator, unless `connectTimeout` says otherwise.
@@ -66,6 +66,8 @@ pub struct SinkOptions {
     pub run: Option<String>,
     /// The epoch of a batch write.
     pub epoch: Option<u64>,
+    /// What a batch write's driver works at: the epoch's trace links to it.
+    pub context: Option<TraceContext>,
     /// Whether rows are appended as they come, at least once, and not as epochs; none leaves it to the query's trigger.
     pub real_time: Option<bool>,
     /// Then at most one batch goes out in this time, and no row waits for longer.
@@ -107,7 +109,7 @@ pub struct SourceOptions {
 }
 
 /// Names that a sink knows.
-pub const SINK_NAMES: [&str; 22] = [
+pub const SINK_NAMES: [&str; 23] = [
     "url",
     "stream",
     "path",
@@ -128,6 +130,7 @@ pub const SINK_NAMES: [&str; 22] = [
     "producer",
     "run",
     "epoch",
+    "traceparent",
     "realTime",
     "realTimeLinger",
 ];
@@ -179,6 +182,7 @@ impl SinkOptions {
             producer: given.text("producer").map(str::to_owned),
             run: given.text("run").map(str::to_owned),
             epoch,
+            context: given.text("traceparent").map(TraceContext::new).transpose()?,
             real_time: given.text("realTime").map(|_| given.truth("realTime", false)).transpose()?,
             real_time_linger: given.seconds("realTimeLinger")?.unwrap_or(REAL_TIME_LINGER),
         })
@@ -278,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused_with_what_can() {
-        let sinks: [(&[(&str, &str)], &str); 12] = [
+        let sinks: [(&[(&str, &str)], &str); 13] = [
             (&[("shards", "3")], "does not know the option 'shards'; it knows: url, stream"),
             (&[("partitions", "0")], "option 'partitions' is '0'; it has to be a whole number of at least 1"),
             (&[("partitions", "4294967296")], "option 'partitions' is '4294967296'"),
@@ -289,6 +293,7 @@ mod tests {
             (&[("compression", "gzip")], "use one of: none, auto, lz4, zstd"),
             (&[("tlsCa", "/ca.pem"), ("tlsKy", "/key.pem")], "tlsKy"),
             (&[("localSocket", "yes")], "true or false"),
+            (&[("traceparent", "00-1")], "traceparent is \"00-1\", no context of version 00"),
             (&[("realTime", "auto")], "option 'realTime' is 'auto'; it has to be true or false"),
             (&[("realTimeLinger", "-1")], "option 'realTimeLinger' is '-1'; it has to be a number of seconds above 0"),
         ];

@@ -78,7 +78,8 @@ impl Sink {
             .iter()
             .map(|bytes| Receipt::decode(bytes.as_slice()).map_err(|error| Error::invalid(format!("no receipt of a writer: {error}"))));
         let receipts = receipts.collect::<Result<Vec<_>, _>>()?;
-        self.client.commit_epoch(&self.options.place.stream, &identity.run, identity.epoch, receipts, wait)
+        let client = self.client.within(self.options.context.clone());
+        client.commit_epoch(&self.options.place.stream, &identity.run, identity.epoch, receipts, wait)
     }
 
     /// Gives back what a failed epoch has staged.

@@ -204,7 +204,9 @@ async fn another_try_and_another_delivery_of_an_epoch_are_in_its_trace() {
     assert_eq!(named(&spans, "epoch").len(), 1, "only what is committed");
     assert_eq!(named(&spans, "append").len(), 2);
     assert_eq!(attribute(named(&spans, "abort")[0], "bowstring.epoch.state"), "aborted");
-    assert_eq!(named(&spans, "deliver").len(), 2);
+    let deliveries: BTreeMap<_, _> = named(&spans, "deliver").into_iter().map(|span| (hex(&span.span_id), is_failed(span))).collect();
+    let expected = BTreeMap::from([(context_of(&given).1, true), (context_of(&again).1, false)]);
+    assert_eq!(deliveries, expected, "the first has not acked it");
     assert!(spans.iter().all(|span| span.trace_id == spans[0].trace_id), "one trace");
 }
 
@@ -214,7 +216,7 @@ async fn what_is_not_acked_and_what_is_refused_says_so() {
     create(&client, "s", partitions(1)).await;
     client.open_epoch("s", &run(), Epoch(0)).await.expect("opens");
     let receipt = write(&client, 0, 0, 1).await;
-    let unknown = Receipt { task: 9, ..receipt.clone() };
+    let unknown = Receipt { task: 9, ..receipt };
     let refused = client.commit_epoch("s", &run(), Epoch(0), vec![unknown]).await.expect_err("nobody has written that");
     assert_eq!(refused.code(), Code::ReceiptUnknown);
     commit(&client, 0, vec![receipt]).await;
@@ -289,18 +291,57 @@ async fn an_epoch_that_is_not_sampled_and_a_batch_of_no_epoch_are_in_no_trace() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_not_there_holds_up_nobody() {
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
-    let config = ServerConfig { otlp_endpoint: Some(format!("http://{free}")), ..ServerConfig::default() };
-    let server = server_with(config).await;
-    let client = connect(&server.url()).await;
+async fn what_is_acked_after_its_reader_has_read_on_is_acked() {
+    let (collector, server, client) = traced().await;
     create(&client, "s", partitions(1)).await;
-    for epoch in 0..20 {
+    for epoch in [0, 1] {
         client.open_epoch("s", &run(), Epoch(epoch)).await.expect("opens");
         let receipt = write(&client, epoch, 0, 1).await;
-        assert_eq!(commit(&client, epoch, vec![receipt]).await, EpochState::Committed);
+        commit(&client, epoch, vec![receipt]).await;
     }
-    soon(server.shutdown(Duration::from_secs(1))).await;
+    let mut consumer = subscribed(&client, "s", "team").await;
+    let given = [next(&mut consumer).await, next(&mut consumer).await];
+    // Longer than acks may come after a reader that is gone.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    for delivered in &given {
+        consumer.acker().ack_one(&delivered.unacked()).expect("was given");
+    }
+    soon(consumer.flush_acks()).await.expect("acked");
+    let spans = collector.after(server).await;
+    let deliveries = named(&spans, "deliver");
+    assert_eq!(deliveries.len(), 2);
+    for span in deliveries {
+        assert!(!is_failed(span), "{span:?}");
+        assert!(span.end_time_unix_nano - span.start_time_unix_nano > 10_000_000_000, "until its ack: {span:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_never_answers_holds_up_nobody() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
+    let taken = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok((connection, _)) = silent.accept().await {
+            taken.push(connection);
+        }
+    });
+    let server = server_with(ServerConfig { otlp_endpoint: Some(endpoint), ..ServerConfig::default() }).await;
+    let client = connect(&server.url()).await;
+    create(&client, "s", partitions(1)).await;
+    // More spans than wait for it: two for each.
+    let epochs = async {
+        for epoch in 0..3_000 {
+            assert_eq!(commit(&client, epoch, Vec::new()).await, EpochState::Committed);
+        }
+        client.open_epoch("s", &run(), Epoch(3_000)).await.expect("opens");
+        let receipt = write(&client, 3_000, 0, 1).await;
+        commit(&client, 3_000, vec![receipt]).await
+    };
+    // The collector has 10 s for each call.
+    assert_eq!(tokio::time::timeout(Duration::from_secs(30), epochs).await.expect("does not wait for it"), EpochState::Committed);
+    tokio::time::timeout(Duration::from_secs(15), server.shutdown(Duration::from_secs(1))).await.expect("waits 3 s for it");
+    taken.abort();
 }
 
 #[tokio::test]

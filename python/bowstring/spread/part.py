@@ -202,7 +202,7 @@ class Part:
 def _numbered(fact: _native.Facts, number: int) -> _native.Facts:
     """With the consumer's number in its lease, if it has one: leases are numbered anew when a coordinator starts."""
     lease = fact[7]
-    return fact if lease is None else (*fact[:7], number << _LEASE_BITS | lease, fact[8])
+    return fact if lease is None else (*fact[:7], number << _LEASE_BITS | lease, *fact[8:])
 
 
 def _cancelled() -> Cancelled:

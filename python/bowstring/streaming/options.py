@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bowstring.securing import SECURITY_NAMES
+from bowstring.tracing import checked_traceparent
 
 from .routing import Routing
 
@@ -46,6 +47,8 @@ class SinkOptions:
     producer: str | None
     run: str | None
     epoch: int | None
+    #: What a batch write's driver works at, as W3C Trace Context's header: the epoch's trace links to it.
+    traceparent: str | None
     #: Whether rows are appended as they come, at least once, and not as epochs; None leaves it to the query's trigger.
     real_time: bool | None
     #: Seconds in which at most one batch goes out then; None takes the JVM connector's default.
@@ -82,7 +85,7 @@ SECURITY_OPTIONS = ("tlsCa", "tlsCert", "tlsKey", "tlsServerName", "tokenFile")
 _COMMON = ("url", "stream", "path", "connectTimeout", "localSocket", *SECURITY_OPTIONS)
 SINK_NAMES = (
     *_COMMON, "partitions", "routing", "maxBufferedBatches", "maxBufferedBytes", "maxSpoolBytes", "appendTimeout",
-    "compression", "producer", "run", "epoch", "realTime", "realTimeLinger",
+    "compression", "producer", "run", "epoch", "traceparent", "realTime", "realTimeLinger",
 )  # fmt: skip
 SOURCE_NAMES = (
     *_COMMON, "subscription", "startingOffsets", "maxBatchesPerTrigger", "maxBytesPerTrigger", "failOnProducerLost",
@@ -116,6 +119,7 @@ def sink_options(given: Mapping[str, Any]) -> SinkOptions:
         producer=read.text("producer"),
         run=read.text("run"),
         epoch=read.number("epoch", least=0),
+        traceparent=checked_traceparent(read.text("traceparent")),
         real_time=read.truth("realTime", default=False) if read.text("realTime") else None,
         real_time_linger=read.seconds("realTimeLinger"),
     )

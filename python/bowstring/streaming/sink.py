@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.datasource import DataSourceArrowWriter, DataSourceStreamArrowWriter, WriterCommitMessage
 
+from bowstring.tracing import current_traceparent
+
 from .connections import client_of, ensure_stream, is_connect, partition_count
 from .options import SinkOptions, sink_options
 from .types import check_writable, to_arrow_schema
@@ -125,14 +127,16 @@ def foreach_batch_writer(
             add_jar(frame.sparkSession)
         else:
             register(frame.sparkSession)
-        named = given
+        # The data source commits in another process of the driver's.
+        context = {"traceparent": current_traceparent()} if "traceparent" not in given else {}
+        named = given | {name: text for name, text in context.items() if text is not None}
         if is_connect(frame.sparkSession):
             if "producer" not in given:
                 raise ValueError(
                     "with Spark Connect foreach_batch_writer needs producer=, a name that the query keeps over its "
                     "runs: without it a repeated micro-batch could not be told from a new one"
                 )
-            named = given | {"epoch": str(batch_id), "run": run}
+            named |= {"epoch": str(batch_id), "run": run}
         name = PROVIDER if use_jvm_sink else PythonDataSource.name()
         frame.write.format(name).mode("append").options(**named).save()
 

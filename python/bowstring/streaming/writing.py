@@ -18,6 +18,7 @@ from pyspark import TaskContext
 from pyspark.sql.datasource import WriterCommitMessage
 
 import bowstring
+from bowstring.tracing import carried
 
 from .connections import client_of
 from .options import SinkOptions
@@ -177,7 +178,8 @@ def commit_epoch(options: SinkOptions, results: Sequence[WriterCommitMessage | N
     identity = found[0].identity
     receipts = [result.receipt for result in found if result.receipt is not None]
     client = client_of(options)
-    return client.commit_epoch(options.stream, identity.producer, identity.run, identity.epoch, receipts)
+    with carried(options.traceparent):
+        return client.commit_epoch(options.stream, identity.producer, identity.run, identity.epoch, receipts)
 
 
 def abort_epoch(

@@ -44,6 +44,7 @@ def test_sparks_own_options_are_left_alone() -> None:
         ({"compression": "gzip"}, "use one of: none, auto, lz4, zstd"),
         ({"routing": "hash()"}, "use one of: spark, round_robin"),
         ({"epoch": "3"}, "needs option 'producer'"),
+        ({"traceparent": "00-1"}, "no context of version 00"),
         ({"realTime": "auto"}, "true or false"),
         ({"realTimeLinger": "0"}, "seconds above 0"),
         ({"stream": ""}, "needs option 'stream'"),

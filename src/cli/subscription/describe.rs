@@ -77,7 +77,9 @@ fn sharing(subscription: &SubscriptionDescription) -> Vec<String> {
     let keys = if rules.keys.is_empty() { String::new() } else { format!("; keys: {}", rules.keys.join(", ")) };
     let mut lines = vec![
         format!("  shared: {fails}{keys}"),
-        format!("  with consumers: {leased} leases; failed deliveries: {failed}, {waiting} of them wait; to go to the dead letters: {dying}"),
+        format!(
+            "  with consumers: {leased} leases; failed deliveries: {failed}, {waiting} of them wait; to go to the dead letters: {dying}"
+        ),
     ];
     if !subscription.dead_letters_wait_for.is_empty() {
         lines.push(format!("  dead letters cannot be written: {}", subscription.dead_letters_wait_for));

@@ -16,6 +16,14 @@ impl<D: Clone> Stream<D> {
         Some(state.epochs.get(&epoch)?.opened_at)
     }
 
+    /// What the named writers of an open epoch have staged: batches, rows and bytes.
+    #[must_use]
+    pub fn staged(&self, producer: &ProducerId, epoch: Epoch, named: &[(Task, Attempt)]) -> (u64, u64, u64) {
+        let epoch = self.producers.get(producer).and_then(|state| state.epochs.get(&epoch));
+        let writers = epoch.into_iter().flat_map(|epoch| named.iter().filter_map(|name| epoch.writers.get(name)));
+        writers.fold((0, 0, 0), |sum, writer| (sum.0 + writer.next_ordinal, sum.1 + writer.rows, sum.2 + writer.bytes))
+    }
+
     pub(super) fn open_epoch(
         &mut self,
         producer: &ProducerId,

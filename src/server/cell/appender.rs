@@ -60,7 +60,7 @@ impl Appender {
         rows: u64,
         bytes: u64,
         data: StoredBatch,
-    ) -> Result<Option<Offset>, Error> {
+    ) -> Result<bool, Error> {
         let now = self.cell.now();
         let mut inner = self.cell.inner.lock();
         let logged = match &data {
@@ -76,7 +76,7 @@ impl Appender {
             pending.append(Appended { partition, facts, batch });
             log.work.notify_one();
         }
-        Ok(offset)
+        Ok(!again)
     }
 
     pub(in crate::server) fn finish_writer(&self) -> Result<crate::engine::Receipt, Error> {

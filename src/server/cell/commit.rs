@@ -14,9 +14,17 @@ pub(in crate::server) struct NamedWriter {
 }
 
 impl StreamCell {
-    /// When an epoch was opened; none if it is not open, or not by this run.
-    pub(in crate::server) fn epoch_opened_at(&self, producer: &ProducerId, run: &RunId, epoch: Epoch) -> Option<Timestamp> {
-        self.inner.lock().stream.epoch_opened_at(producer, run, epoch)
+    /// When an epoch was opened, and the batches, rows and bytes that its named writers have staged; none if it is not open, or not by
+    /// this run.
+    pub(in crate::server) fn open_epoch(
+        &self,
+        (producer, run, epoch): (&ProducerId, &RunId, Epoch),
+        named: &[NamedWriter],
+    ) -> Option<(Timestamp, (u64, u64, u64))> {
+        let named: Vec<_> = named.iter().map(|named| (named.task, named.attempt)).collect();
+        let inner = self.inner.lock();
+        let opened_at = inner.stream.epoch_opened_at(producer, run, epoch)?;
+        Some((opened_at, inner.stream.staged(producer, epoch, &named)))
     }
 
     /// Makes what the named writers have staged visible. A receipt of an earlier try of the epoch, which was aborted, names nobody: a

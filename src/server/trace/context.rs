@@ -89,7 +89,8 @@ mod tests {
         };
         let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(of_caller(given).as_deref(), Some(given));
-        for bad in ["", "00", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-nonsense-01"] {
+        for bad in ["", "00", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-nonsense-01"]
+        {
             assert_eq!(of_caller(bad), None, "{bad}");
         }
     }

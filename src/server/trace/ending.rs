@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use opentelemetry::trace::SpanContext;
 
-use super::super::cell::StreamCell;
+use super::super::cell::{NamedWriter, StreamCell};
 use super::super::error::Error;
 use super::Tracer;
 use super::span::{Amount, Span};
-use crate::engine::{Epoch, EpochState, Outcome, ProducerId, RunId, Timestamp};
-use crate::wire::proto::Receipt;
+use crate::engine::{Epoch, EpochState, Outcome, ProducerId, RunId};
 
 /// A call that ends an epoch, under way.
 #[derive(Debug)]
@@ -17,8 +16,8 @@ pub(in crate::server) struct Ending {
     tracer: Arc<Tracer>,
     cell: Arc<StreamCell>,
     call: Span,
-    /// Of the epoch itself, if it is open.
-    epoch: Option<Span>,
+    /// Of the epoch itself, should this commit it.
+    epoch: Span,
 }
 
 impl Ending {
@@ -27,37 +26,34 @@ impl Ending {
         tracer: Option<&Arc<Tracer>>,
         operation: &str,
         cell: &Arc<StreamCell>,
-        (producer, run, epoch): (&ProducerId, &RunId, Epoch),
+        ((producer, run, epoch), named): ((&ProducerId, &RunId, Epoch), &[NamedWriter]),
         caller: Option<SpanContext>,
     ) -> Option<Self> {
         let tracer = tracer?;
         let context = tracer.sampled(cell.id(), producer, epoch)?;
         let of = (producer, epoch);
         let call = Span::within(operation, cell, of, &context, cell.now()).with_link(caller.clone());
-        let open = |opened_at: Timestamp| Span::of_epoch(cell, of, context, opened_at).with_link(caller);
-        Some(Self { tracer: tracer.clone(), cell: cell.clone(), call, epoch: cell.epoch_opened_at(producer, run, epoch).map(open) })
+        // One without a task is committed without having been opened.
+        let (opened_at, (batches, rows, bytes)) = cell.open_epoch((producer, run, epoch), named).unwrap_or((cell.now(), (0, 0, 0)));
+        let epoch = Span::of_epoch(cell, of, context, opened_at).with_link(caller).with_amount(Amount { batches, rows, bytes });
+        Some(Self { tracer: tracer.clone(), cell: cell.clone(), call, epoch })
     }
 
-    /// The epoch has ended, or the call was refused: said once that is durable. `receipts` are of what it has then.
-    pub(in crate::server) fn end(self, outcome: &Result<Outcome, Error>, receipts: &[Receipt]) {
+    /// The epoch has ended, or the call was refused: said once that is durable.
+    pub(in crate::server) fn end(self, outcome: &Result<Outcome, Error>) {
         let refused = outcome.as_ref().err().map(|error| error.code().as_str().to_owned());
         let state = match outcome {
             Ok(Outcome::Epoch(state)) => Some(*state),
             _ => None,
         };
         let Self { tracer, cell, call, epoch } = self;
-        let sum = |of: fn(&Receipt) -> u64| receipts.iter().fold(0, |sum: u64, receipt| sum.saturating_add(of(receipt)));
-        let amount = Amount { batches: sum(|receipt| receipt.batches), rows: sum(|receipt| receipt.rows), bytes: sum(|receipt| receipt.bytes) };
         let call = match state {
             Some(state) => call.with("bowstring.epoch.state", name(state)),
             None => call,
         };
-        let epoch = epoch.and_then(|span| match state {
-            Some(EpochState::Committed) => Some(span.with_amount(amount)),
-            // It may be opened again, and has one span.
-            Some(EpochState::Open | EpochState::AlreadyCommitted | EpochState::Aborted) | None => None,
-        });
-        tokio::spawn(async move {
+        // One that is aborted may be opened again, and has one span.
+        let epoch = (state == Some(EpochState::Committed)).then_some(epoch);
+        tracer.clone().endings.spawn(async move {
             let durable = cell.durable().await;
             let failed = refused.or_else(|| durable.err().map(|error| error.code().as_str().to_owned()));
             let now = cell.now();

@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanProcessor as _};
 use tonic::transport::ClientTlsConfig;
 use url::Url;
 
-/// How long the end waits for a collector that does not answer.
-const END_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The endpoint is none.
-    #[error("otlp_endpoint is {given}, which is no endpoint of a collector: {reason}; write it as http://host:4317, or https:// for TLS")]
+    /// The endpoint is none, or the environment says of it what cannot be.
+    #[error("otlp_endpoint {given} cannot be used: {reason}; write it as http://host:4317, or https:// for TLS")]
     Endpoint {
         /// What was given; without what could be a password.
         given: String,
@@ -25,8 +22,8 @@ pub enum TraceError {
     },
 }
 
-/// Sends spans in the background. A collector that is slow or away holds up nobody: of what waits, 2,048 spans are kept
-/// (`OTEL_BSP_MAX_QUEUE_SIZE`), and what is dropped is logged.
+/// Sends spans in the background. A collector that is slow or away holds up nobody: what it does not take after three tries is dropped, and what
+/// comes beyond 2,048 spans that wait (`OTEL_BSP_MAX_QUEUE_SIZE`). The log says so.
 #[derive(Debug)]
 pub(super) struct Exporter(BatchSpanProcessor);
 
@@ -52,17 +49,24 @@ impl Exporter {
     }
 
     /// Sends what waits, and ends. Blocks.
-    pub(super) fn end(&self) {
-        if let Err(error) = self.0.shutdown_with_timeout(END_TIMEOUT) {
+    pub(super) fn end(&self, timeout: Duration) {
+        if let Err(error) = self.0.shutdown_with_timeout(timeout) {
             tracing::warn!(%error, "the last spans may not have reached their collector");
         }
     }
 }
 
-/// Who makes the spans: `bowstring`, but for what `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say.
+/// Who makes the spans: `bowstring`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
 fn resource() -> Resource {
-    let service = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "bowstring".to_owned());
-    Resource::builder().with_service_name(service).with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build()
+    let of_environment = Resource::builder().build();
+    let is_said = |key: &'static str| {
+        let value = of_environment.get(&Key::new(key)).map(|value| value.to_string());
+        // What the specification takes for a name that nobody gives.
+        value.is_some_and(|value| !value.starts_with("unknown_service"))
+    };
+    let ours = [("service.name", "bowstring"), ("service.version", env!("CARGO_PKG_VERSION"))];
+    let ours = ours.into_iter().filter(|(key, _)| !is_said(key)).map(|(key, value)| KeyValue::new(key, value));
+    Resource::builder().with_attributes(ours).build()
 }
 
 fn refused(given: &str, reason: &str) -> TraceError {

@@ -46,13 +46,7 @@ impl Span {
     }
 
     /// What was done within an epoch: the first word of the name, and what it is called in `messaging.operation.name`.
-    pub(super) fn within(
-        operation: &str,
-        cell: &StreamCell,
-        of: (&ProducerId, Epoch),
-        epoch: &SpanContext,
-        started: Timestamp,
-    ) -> Self {
+    pub(super) fn within(operation: &str, cell: &StreamCell, of: (&ProducerId, Epoch), epoch: &SpanContext, started: Timestamp) -> Self {
         Self::new(operation, SpanKind::Server, (context::within(epoch), epoch.span_id()), cell, of, started)
     }
 
@@ -122,7 +116,7 @@ impl Span {
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
             links: self.links,
-            status: failed.map_or(Status::Unset, |why| Status::error(why)),
+            status: failed.map_or(Status::Unset, Status::error),
             instrumentation_scope: InstrumentationScope::builder("bowstring").with_version(env!("CARGO_PKG_VERSION")).build(),
         }
     }
