@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bowstring::engine::{Code, Retry};
-use bowstring::server::{AuditConfig, AuthConfig, LocalService, Server as Running, ServerConfig, TlsConfig, UnixSocket};
+use bowstring::server::{
+    AuditConfig, AuthConfig, BLOCKING_THREAD_STAYS, LocalService, Server as Running, ServerConfig, TlsConfig, UnixSocket,
+};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
@@ -125,7 +127,9 @@ impl Server {
         let config = arguments.config()?;
         py.detach(|| {
             let threads = std::thread::available_parallelism().map_or(WORKER_THREADS_MIN, usize::from).max(WORKER_THREADS_MIN);
-            let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("bowstring-server").enable_all().build();
+            let mut runtime = Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(threads).thread_keep_alive(BLOCKING_THREAD_STAYS);
+            let runtime = runtime.thread_name("bowstring-server").enable_all().build();
             let runtime = runtime.map_err(internal)?;
             let started = runtime.block_on(Running::start(config));
             let running = started.map_err(|error| raise(Code::InvalidArgument, Retry::Never, &error.to_string()))?;

@@ -45,6 +45,8 @@ use config::{GlobalArgs, Settings};
 use error::{CliError, exit};
 use signals::Signals;
 
+use crate::server::BLOCKING_THREAD_STAYS;
+
 /// A log has a file open for each of its segments, and a thousand streams are more connections than many shells allow: takes all that
 /// this process may have.
 fn allow_files() {
@@ -148,7 +150,8 @@ fn start(cli: Cli, program: OsString) -> Result<(), CliError> {
     let settings = Settings::read(cli.global.config.as_deref())?;
     let level = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
     log::start(&settings.log(&cli.global.log)?, level)?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|reason| CliError::Io { doing: "starting the runtime", reason })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_keep_alive(BLOCKING_THREAD_STAYS).enable_all().build();
+    let runtime = runtime.map_err(|reason| CliError::Io { doing: "starting the runtime", reason })?;
     let result = runtime.block_on(dispatch(cli.command, &settings, &cli.global, program));
     // A thread may still be in a read from stdin, which nothing ends.
     runtime.shutdown_background();

@@ -79,9 +79,9 @@ pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, Totals};
 pub use error::Error;
 pub use metrics::{METRICS, MetricDoc, MetricKind};
-pub use running::Server;
 #[doc(hidden)]
 pub use running::serve_connections;
+pub use running::{BLOCKING_THREAD_STAYS, Server};
 pub use services::{Ended, LocalService};
 pub use shared::SharedMemory;
 pub use start_error::StartError;

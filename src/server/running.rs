@@ -49,6 +49,9 @@ const HEADER_BYTES_MAX: u32 = 32 << 10;
 /// Calls that a peer has begun and cancelled before they were served, and errors of its own making, before its connection is
 /// closed: an honest one is not even near.
 const RESETS_MAX: usize = 256;
+/// How long the runtime of a server is to keep a thread for blocking work that has none. tokio gives work to the one that has waited
+/// longest, so that every thread stays which gets any in that time: with tokio's 10 seconds what one busy moment has made stays for ever.
+pub const BLOCKING_THREAD_STAYS: Duration = Duration::from_secs(1);
 /// What requests under way at the HTTP port, and links, get to end, once all else has.
 const LATE_GRACE: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted, as `TcpListener::bind` has it.
