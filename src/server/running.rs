@@ -50,8 +50,8 @@ const HEADER_BYTES_MAX: u32 = 32 << 10;
 /// closed: an honest one is not even near.
 const RESETS_MAX: usize = 256;
 /// How long the runtime of a server is to keep a thread for blocking work that has none. tokio gives work to the one that has waited
-/// longest, so that every thread stays which gets any in that time: with tokio's 10 seconds what one busy moment has made stays for ever.
-pub const BLOCKING_THREAD_STAYS: Duration = Duration::from_secs(1);
+/// longest, so that every thread stays which gets any in that time: as many as blocking calls come in it, however few are needed.
+pub const BLOCKING_THREAD_STAYS: Duration = Duration::from_millis(100);
 /// What requests under way at the HTTP port, and links, get to end, once all else has.
 const LATE_GRACE: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted, as `TcpListener::bind` has it.
