@@ -8,7 +8,7 @@ mod schemas;
 mod shares;
 mod starts;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -66,7 +66,7 @@ struct Inner {
     stream: Stream<StoredBatch>,
     /// The versions of the stream's schema, each parsed once.
     schemas: SchemaVersions,
-    waiting: HashMap<AppenderId, oneshot::Sender<Grant>>,
+    waiting: BTreeMap<AppenderId, oneshot::Sender<Grant>>,
     /// Per partition, the readers that are to be woken.
     readers: Vec<Vec<Arc<Notify>>>,
     /// Those who read by leases, to be woken for their own sake: always in one order, which says who is given what.
@@ -119,7 +119,7 @@ impl StreamCell {
         let inner = Inner {
             stream,
             schemas,
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             readers: vec![Vec::new(); partitions],
             consumers: BTreeMap::new(),
             watchers: Vec::new(),

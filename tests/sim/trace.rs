@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bowstring::engine::Timestamp;
 use bowstring::server::Clock;
@@ -17,12 +17,22 @@ const TAIL: usize = 120;
 pub(crate) const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
 
 /// Simulated time, the same for all hosts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct SimClock(Arc<AtomicU64>);
 
 impl SimClock {
+    /// The time of what this thread runs, in libraries that ask the system, too.
+    pub(crate) fn of_this_thread() -> Self {
+        let clock = Self(Arc::default());
+        clock.advance(Duration::ZERO);
+        let shown = SystemTime::now().duration_since(UNIX_EPOCH).expect("later");
+        assert!(!cfg!(target_os = "linux") || shown == Duration::from_micros(EPOCH_MICROS), "the system's clock shows {shown:?}");
+        clock
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_micros()).expect("a short time"), Relaxed);
+        bowstring_sim_time::set(Some(Duration::from_micros(EPOCH_MICROS) + self.elapsed()));
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

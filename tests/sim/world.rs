@@ -43,7 +43,7 @@ pub(crate) fn run(seed: u64, prints: bool) -> Outcome {
     bowstring::shared::random::seed_thread(seed);
     align_task_ids();
     let plan = Plan::of(seed);
-    let clock = SimClock::default();
+    let clock = SimClock::of_this_thread();
     let oracle = Arc::new(Oracle::new(plan, clock.clone(), prints));
     let disk = SimDisk::new(seed);
     if prints {
