@@ -41,7 +41,7 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
         (libc::CLOCK_MONOTONIC, None) => parts(ClockId::Monotonic),
         (libc::CLOCK_REALTIME, None) => parts(ClockId::Realtime),
         // SAFETY: the arguments are those of this call.
-        _ => return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int },
+        _ => return c_int::try_from(unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) }).unwrap_or(-1),
     };
     if !time.is_null() {
         // SAFETY: the caller says so.
