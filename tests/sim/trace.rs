@@ -22,6 +22,7 @@ pub(crate) struct SimClock(Arc<AtomicU64>);
 
 impl SimClock {
     /// The time of what this thread runs, in libraries that ask the system, too.
+    #[expect(clippy::disallowed_methods, reason = "it is simulated here, which is what is checked")]
     pub(crate) fn of_this_thread() -> Self {
         let clock = Self(Arc::default());
         clock.advance(Duration::ZERO);
