@@ -208,6 +208,7 @@ class Client:
         on_overflow: str = "hold",
         mode: str | None = None,
         sharing: Sharing | None = None,
+        query: str | None = None,
     ) -> dict[str, Any]:
         """Creates the subscription, or takes the one that exists as it is; describes it.
 
@@ -219,12 +220,14 @@ class Client:
         (its consumers are told how many), or "evict": it is evicted, and its consumers get `SubscriptionEvicted` until
         a seek. `mode` is how its consumers divide its batches: "static", by themselves, "partitioned", by leases on
         partitions, or "shared", by leases on rows, as `sharing` says; one that exists must do the same.
+        `query` is what it asks of each batch, in SQL: consumers get the answers (docs/queries.md); one that exists must
+        ask the same.
 
         Raises `OffsetError` if something behind the start is no longer kept, or if it is too far ahead;
         `InvalidArgument`; `StreamNotFound`.
         """
         rules = None if sharing is None else sharing.arguments()
-        return self._native.subscribe(stream, subscription, start_text(start), on_overflow, mode, rules)
+        return self._native.subscribe(stream, subscription, start_text(start), on_overflow, mode, rules, query)
 
     def unsubscribe(self, stream: str, subscription: str) -> None:
         """Removes the subscription; what only it held back is dropped."""

@@ -87,6 +87,10 @@ class PermissionDenied(BowstringError, PermissionError):
     """Who calls is known, and may not do this; the text says what is lacking, and on which stream."""
 
 
+class QueryFailed(BowstringError):
+    """A subscription's query has no answer for a batch, which the text names: it divides by zero, a text is no number."""
+
+
 class ProducerLost(BowstringError):
     """The producer stopped giving signs of life; everything it committed was delivered."""
 
@@ -134,6 +138,7 @@ CLASSES: dict[str, type[BowstringError]] = {
     "subscription_evicted": SubscriptionEvicted,
     "unauthenticated": Unauthenticated,
     "permission_denied": PermissionDenied,
+    "query_failed": QueryFailed,
     "ordinal_gap": Unavailable,
     "appender_not_ready": Unavailable,
     "producer_lost": ProducerLost,

@@ -63,6 +63,8 @@ class StreamingIterator(Feeding):
             to one of them), or "shared" (any of them is given the next rows).
         lease: then, seconds until others have what it has if its process dies: from 0.1 to 3600.
         sharing: how a new shared subscription is shared: when rows go to the dead letters, and what keys they have.
+        query: what a new subscription asks of each batch, in SQL, such as "SELECT user, page FROM clicks WHERE page
+            LIKE '/buy%'": the answers come in place of the batches, with their offsets (docs/queries.md).
         ack_within: of a shared subscription, seconds in which a batch is to be acked, given back or renewed; then
             others get it, and this iterator gets nothing more before it is asked. From 0.1 to 86,400.
         max_rows: of a shared subscription, most rows of a batch; larger ones are divided among consumers.
@@ -108,6 +110,7 @@ class StreamingIterator(Feeding):
         mode: str | None = None,
         lease: float = 10.0,
         sharing: Sharing | None = None,
+        query: str | None = None,
         ack_within: float = 30.0,
         max_rows: int | None = None,
         schema: object | None = None,
@@ -144,6 +147,7 @@ class StreamingIterator(Feeding):
             "mode": mode,
             "lease": lease,
             "sharing": sharing,
+            "query": query,
             "ack_within": ack_within,
             "max_rows": max_rows,
             **dialect_arguments(schema, aliases, strings, time_zone, time_unit),

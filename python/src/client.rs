@@ -254,7 +254,7 @@ impl Client {
         wait(py, None, |wait| self.0.keep_producer(stream, &run, lease, wait))
     }
 
-    #[pyo3(signature = (stream, subscription, from, on_overflow, mode=None, sharing=None))]
+    #[pyo3(signature = (stream, subscription, from, on_overflow, mode=None, sharing=None, query=None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn subscribe<'py>(
         &self,
@@ -265,13 +265,14 @@ impl Client {
         on_overflow: &str,
         mode: Option<&str>,
         sharing: Option<crate::consumer::SharingArguments>,
+        query: Option<String>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let start = start(from)?;
         let known = OnOverflow::ALL.map(OnOverflow::as_str).join(", ");
         let unknown = || invalid(&format!("on_overflow is {on_overflow:?}; use one of {known}"));
         let on_overflow = OnOverflow::from_name(on_overflow).ok_or_else(unknown)?;
-        let options =
-            SubscribeOptions { on_overflow, mode: mode.map(crate::consumer::mode).transpose()?, sharing: sharing.map(Into::into) };
+        let mode = mode.map(crate::consumer::mode).transpose()?;
+        let options = SubscribeOptions { on_overflow, mode, sharing: sharing.map(Into::into), query };
         describe::subscription(py, &wait(py, None, |wait| self.0.subscribe_with(stream, subscription, &start, options, wait))?)
     }
 

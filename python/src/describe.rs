@@ -62,6 +62,7 @@ pub(crate) fn subscription<'py>(py: Python<'py>, subscription: &proto::Subscript
     dict.set_item("eviction", subscription.eviction.map(eviction).transpose()?)?;
     let sharing = |sharing: &proto::Sharing| Ok::<_, PyErr>(dict!(py, sharing, { max_deliveries, bisect, dead_letters, keys }));
     dict.set_item("sharing", subscription.sharing.as_ref().map(sharing).transpose()?)?;
+    dict.set_item("query", Some(&subscription.query).filter(|query| !query.is_empty()))?;
     dict.set_item("dead_letters_wait_for", &subscription.dead_letters_wait_for)?;
     let place = |py: Python<'py>, place: &proto::SubscriptionPartition| {
         let dict = dict!(py, place, { partition, acked, planned, skipped, lag_batches, lag_rows, lag_bytes, lag_age_micros, held_micros, drain_micros });

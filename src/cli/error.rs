@@ -201,6 +201,7 @@ fn exit_code_of(code: Code) -> u8 {
         | Code::SubscriptionEvicted
         | Code::Unauthenticated
         | Code::PermissionDenied
+        | Code::QueryFailed
         | Code::OrdinalGap
         | Code::AppenderNotReady
         | Code::ProducerLost
@@ -231,6 +232,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::Unauthenticated => Some("--token-file or BOWSTRING_TOKEN say who you are; `bowstring token issue` makes a token"),
         Code::PermissionDenied => {
             Some("`bowstring token issue NAME --allow VERB:STREAM`, where the coordinator's tokens are, makes a token that may")
+        }
+        Code::QueryFailed => {
+            Some("`bowstring subscription seek` moves the subscription past the batch; TRY_CAST and NULLIF in the query give nulls instead")
         }
         Code::Internal => Some("this is a defect: please report it with the coordinator's log and what `bowstring debug bundle` writes"),
         Code::InvalidArgument

@@ -174,6 +174,7 @@ pub(super) fn subscription_json(subscription: &SubscriptionDescription) -> Value
         "mode": mode(subscription).as_str(),
         "sharing": subscription.sharing.as_ref().map(|sharing| sharing_json(sharing, &subscription.dead_letters_wait_for)),
         "on_overflow": overflow::name(subscription),
+        "query": Some(&subscription.query).filter(|query| !query.is_empty()),
         "eviction": subscription.eviction.as_ref().map(overflow::eviction_json),
         "partitions": partitions.collect::<Vec<_>>(),
         "consumers": subscription.consumers.iter().map(consumer_json).collect::<Vec<_>>(),

@@ -147,13 +147,14 @@ impl Client {
     /// The same, and says what a new one is like.
     ///
     /// # Errors
-    /// As [`Client::subscribe`], and `invalid_argument` if one exists whose consumers divide its batches otherwise.
+    /// As [`Client::subscribe`], and `invalid_argument` if one exists whose consumers divide its batches otherwise, or that asks
+    /// something else, or for a query that is no query of this stream; the text says why.
     pub async fn subscribe_with(
         &self,
         stream: &str,
         subscription: &str,
         start: &Start,
-        SubscribeOptions { mode, on_overflow, sharing }: SubscribeOptions,
+        SubscribeOptions { mode, on_overflow, sharing, query }: SubscribeOptions,
     ) -> Result<proto::SubscriptionDescription, Error> {
         // What a server takes that knows no other starts.
         let named = if *start == Start::Latest { proto::Start::Latest } else { proto::Start::Earliest };
@@ -176,6 +177,7 @@ impl Client {
                 keys: sharing.keys,
             }),
             on_overflow: wire::overflow::message(on_overflow).into(),
+            query: query.unwrap_or_default(),
         };
         self.call(request, |mut control, request| async move { control.subscribe(request).await }).await
     }

@@ -218,6 +218,9 @@ pub struct SubscribeOptions {
     pub on_overflow: OnOverflow,
     /// How it is shared, if its mode is [`SubscriptionMode::Shared`]. None: as [`Sharing::default`].
     pub sharing: Option<Sharing>,
+    /// What it asks of each batch, in SQL: its consumers get the answers, with the batches' offsets. One that exists must ask the same.
+    /// None: as one that exists does, or nothing.
+    pub query: Option<String>,
 }
 
 /// What a consumer reads and how far ahead.
@@ -249,6 +252,9 @@ pub struct ConsumerOptions {
     pub mode: Option<SubscriptionMode>,
     /// How a new shared subscription is shared. None: as [`Sharing::default`].
     pub sharing: Option<Sharing>,
+    /// What the subscription asks of each batch, in SQL, if it is to be new; `invalid_argument` if it exists and asks something else. The
+    /// answers come in place of the batches, with their offsets. None: as it does, or nothing.
+    pub query: Option<String>,
     /// Of a shared subscription: how long the caller may have a batch before it is acked, given back or renewed; then it goes to
     /// others, and this consumer gets nothing more until its caller asks for it. 100 ms to a day. Default 30 s.
     pub ack_within: Duration,
@@ -325,6 +331,7 @@ impl Default for ConsumerOptions {
             stream_wait: Duration::ZERO,
             mode: None,
             sharing: None,
+            query: None,
             ack_within: ShareTerms::default().ack_within,
             max_rows: None,
             lease: Duration::from_secs(10),

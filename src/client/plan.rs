@@ -44,6 +44,8 @@ pub(super) struct Starts {
     mode: SubscriptionMode,
     /// How it is shared, if it is.
     keys: Option<Vec<std::sync::Arc<str>>>,
+    /// Of what is read: the stream's, or the answers' to a query.
+    schema: Bytes,
 }
 
 /// Turns a consumer's options into a plan, the offsets to start from, and the schema if the stream has one.
@@ -87,7 +89,7 @@ pub(super) async fn plan(client: &Client, stream: &str, options: ConsumerOptions
     }
     ends.retain(|partition, _| partitions.contains(partition));
     let limits = description.options.unwrap_or_default();
-    let schema = pinned(&options.dialect, description.schema, limits.schema_policy())?;
+    let schema = pinned(&options.dialect, starts.schema.clone(), limits.schema_policy())?;
     let command = GetCommand {
         stream: stream.to_owned(),
         follow: options.follow,
@@ -154,7 +156,7 @@ async fn starts(
         ReadStart::Cursor(start) => (start, None),
         ReadStart::Offsets(offsets) => (&Start::Earliest, Some(offsets)),
     };
-    let (mut generation, mut mode, mut keys) = (None, SubscriptionMode::Static, None);
+    let (mut generation, mut mode, mut keys, mut schema) = (None, SubscriptionMode::Static, None, description.schema.clone());
     let mut starts = match (options.subscription.as_deref(), new) {
         (Some(subscription), _) => {
             let found = client
@@ -162,10 +164,18 @@ async fn starts(
                     &description.stream,
                     subscription,
                     new,
-                    SubscribeOptions { mode: options.mode, sharing: options.sharing.clone(), ..SubscribeOptions::default() },
+                    SubscribeOptions {
+                        mode: options.mode,
+                        sharing: options.sharing.clone(),
+                        query: options.query.clone(),
+                        ..SubscribeOptions::default()
+                    },
                 )
                 .await?;
             mode = mode_of(&found)?;
+            if !found.query.is_empty() {
+                schema = found.query_schema;
+            }
             keys = found.sharing.map(|sharing| sharing.keys.iter().map(|key| key.as_str().into()).collect());
             // An older coordinator has none.
             generation = (found.generation != 0).then_some(Generation(found.generation));
@@ -180,7 +190,7 @@ async fn starts(
     starts.retain(|partition, _| partitions.contains(partition));
     // The leases tell one seek from the next.
     let generation = generation.filter(|_| mode == SubscriptionMode::Static);
-    Ok(Starts { offsets: starts, generation, mode, keys })
+    Ok(Starts { offsets: starts, generation, mode, keys, schema })
 }
 
 fn mode_of(found: &SubscriptionDescription) -> Result<SubscriptionMode, Error> {
@@ -193,6 +203,9 @@ fn mode_of(found: &SubscriptionDescription) -> Result<SubscriptionMode, Error> {
 
 /// What leases say is not for the consumer to say.
 fn check_shared(options: &ConsumerOptions) -> Result<(), Error> {
+    if options.query.is_some() && options.subscription.is_none() {
+        return Err(Error::invalid("only a subscription asks a query; name one, or leave the query out"));
+    }
     if options.sharing.is_some() && options.mode != Some(SubscriptionMode::Shared) {
         return Err(Error::invalid("only a shared subscription has rules of sharing; ask for mode shared, or leave them out"));
     }

@@ -141,6 +141,8 @@ codes! {
     Unauthenticated = 50, "unauthenticated", Never, No;
     /// The caller is known, and may not do this.
     PermissionDenied = 51, "permission_denied", Never, No;
+    /// A subscription's query has no answer for a batch: a value that it divides by is zero, a text is no number.
+    QueryFailed = 60, "query_failed", Never, No;
 }
 
 #[cfg(test)]

@@ -114,6 +114,8 @@ pub enum Command<D> {
         on_overflow: OnOverflow,
         /// How a new one is shared, if it is; none: as [`SharingRules::new`] says.
         sharing: Option<SharingRules>,
+        /// What a new one asks of each batch, or an existing one has to ask. None: as an existing one does, or nothing.
+        query: Option<Arc<str>>,
     },
     /// Removes a subscription; what only it held back is dropped.
     Unsubscribe {

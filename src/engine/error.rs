@@ -1,5 +1,10 @@
 //! Errors: what was asked, what is the limit or state, what to do.
 
+mod names;
+
+use std::sync::Arc;
+
+use self::names::name_one_of;
 use super::{
     AppenderId, Attempt, Code, ConsumerId, Epoch, Eviction, Fill, Generation, HeldBy, Limits, Offset, PartitionId, ProducerId, RunId,
     SubscriptionMode, SubscriptionName, Task, Timestamp,
@@ -31,7 +36,7 @@ pub enum Error {
     #[error("the stream was ended with an error: {reason}; mend its cause and create a new stream")]
     StreamFailed {
         /// What the producer said.
-        reason: std::sync::Arc<str>,
+        reason: Arc<str>,
     },
     /// See [`Code::BatchTooLarge`].
     #[error("a batch of {bytes} bytes can never fit: the stream's max_buffered_bytes is {limit}; send smaller batches or raise the limit")]
@@ -288,6 +293,19 @@ pub enum Error {
         /// What the call is for.
         asked: SubscriptionMode,
     },
+    /// A subscription asks something else of each batch than it is to.
+    #[error(
+        "subscription {subscription} {}, and is to ask {asked:?}; make another subscription, or delete this one first",
+        .query.as_ref().map_or_else(|| "asks no query".to_owned(), |query| format!("asks {query:?}"))
+    )]
+    SubscriptionQuery {
+        /// The subscription.
+        subscription: SubscriptionName,
+        /// What it asks.
+        query: Option<Arc<str>>,
+        /// What it is to ask.
+        asked: Arc<str>,
+    },
     /// The dead letters of a shared subscription were not named, and there is no room for the name that they get then.
     #[error(
         "the dead letters of subscription {subscription} would go to a stream whose name is this one's and \".dead-letters\", which is longer than 256 bytes; name another one"
@@ -355,7 +373,7 @@ impl Error {
         match self {
             Error::PartitionCount { .. } | Error::TaskNamedTwice { .. } | Error::WriterFinished { .. } => Code::InvalidArgument,
             Error::ProducerUnknown { .. } | Error::EpochOfWhom { .. } | Error::SubscriptionMode { .. } => Code::InvalidArgument,
-            Error::DeadLettersUnnamed { .. } => Code::InvalidArgument,
+            Error::DeadLettersUnnamed { .. } | Error::SubscriptionQuery { .. } => Code::InvalidArgument,
             Error::ConsumerLost { .. } | Error::ConsumerSuperseded { .. } => Code::LeaseLost,
             Error::PartitionOutOfRange { .. } => Code::PartitionOutOfRange,
             Error::StreamCompleted => Code::StreamCompleted,
@@ -377,17 +395,4 @@ impl Error {
             Error::TooMany { .. } => Code::TooMany,
         }
     }
-}
-
-/// How many names an error lists.
-const NAMES_MAX: usize = 10;
-
-fn name_one_of(known: &[ProducerId]) -> String {
-    if known.is_empty() {
-        return "no producer has committed epochs: start at earliest or latest".to_owned();
-    }
-    let names: Vec<_> = known.iter().take(NAMES_MAX).map(ProducerId::as_str).collect();
-    let more = known.len() - names.len();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("name one that commits epochs: {}{more}", names.join(", "))
 }

@@ -65,6 +65,8 @@ pub struct SubscriptionSnapshot {
     pub mode: SubscriptionMode,
     /// What it does that holds room which is needed.
     pub on_overflow: OnOverflow,
+    /// What it asks of each batch, if it does.
+    pub query: Option<Arc<str>>,
     /// Set while it is evicted.
     pub eviction: Option<Eviction>,
     /// One per partition.

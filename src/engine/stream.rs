@@ -161,8 +161,8 @@ impl<D: Clone> Stream<D> {
             Command::CommitEpoch { producer, run, epoch, receipts } => self.commit_epoch(&producer, &run, epoch, &receipts, now, effects),
             Command::AbortEpoch { producer, run, epoch } => self.abort_epoch(&producer, &run, epoch, now, effects),
             Command::KeepProducer { producer, run, lease } => self.keep_producer(&producer, &run, lease, now, effects),
-            Command::Subscribe { subscription, start, mode, on_overflow, sharing } => {
-                self.subscribe(subscription, &start, (mode, on_overflow, sharing), now, effects)
+            Command::Subscribe { subscription, start, mode, on_overflow, sharing, query } => {
+                self.subscribe(subscription, &start, (mode, on_overflow, sharing, query), now, effects)
             }
             Command::Unsubscribe { subscription } => self.unsubscribe(&subscription, now, effects),
             Command::Ack { subscription, generation, offsets } => self.ack(&subscription, generation, &offsets, now, effects),

@@ -1,5 +1,7 @@
 //! A subscription: a named cursor over all partitions.
 
+use std::sync::Arc;
+
 use super::lease::SubscriptionMode;
 use super::leases::Leases;
 use super::meter::Meter;
@@ -69,6 +71,8 @@ pub(super) struct Subscription {
     pub(super) created_at: Timestamp,
     pub(super) generation: Generation,
     pub(super) on_overflow: OnOverflow,
+    /// What it asks of each batch; its consumers get the answers.
+    pub(super) query: Option<Arc<str>>,
     /// Set while it is evicted: then it holds nothing, and its cursors stay where they were.
     pub(super) eviction: Option<Eviction>,
     /// One per partition.
@@ -82,7 +86,7 @@ pub(super) struct Subscription {
 impl Subscription {
     pub(super) fn new(mode: SubscriptionMode, created_at: Timestamp, generation: Generation, cursors: Vec<Cursor>) -> Self {
         let leases = (mode == SubscriptionMode::Partitioned).then(|| Leases::new(cursors.len()));
-        Self { created_at, generation, on_overflow: OnOverflow::default(), eviction: None, cursors, leases, shares: None }
+        Self { created_at, generation, on_overflow: OnOverflow::default(), query: None, eviction: None, cursors, leases, shares: None }
     }
 
     pub(super) fn mode(&self) -> SubscriptionMode {

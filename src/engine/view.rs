@@ -1,5 +1,6 @@
 //! What can be seen of a stream, as plain data: for describe, stats and metrics.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
@@ -106,6 +107,8 @@ pub struct SubscriptionView {
     pub consumers: Vec<ConsumerView>,
     /// What it does that holds room which is needed.
     pub on_overflow: OnOverflow,
+    /// What it asks of each batch, if it does.
+    pub query: Option<Arc<str>>,
     /// Set while it is evicted.
     pub eviction: Option<Eviction>,
     /// One per partition.

@@ -83,6 +83,8 @@ struct Subscribing {
     subscription: String,
     start: Option<String>,
     on_overflow: Option<String>,
+    #[serde(default)]
+    query: String,
 }
 
 #[derive(Deserialize)]
@@ -238,8 +240,8 @@ fn create(control: &ControlService, body: Creating, caller: &Caller) -> Result<B
 fn subscribe(control: &ControlService, body: Subscribing) -> Result<Bytes, Error> {
     let start_at = body.start.as_deref().map(start_at).transpose()?;
     let on_overflow = wire::overflow::named(body.on_overflow.as_deref())?.into();
-    let Subscribing { stream, subscription, .. } = body;
-    let request = proto::SubscribeRequest { stream, subscription, start_at, on_overflow, ..Default::default() };
+    let Subscribing { stream, subscription, query, .. } = body;
+    let request = proto::SubscribeRequest { stream, subscription, start_at, on_overflow, query, ..Default::default() };
     control.subscribe_to(&request).map(|subscription| answer(&subscription_summary(&subscription)))
 }
 

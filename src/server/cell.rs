@@ -27,6 +27,7 @@ use super::counters::StreamCounters;
 use super::dictionaries::DictionaryRoom;
 use super::error::Error;
 use super::log::{LogState, Pending, is_in_memory, is_late};
+use super::queries::Queries;
 use crate::engine::{
     AppenderId, AppenderKind, Batch, Command, Connection, ConsumerId, Effects, Error as EngineError, Offset, OnOverflow, Outcome,
     PartitionId, Place, Stream, StreamId, StreamName, StreamOptions, StreamSnapshot, StreamState, StreamTotals, StreamView,
@@ -55,6 +56,8 @@ pub struct StreamCell {
     readers: Mutex<Vec<Arc<Reader>>>,
     /// Why dead letters cannot be written, of the subscriptions whose cannot.
     burials: Mutex<BTreeMap<SubscriptionName, Burial>>,
+    /// What its subscriptions ask of each batch.
+    queries: Queries,
     /// Of a durable stream.
     log: Option<Arc<LogState>>,
 }
@@ -137,6 +140,7 @@ impl StreamCell {
             inner: Mutex::new(inner),
             readers: Mutex::default(),
             burials: Mutex::default(),
+            queries: Queries::default(),
             log,
         }
     }

@@ -12,6 +12,7 @@ use super::convert;
 use super::coordinator::Coordinator;
 use super::error::Error;
 use super::generated::control_server::Control;
+use super::queries;
 use super::sharing;
 use super::trace::{self, Ending};
 use crate::engine::{Command, Epoch, Generation, ProducerId, RunId, Start, StreamId, StreamName, SubscriptionName};
@@ -173,7 +174,8 @@ impl ControlService {
         let mode = convert::mode(request.mode)?;
         let sharing = sharing::sharing(&cell, request.sharing.as_ref(), mode)?;
         let on_overflow = wire::overflow::on_overflow(request.on_overflow());
-        cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow, sharing })?;
+        let query = queries::asked(&cell, &request.query, sharing.as_ref())?;
+        cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow, sharing, query })?;
         tracing::debug!(stream = request.stream, %subscription, "a subscription is there");
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };

@@ -176,6 +176,8 @@ pub(super) fn subscription(cell: &StreamCell, view: &SubscriptionView, consumers
         dead_letters_wait_for: if is_dying { cell.burial_trouble(&view.name).unwrap_or_default() } else { String::new() },
         on_overflow: wire::overflow::message(view.on_overflow).into(),
         eviction: view.eviction.map(wire::overflow::eviction_message),
+        query: view.query.as_deref().unwrap_or_default().to_owned(),
+        query_schema: view.query.as_ref().map_or_else(Bytes::new, |query| cell.queries().schema(cell, query)),
     }
 }
 

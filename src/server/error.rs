@@ -30,6 +30,20 @@ pub enum Error {
         /// Why.
         source: StorageError,
     },
+    /// A subscription's query has no answer for it.
+    #[error(
+        "{what} has no answer to the subscription's query {query:?}: {reason}; seek past it, or make a subscription that asks something else"
+    )]
+    Unanswered {
+        /// A batch, or a version of the schema.
+        what: String,
+        /// What is asked.
+        query: Arc<str>,
+        /// Its code.
+        code: Code,
+        /// Why.
+        reason: String,
+    },
     /// A reader that takes one schema only has come to a batch of another.
     #[error(
         "partition {partition} goes on with version {version} of the stream's schema at offset {offset}, and this read began with version {sent}; read on with another DoGet whose start is {start}, or with a bowstring client, which gives all versions as one"
@@ -214,6 +228,7 @@ impl Error {
             Self::Storage(error) | Self::Unreadable { source: error, .. } => error.code(),
             Self::Name(_) | Self::InvalidArgument { .. } => Code::InvalidArgument,
             Self::SchemaChanged { .. } => Code::SchemaMismatch,
+            Self::Unanswered { code, .. } => *code,
             Self::StreamNotFound { .. } => Code::StreamNotFound,
             Self::StreamExists { .. } => Code::StreamExists,
             Self::StreamReplaced { .. } => Code::StreamReplaced,

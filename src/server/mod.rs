@@ -34,6 +34,7 @@ mod metrics;
 mod opening;
 mod plane;
 mod process;
+mod queries;
 mod read;
 mod running;
 mod same;

@@ -23,6 +23,7 @@ use super::access::Usage;
 use super::cell::{ReaderName, StreamCell, Watch};
 use super::coordinator::Coordinator;
 use super::error::Error;
+use super::queries::Asking;
 use super::shared::{Link, ReadLink, SharedPlace};
 use super::trace::Delivering;
 use crate::engine::{Batch, Code, Command, Generation, LeaseId, PartitionId, StreamState, SubscriptionName, Visibility};
@@ -73,9 +74,9 @@ pub(super) fn get(
                 }
                 let work = reading.next_work(turn)?;
                 let loaded = reading.load(&work).await?;
-                for (work, loaded) in work.into_iter().zip(loaded) {
+                for (mut work, loaded) in work.into_iter().zip(loaded) {
                     idle = false;
-                    let loaded = match reading.turn_to(&work, loaded) {
+                    let loaded = match reading.turn_to(&mut work, loaded).await {
                         Ok(loaded) => loaded,
                         Err(error) => {
                             // What came before it is good.
@@ -148,6 +149,8 @@ struct Reading {
     /// None if it reads by leases.
     ranges: Vec<Range>,
     leases: Option<Leases>,
+    /// If its subscription asks a query.
+    asks: Option<Asking>,
     /// Other partitions are watched since the last look for batches.
     has_moved: bool,
     /// The subscription that is read for, and which of its cursors.
@@ -209,10 +212,13 @@ impl Reading {
             peer = name.peer,
             "a read has begun"
         );
+        let query = name.subscription.as_ref().map(|subscription| cell.query_of(subscription)).transpose()?.flatten();
+        let asks = query.map(|query| Asking::begin(&cell, query));
         let span = Delivering::begin(coordinator.tracer(), &cell, &name);
         let watch = cell.watch(name, ranges.iter().map(|range| (range.partition, range.next)));
         Ok(Self {
             leases: Leases::open(&cell, target, &watch)?,
+            asks,
             has_moved: false,
             watch,
             link: target.link.and_then(|link| coordinator.links().get(link)).and_then(Link::begin_reading),
@@ -234,7 +240,7 @@ impl Reading {
     /// stream without a schema is empty.
     async fn wait_for_schema(&mut self) -> Result<bool, Error> {
         let ending = self.ending()?;
-        if self.send_first_schema() {
+        if self.send_first_schema()? {
             return Ok(false);
         }
         match ending {
@@ -355,7 +361,9 @@ impl Reading {
     /// Frames a batch, after the dictionaries that the consumer lacks.
     fn frame(&mut self, work: &Work, loaded: &EncodedBatch) {
         let Work { partition, lease, shares, batch, skipped } = work;
-        self.charge(batch.facts.bytes);
+        // Of an answer to a query, what it has.
+        let (rows, bytes) = if self.asks.is_some() { (loaded.rows, loaded.bytes()) } else { (batch.facts.rows, batch.facts.bytes) };
+        self.charge(bytes);
         for dictionary in loaded.dictionaries.missing_from(&self.dictionaries) {
             self.charge(dictionary.header.len() as u64 + dictionary.body.len());
             self.frames.push(&[], &dictionary.header, &[], &dictionary.body);
@@ -386,6 +394,6 @@ impl Reading {
             }
         }
         let latency = self.cell.now().since(batch.facts.appended_at);
-        self.cell.counters().count_delivered(*partition, batch.facts.rows, batch.facts.bytes, latency);
+        self.cell.counters().count_delivered(*partition, rows, bytes, latency);
     }
 }

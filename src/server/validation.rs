@@ -17,7 +17,7 @@ use crate::wire::schema::StreamSchema;
 use crate::wire::validate::Validator;
 
 /// Up to so many bytes are validated where they are: handing them to another thread would take longer.
-const AT_ONCE_BYTES: u64 = 64 << 10;
+pub(super) const AT_ONCE_BYTES: u64 = 64 << 10;
 /// What a permit stands for.
 const PERMIT_BYTES: u64 = 1 << 10;
 
@@ -46,7 +46,7 @@ impl FromStr for Validation {
     }
 }
 
-/// The room for full validation, which all connections share.
+/// The room for full validation and for queries, which all connections share.
 #[derive(Debug)]
 pub(super) struct ValidationRoom {
     /// As many at a time as there are cores: more would only take them from those who serve.
@@ -64,7 +64,7 @@ impl ValidationRoom {
     }
 
     /// Room for so many bytes, or all of it for one that needs more than there is: that one is alone then.
-    async fn take(&self, bytes: u64) -> Result<[OwnedSemaphorePermit; 2], Error> {
+    pub(super) async fn take(&self, bytes: u64) -> Result<[OwnedSemaphorePermit; 2], Error> {
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).min(self.permits);
         let closed = |error: AcquireError| Error::Task { reason: error.to_string() };
         let memory = self.memory.clone().acquire_many_owned(permits).await.map_err(closed)?;

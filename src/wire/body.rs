@@ -65,6 +65,19 @@ impl Body {
         &self.chunks
     }
 
+    /// The chunks of a part of it, not copied; what lies behind its end is left out.
+    pub(super) fn part(&self, start: u64, len: u64) -> impl Iterator<Item = Bytes> {
+        let end = start.saturating_add(len);
+        let mut at = 0;
+        self.chunks.iter().filter_map(move |chunk| {
+            let chunk_at = at;
+            at += chunk.len() as u64;
+            let within = |place: u64| usize::try_from(place.clamp(chunk_at, at) - chunk_at).unwrap_or(chunk.len());
+            let (from, to) = (within(start), within(end));
+            (from < to).then(|| chunk.slice(from..to))
+        })
+    }
+
     /// All of it in one piece: copied, unless it is one chunk.
     #[must_use]
     pub fn contiguous(&self) -> Bytes {

@@ -13,6 +13,8 @@ use super::offsets::{Ends, OffsetEnds};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layout {
     arrays: Vec<Array>,
+    /// Where each column begins in it.
+    columns: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,8 +61,38 @@ impl Layout {
     /// The layout of batches with these columns.
     pub(super) fn new<'a>(columns: impl IntoIterator<Item = &'a DataType>) -> Result<Self, WireError> {
         let mut layout = Self::default();
-        columns.into_iter().try_for_each(|column| layout.add(column, Length::Rows, DEPTH_MAX))?;
+        for column in columns {
+            layout.columns.push(layout.arrays.len());
+            layout.add(column, Length::Rows, DEPTH_MAX)?;
+        }
         Ok(layout)
+    }
+
+    /// Of each column how many arrays and buffers a batch has; `variadic` gives how many of a view's buffers there are.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] if the batch does not count them.
+    pub(super) fn columns(
+        &self,
+        version: MetadataVersion,
+        mut variadic: impl FnMut() -> Option<i64>,
+    ) -> Result<Vec<ColumnSize>, WireError> {
+        let ends = self.columns.iter().skip(1).copied().chain([self.arrays.len()]);
+        let arrays = self.columns.iter().zip(ends).map(|(start, end)| &self.arrays[*start..end]);
+        arrays
+            .map(|arrays| {
+                let mut size = ColumnSize { arrays: arrays.len(), ..ColumnSize::default() };
+                for array in arrays {
+                    size.buffers += array.buffers.count(version);
+                    if matches!(array.buffers, Buffers::View) {
+                        size.views += 1;
+                        let count = variadic().and_then(|count| usize::try_from(count).ok());
+                        size.buffers += count.ok_or_else(|| WireError::malformed("a batch that does not count its variadic buffers"))?;
+                    }
+                }
+                Ok(size)
+            })
+            .collect()
     }
 
     fn add(&mut self, data_type: &DataType, length: Length, depth: usize) -> Result<(), WireError> {
@@ -138,6 +170,17 @@ impl Layout {
     }
 }
 
+/// How much of a batch's header is about a column.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ColumnSize {
+    /// Its array, and those within.
+    pub(super) arrays: usize,
+    /// Their buffers.
+    pub(super) buffers: usize,
+    /// How many of them are views, whose buffers are counted.
+    pub(super) views: usize,
+}
+
 /// The batch's buffers, one after the other.
 struct Sizes<I, F> {
     buffers: I,
@@ -167,6 +210,18 @@ struct Offsets {
 }
 
 impl Buffers {
+    /// How many there are, but for a view's variadic ones.
+    fn count(self, version: MetadataVersion) -> usize {
+        match self {
+            Self::Null | Self::None => 0,
+            Self::Validity => 1,
+            Self::Fixed { .. } | Self::View => 2,
+            Self::Offsets { data, .. } => 2 + usize::from(data),
+            Self::ListView { .. } => 3,
+            Self::Union { dense } => 1 + usize::from(dense) + usize::from(version == MetadataVersion::V4),
+        }
+    }
+
     fn check<'a, I: Iterator<Item = &'a Buffer>, F: FnMut(&Buffer) -> Result<u64, WireError>>(
         self,
         length: u64,

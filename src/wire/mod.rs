@@ -20,6 +20,9 @@ pub mod limits;
 pub mod metadata;
 pub mod offsets;
 pub mod overflow;
+mod prune;
+#[cfg(test)]
+mod prune_tests;
 pub mod report;
 pub mod schema;
 pub mod secret;

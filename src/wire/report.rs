@@ -45,7 +45,7 @@ pub fn grpc_code(code: Code) -> i32 {
         Code::StreamExists | Code::EpochCommitted => 6,
         Code::BufferFull | Code::SpoolFull | Code::TooMany => 8,
         Code::StreamReplaced | Code::StreamCompleted | Code::StreamFailed | Code::Fenced | Code::EpochNotOpen => 9,
-        Code::SubscriptionMoved | Code::SubscriptionEvicted | Code::LeaseLost => 9,
+        Code::SubscriptionMoved | Code::SubscriptionEvicted | Code::LeaseLost | Code::QueryFailed => 9,
         Code::PermissionDenied => 7,
         Code::OrdinalGap | Code::AppenderNotReady => 10,
         Code::OffsetGone | Code::OffsetAhead => 11,

@@ -16,6 +16,7 @@ use super::ipc::{self, Body, Kind, Message};
 use super::layout::Layout;
 use super::limits::{DEPTH_MAX, FIELDS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use super::offsets::OffsetEnds;
+use super::prune;
 
 /// A schema message and what follows from it.
 #[derive(Debug, Clone)]
@@ -75,6 +76,18 @@ impl StreamSchema {
     #[must_use]
     pub fn arrow(&self) -> &SchemaRef {
         &self.arrow
+    }
+
+    /// Whether any of its columns has a dictionary.
+    #[must_use]
+    pub fn has_dictionaries(&self) -> bool {
+        !self.dictionary_ids.is_empty()
+    }
+
+    /// Whether dictionaries have dictionaries in their values: then all are decoded again when one is another.
+    #[must_use]
+    pub fn has_nested_dictionaries(&self) -> bool {
+        self.arrow.fields().iter().any(|field| has_nested_dictionary(field.data_type(), false))
     }
 
     /// The message with its prefix, padded, as `FlightInfo.schema` and `SchemaResult.schema` carry it.
@@ -149,6 +162,15 @@ impl StreamSchema {
     pub fn check_dictionary(&self, id: i64, message: &Message, limit: u64) -> Result<(), WireError> {
         let layout = self.dictionaries.get(&id).ok_or_else(|| WireError::malformed(format!("a dictionary {id}, which no column has")))?;
         check_sizes(layout, &message.header, &message.body, limit)
+    }
+
+    /// The message of these columns of a batch, in this order, without decoding or copying: a column may be there twice. Dictionaries
+    /// keep their ids.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] for a batch of another schema.
+    pub fn prune(&self, message: &Message, columns: &[usize]) -> Result<Message, WireError> {
+        prune::prune(&self.layout, message, columns)
     }
 
     /// Checks that a batch's dictionaries are all there: readers fail on a batch that comes before them.
@@ -256,6 +278,25 @@ fn dictionary_values<'a>(data_type: &'a DataType, found: &mut Vec<&'a DataType>)
             dictionary_values(values.data_type(), found);
         }
         _ => {}
+    }
+}
+
+/// Whether a dictionary has a dictionary in its values.
+fn has_nested_dictionary(data_type: &DataType, is_inside: bool) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_inside || has_nested_dictionary(values, true),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => has_nested_dictionary(item.data_type(), is_inside),
+        DataType::Struct(fields) => fields.iter().any(|field| has_nested_dictionary(field.data_type(), is_inside)),
+        DataType::Union(fields, _) => fields.iter().any(|(_, field)| has_nested_dictionary(field.data_type(), is_inside)),
+        DataType::RunEndEncoded(ends, values) => {
+            [ends, values].into_iter().any(|field| has_nested_dictionary(field.data_type(), is_inside))
+        }
+        _ => false,
     }
 }
 

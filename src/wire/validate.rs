@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_schema::{ArrowError, SchemaRef};
 
 use super::body::Body;
 use super::dictionary::DictionarySet;
@@ -32,9 +32,12 @@ impl Validator {
     /// For batches of this schema.
     #[must_use]
     pub fn new(schema: &StreamSchema) -> Self {
-        let arrow = schema.arrow().clone();
-        let is_nested = arrow.fields().iter().any(|field| has_nested_dictionary(field.data_type(), false));
-        Self { schema: arrow, is_nested, set: DictionarySet::empty(), decoded: HashMap::new() }
+        Self {
+            schema: schema.arrow().clone(),
+            is_nested: schema.has_nested_dictionaries(),
+            set: DictionarySet::empty(),
+            decoded: HashMap::new(),
+        }
     }
 
     /// Whether it has these very dictionaries decoded.
@@ -147,23 +150,4 @@ fn aligned(body: &Body) -> Buffer {
     let mut copy = MutableBuffer::with_capacity(usize::try_from(body.len()).unwrap_or(usize::MAX));
     body.chunks().iter().for_each(|chunk| copy.extend_from_slice(chunk));
     copy.into()
-}
-
-/// Whether a dictionary has a dictionary in its values.
-fn has_nested_dictionary(data_type: &DataType, is_inside: bool) -> bool {
-    match data_type {
-        DataType::Dictionary(_, values) => is_inside || has_nested_dictionary(values, true),
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _)
-        | DataType::Map(item, _) => has_nested_dictionary(item.data_type(), is_inside),
-        DataType::Struct(fields) => fields.iter().any(|field| has_nested_dictionary(field.data_type(), is_inside)),
-        DataType::Union(fields, _) => fields.iter().any(|(_, field)| has_nested_dictionary(field.data_type(), is_inside)),
-        DataType::RunEndEncoded(ends, values) => {
-            [ends, values].into_iter().any(|field| has_nested_dictionary(field.data_type(), is_inside))
-        }
-        _ => false,
-    }
 }

@@ -41,6 +41,7 @@ impl Flow {
                     mode: None,
                     on_overflow: OnOverflow::Hold,
                     sharing: None,
+                    query: None,
                 },
                 now,
             );

@@ -293,6 +293,7 @@ fn what_changes_is_named_and_what_only_is_in_memory_is_not() {
         mode: None,
         on_overflow: OnOverflow::Hold,
         sharing: None,
+        query: None,
     };
     assert_eq!(touched(subscribe()), [Part::Subscription(subscription("s"))]);
     assert_eq!(touched(subscribe()), []);

@@ -63,6 +63,7 @@ every_error! {
     OrdinalGap: append(&mut story(), 1, PartitionId(0));
     AppenderNotReady: append(&mut story(), 0, PartitionId(0));
     ProducerUnknown: producer_unknown();
+    SubscriptionQuery: after(subscribe(), Command::Tick, asks("SELECT 1 FROM s"));
     SubscriptionMode: after(subscribe(), Command::Complete, keep(Duration::from_secs(1)));
     DeadLettersUnnamed: dead_letters_unnamed();
     ConsumerLost: consumer_lost();
@@ -112,7 +113,19 @@ fn abort() -> Command<u64> {
 }
 
 fn subscribe() -> Command<u64> {
-    Command::Subscribe { subscription: subscription("s"), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold, sharing: None }
+    Command::Subscribe {
+        subscription: subscription("s"),
+        start: Start::Earliest,
+        mode: None,
+        on_overflow: OnOverflow::Hold,
+        sharing: None,
+        query: None,
+    }
+}
+
+fn asks(query: &str) -> Command<u64> {
+    let Command::Subscribe { subscription, start, mode, on_overflow, sharing, .. } = subscribe() else { unreachable!("it is one") };
+    Command::Subscribe { subscription, start, mode, on_overflow, sharing, query: Some(query.into()) }
 }
 
 fn dead_letters_unnamed() -> Error {
@@ -125,6 +138,7 @@ fn dead_letters_unnamed() -> Error {
         mode: Some(SubscriptionMode::Shared),
         on_overflow: OnOverflow::Hold,
         sharing: None,
+        query: None,
     };
     stream.apply(shared, Timestamp(0)).outcome.expect_err("its name leaves no room")
 }
@@ -144,6 +158,7 @@ fn subscribe_partitioned() -> Command<u64> {
         mode: Some(SubscriptionMode::Partitioned),
         on_overflow: OnOverflow::Hold,
         sharing: None,
+        query: None,
     }
 }
 
@@ -302,6 +317,7 @@ fn subscription_evicted() -> Error {
             mode: None,
             on_overflow: OnOverflow::Evict,
             sharing: None,
+            query: None,
         })
         .expect("subscribes");
     for ordinal in 0..3 {

@@ -31,6 +31,7 @@ impl Timed {
             mode: None,
             on_overflow: OnOverflow::Hold,
             sharing: None,
+            query: None,
         });
         timed
     }

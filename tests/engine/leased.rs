@@ -42,6 +42,7 @@ impl Crew {
             mode: Some(SubscriptionMode::Partitioned),
             on_overflow: OnOverflow::Hold,
             sharing: None,
+            query: None,
         });
         crew
     }
@@ -180,7 +181,7 @@ fn consumers_of_a_subscription_that_is_deleted_are_woken() {
     for (mode, wakes) in [(SubscriptionMode::Shared, true), (SubscriptionMode::Static, false)] {
         let subscription = SubscriptionName::new("other").expect("a valid name");
         let (start, mode, on_overflow) = (Start::Earliest, Some(mode), OnOverflow::Hold);
-        crew.ask(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow, sharing: None });
+        crew.ask(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow, sharing: None, query: None });
         assert_eq!(crew.apply(Command::Unsubscribe { subscription }).changed, wakes, "who reads by itself reads on: {mode:?}");
     }
 }
@@ -245,6 +246,7 @@ fn restored(created_at: u64, generation: u64, (acked, gap): (u64, u64), appended
         generation: Generation(generation),
         mode: SubscriptionMode::Partitioned,
         on_overflow: OnOverflow::Hold,
+        query: None,
         eviction: None,
         cursors: vec![CursorSnapshot { acked: Offset(acked), planned: Offset(0), skipped: gap, gap }],
         shares: None,

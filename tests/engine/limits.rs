@@ -162,6 +162,7 @@ fn a_stream_holds_1024_subscriptions() {
         mode: None,
         on_overflow: OnOverflow::Hold,
         sharing: None,
+        query: None,
     });
     let existing = Command::Subscribe {
         subscription: subscription("subscription 7"),
@@ -169,6 +170,7 @@ fn a_stream_holds_1024_subscriptions() {
         mode: None,
         on_overflow: OnOverflow::Hold,
         sharing: None,
+        query: None,
     };
     assert!(apply(&mut stream, existing).outcome.is_ok(), "one that exists is no new one");
 }

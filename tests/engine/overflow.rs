@@ -10,8 +10,14 @@ use bowstring::engine::{
 use crate::story::{Story, anonymous, drop_oldest, options, reserved, subscription, writer};
 
 fn subscribe(story: &mut Story, name: &str, on_overflow: OnOverflow) {
-    let subscribed =
-        story.ask(Command::Subscribe { subscription: subscription(name), start: Start::Earliest, mode: None, on_overflow, sharing: None });
+    let subscribed = story.ask(Command::Subscribe {
+        subscription: subscription(name),
+        start: Start::Earliest,
+        mode: None,
+        on_overflow,
+        sharing: None,
+        query: None,
+    });
     assert_eq!(subscribed, Ok(Outcome::Done));
 }
 

@@ -66,7 +66,8 @@ impl Pool {
         let mut stream = Stream::durable(StreamName::new("s").expect("a name"), StreamId(7), options).expect("some partitions");
         let now = Timestamp(1);
         let mode = Some(SubscriptionMode::Shared);
-        let made = Command::Subscribe { subscription: name(), start: Start::Earliest, mode, on_overflow, sharing: Some(sharing) };
+        let made =
+            Command::Subscribe { subscription: name(), start: Start::Earliest, mode, on_overflow, sharing: Some(sharing), query: None };
         stream.apply(made, now).outcome.expect("a new one");
         let saved = stream.subscription_snapshot(&name()).expect("is there");
         let mut pool = Self { stream, now, ordinal: 0, saved };

@@ -197,6 +197,7 @@ fn a_first_subscription_at_the_latest_batch_makes_room() {
         mode: None,
         on_overflow: OnOverflow::Hold,
         sharing: None,
+        query: None,
     });
     assert_eq!(subscribed.granted, [(appender, Place::Memory)], "nobody held the batch, and nobody dropped it");
 }

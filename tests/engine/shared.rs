@@ -251,6 +251,7 @@ fn a_seek_gives_anew_what_it_names_and_nothing_else() {
         mode: None,
         on_overflow: OnOverflow::Hold,
         sharing: None,
+        query: None,
     });
     let reading = pool.join(1, Wants::default());
     let taken = pool.take(1, reading);
@@ -299,7 +300,7 @@ fn commands_of_another_mode_are_refused() {
     let mut pool = Pool::of(1, rules(9));
     for (name, mode) in [("static", None), ("partitioned", Some(SubscriptionMode::Partitioned))] {
         let (start, on_overflow) = (Start::Earliest, OnOverflow::Hold);
-        pool.ask(Command::Subscribe { subscription: subscription(name), start, mode, on_overflow, sharing: None });
+        pool.ask(Command::Subscribe { subscription: subscription(name), start, mode, on_overflow, sharing: None, query: None });
         let subscription = || subscription(name);
         let (updates, resumes, pauses) = (Vec::new(), None, None);
         let update = Command::UpdateLeases { subscription: subscription(), updates, resumes, pauses };

@@ -85,6 +85,7 @@ impl Story {
             mode: None,
             on_overflow: OnOverflow::Hold,
             sharing: None,
+            query: None,
         });
         assert_eq!(subscribed, Ok(Outcome::Done));
     }

@@ -115,6 +115,7 @@ impl Team {
             mode: Some(SubscriptionMode::Partitioned),
             on_overflow: OnOverflow::Hold,
             sharing: None,
+            query: None,
         });
         team
     }

@@ -182,7 +182,7 @@ impl World {
             }
             Operation::Subscribe { subscription, start, on_overflow } => {
                 let (subscription, on_overflow) = (subscription_name(*subscription), *on_overflow);
-                Command::Subscribe { subscription, start: self.start(start), mode: None, on_overflow, sharing: None }
+                Command::Subscribe { subscription, start: self.start(start), mode: None, on_overflow, sharing: None, query: None }
             }
             Operation::Unsubscribe { subscription } => Command::Unsubscribe { subscription: subscription_name(*subscription) },
             Operation::Ack { subscription, offsets } => {

@@ -38,6 +38,7 @@ mod memory;
 mod object_store;
 mod overflow;
 mod put_messages;
+mod queries;
 mod regressions;
 mod replay;
 mod retention;

@@ -34,7 +34,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "storage", may_use: &["wire", "engine"], must_not: &["tonic", "axum"] },
     Layer { name: "client", may_use: &["shared", "wire", "engine"], must_not: &["axum"] },
     Layer { name: "spark", may_use: &["client", "shared", "wire", "engine"], must_not: &["tokio", "tonic", "axum"] },
-    Layer { name: "server", may_use: &["storage", "shared", "wire", "engine"], must_not: &[] },
+    Layer { name: "query", may_use: &["wire", "engine"], must_not: &["tokio", "tonic", "axum", "std::fs", "std::net"] },
+    Layer { name: "server", may_use: &["query", "storage", "shared", "wire", "engine"], must_not: &[] },
     Layer { name: "cli", may_use: &["server", "client", "wire", "engine"], must_not: &[] },
 ];
 

@@ -170,6 +170,7 @@ class SpreadClient:
         on_overflow: str = "hold",
         mode: str | None = None,
         sharing: Sharing | None = None,
+        query: str | None = None,
     ) -> dict[str, Any]:
         """Creates the subscription at all coordinators, or takes the one that exists; describes it.
 
@@ -179,7 +180,9 @@ class SpreadClient:
 
         def ask(index: int, client: Client) -> dict[str, Any]:
             begin = places.start(start, index)
-            return client.subscribe(stream, subscription, begin, on_overflow=on_overflow, mode=mode, sharing=sharing)
+            return client.subscribe(
+                stream, subscription, begin, on_overflow=on_overflow, mode=mode, sharing=sharing, query=query
+            )
 
         return merged_subscription(places, self._each(range(len(self)), ask))
 

@@ -47,6 +47,9 @@ pub(super) struct CreateArgs {
     /// Of a shared one: columns, separated by commas, whose values say which rows are never with two consumers at once
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     keys: Vec<String>,
+    /// What it asks of each batch, in SQL, such as SELECT user, page FROM clicks WHERE page LIKE '/buy%': its consumers get the answers
+    #[arg(long, value_name = "SQL")]
+    query: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -58,7 +61,7 @@ pub(super) async fn run(args: CreateArgs, settings: &Settings) -> Result<(), Cli
     let (stream, name) = (StreamName::new(&args.stream)?, SubscriptionName::new(&args.subscription)?);
     let sharing = Sharing { max_deliveries: args.max_deliveries, bisect: args.bisect, dead_letters: args.dead_letters, keys: args.keys };
     let sharing = (sharing != Sharing::default()).then_some(sharing);
-    let options = SubscribeOptions { mode: args.mode, on_overflow: args.on_overflow.asked(), sharing };
+    let options = SubscribeOptions { mode: args.mode, on_overflow: args.on_overflow.asked(), sharing, query: args.query };
     let created = settings.connect(&args.client).await?.subscribe_with(stream.as_str(), name.as_str(), &args.start, options).await?;
     if args.json {
         return print_json(&report::subscription_json(&created));

@@ -55,6 +55,7 @@ pub(super) async fn run(args: DescribeArgs, settings: &Settings) -> Result<(), C
         format!("  oldest: {}, held for {}, drains: {}", span(lag.age), span(lag.held_for), drains(&lag)),
         overflow::line(&found),
     ];
+    lines.extend(Some(&found.query).filter(|query| !query.is_empty()).map(|query| format!("  asks: {query}")));
     lines.extend(sharing(&found));
     lines.push(String::new());
     lines.extend(lag::lines(stream.as_str(), &SubscriptionLag::of(&found)));

@@ -1,5 +1,7 @@
 //! Subscriptions: subscribe, ack, plan, seek; and what may be dropped because of it.
 
+use std::sync::Arc;
+
 use super::super::limits::SUBSCRIPTIONS_MAX;
 use super::super::subscription::{Cursor, Subscription};
 use super::super::{
@@ -14,24 +16,36 @@ impl<D: Clone> Stream<D> {
         &mut self,
         name: SubscriptionName,
         start: &Start,
-        (mode, on_overflow, sharing): (Option<SubscriptionMode>, OnOverflow, Option<SharingRules>),
+        (mode, on_overflow, sharing, query): (Option<SubscriptionMode>, OnOverflow, Option<SharingRules>, Option<Arc<str>>),
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Outcome, Error> {
-        if self.subscriptions.contains_key(&name) {
-            return mode.map_or(Ok(()), |mode| self.check_mode(&name, mode)).map(|()| Outcome::Done);
+        if let Some(known) = self.subscriptions.get(&name) {
+            mode.map_or(Ok(()), |mode| self.check_mode(&name, mode))?;
+            return match query.filter(|query| known.query.as_ref() != Some(query)) {
+                Some(asked) => Err(Error::SubscriptionQuery { subscription: name, query: known.query.clone(), asked }),
+                None => Ok(Outcome::Done),
+            };
         }
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return Err(Error::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX });
         }
         let cursors = self.locate(start)?.into_iter().map(|offset| Cursor::at(offset, now));
         let mode = mode.unwrap_or_default();
-        let mut subscription = Subscription { on_overflow, ..Subscription::new(mode, now, Generation(now.0), cursors.collect()) };
+        let mut subscription = Subscription { on_overflow, query, ..Subscription::new(mode, now, Generation(now.0), cursors.collect()) };
         subscription.shares = self.new_shares(mode, sharing, &name, &subscription.cursors)?;
         self.subscriptions.insert(name.clone(), subscription);
         self.touch(Part::Subscription(name), effects);
         self.drop_acked(0..self.partitions.len(), now, effects);
         Ok(Outcome::Done)
+    }
+
+    /// What a subscription asks of each batch, if it does.
+    ///
+    /// # Errors
+    /// [`Error::SubscriptionNotFound`].
+    pub fn query(&self, name: &SubscriptionName) -> Result<Option<Arc<str>>, Error> {
+        Ok(self.subscription(name)?.query.clone())
     }
 
     /// Drops the subscription. If it was the last one, what it had not acked stays for the next.

@@ -83,6 +83,7 @@ impl<D: Clone> Stream<D> {
                 failed_deliveries: subscription.shares.as_ref().map_or(0, |shares| shares.failed),
                 consumers: self.consumer_views(subscription, now),
                 on_overflow: subscription.on_overflow,
+                query: subscription.query.clone(),
                 eviction: subscription.eviction,
                 partitions: view(subscription),
             })

@@ -77,8 +77,9 @@ impl<D: Clone> Stream<D> {
         });
         let SubscriptionSnapshot { created_at, generation, mode, on_overflow, .. } = *found;
         let shares = found.shares.as_ref().map(|shares| Shares::restore(shares, &self.partitions, newest, now));
+        let query = found.query.clone();
         let mut restored =
-            Subscription { on_overflow, eviction, shares, ..Subscription::new(mode, created_at, generation, cursors.collect()) };
+            Subscription { on_overflow, query, eviction, shares, ..Subscription::new(mode, created_at, generation, cursors.collect()) };
         restored.leases.iter_mut().for_each(|leases| leases.newest = newest);
         restored
     }
@@ -112,8 +113,8 @@ impl<D: Clone> Stream<D> {
         });
         let Subscription { created_at, generation, on_overflow, eviction, .. } = *subscription;
         let (mode, cursors) = (subscription.mode(), cursors.collect());
-        let shares = subscription.shares.as_ref().map(Shares::saved);
-        Some(SubscriptionSnapshot { created_at, generation, mode, on_overflow, eviction, cursors, shares })
+        let (shares, query) = (subscription.shares.as_ref().map(Shares::saved), subscription.query.clone());
+        Some(SubscriptionSnapshot { created_at, generation, mode, on_overflow, query, eviction, cursors, shares })
     }
 
     /// A producer; none if it is not remembered.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::super::error::Error;
+use super::super::queries::Queries;
 use super::StreamCell;
 use crate::engine::{
     Batch, Command, ConsumerId, ConsumerName, Holding, InFlight, LeaseId, LeasedOffset, Outcome, PartitionId, ShareTerms, Standing,
@@ -71,6 +72,19 @@ impl StreamCell {
     /// `subscription_not_found`, `invalid_argument`.
     pub(in crate::server) fn check_mode(&self, subscription: &SubscriptionName, asked: SubscriptionMode) -> Result<(), Error> {
         Ok(self.inner.lock().stream.check_mode(subscription, asked)?)
+    }
+
+    /// What a subscription asks of each batch, if it does.
+    ///
+    /// # Errors
+    /// `subscription_not_found`.
+    pub(in crate::server) fn query_of(&self, subscription: &SubscriptionName) -> Result<Option<Arc<str>>, Error> {
+        Ok(self.inner.lock().stream.query(subscription)?)
+    }
+
+    /// The queries of its subscriptions.
+    pub(in crate::server) fn queries(&self) -> &Queries {
+        &self.queries
     }
 
     /// Begins to read by leases; what the consumer read by before gets nothing any more.

@@ -157,6 +157,7 @@ fn subscription(subscription: &SubscriptionDescription) -> Value {
             OnOverflow::Skip => "skip",
             OnOverflow::Evict => "evict",
         },
+        "query": Some(&subscription.query).filter(|query| !query.is_empty()),
         "evicted_at": subscription.eviction.map(|eviction| Timestamp(eviction.at_micros).rfc3339().to_string()),
         "partitions": subscription.partitions.iter().take(PARTITIONS_MAX).map(place).collect::<Vec<_>>(),
         "consumers_total": subscription.consumers.len(),

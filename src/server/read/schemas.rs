@@ -29,11 +29,14 @@ impl Told {
 
 impl Reading {
     /// Frames the schema of the first batch that is there, or else the newest; false if the stream has none.
-    pub(super) fn send_first_schema(&mut self) -> bool {
-        let Some((newest, schema)) = self.cell.newest_schema() else { return false };
+    ///
+    /// # Errors
+    /// `query_failed`, if it has not what the subscription asks for.
+    pub(super) fn send_first_schema(&mut self) -> Result<bool, Error> {
+        let Some((newest, schema)) = self.cell.newest_schema() else { return Ok(false) };
         let first = if newest == SchemaVersion(0) { newest } else { self.first_version().unwrap_or(newest) };
-        self.send_schema(first, &self.cell.schema_of(first).unwrap_or(schema));
-        true
+        self.send_schema(first, &self.cell.schema_of(first).unwrap_or(schema))?;
+        Ok(true)
     }
 
     /// The version of the first batch that is there.
@@ -46,15 +49,24 @@ impl Reading {
         self.ranges.iter().find_map(first)
     }
 
-    fn send_schema(&mut self, version: SchemaVersion, schema: &StreamSchema) {
-        self.frames.push(&[], schema.header(), &[], &Body::default());
+    fn send_schema(&mut self, version: SchemaVersion, schema: &StreamSchema) -> Result<(), Error> {
+        let header = match &mut self.asks {
+            Some(asks) => asks.schema(version)?.header().clone(),
+            None => schema.header().clone(),
+        };
+        self.frames.push(&[], &header, &[], &Body::default());
         self.told.version = Some(version);
         // They are of the schema before.
         self.dictionaries = DictionarySet::empty();
+        Ok(())
     }
 
-    /// A batch that was loaded, once the consumer has its schema.
-    pub(super) fn turn_to(&mut self, work: &Work, loaded: Result<Arc<EncodedBatch>, StorageError>) -> Result<Arc<EncodedBatch>, Error> {
+    /// A batch that was loaded, or its answer to what the subscription asks, once the consumer has its schema.
+    pub(super) async fn turn_to(
+        &mut self,
+        work: &mut Work,
+        loaded: Result<Arc<EncodedBatch>, StorageError>,
+    ) -> Result<Arc<EncodedBatch>, Error> {
         let (partition, offset) = (work.partition, work.batch.offset);
         let loaded = loaded.map_err(|source| Error::Unreadable { partition, offset, source })?;
         let version = loaded.schema;
@@ -67,10 +79,13 @@ impl Reading {
             _ => {
                 let missing = || Error::Task { reason: format!("version {version} of the schema is not known") };
                 let schema = self.cell.schema_of(version).ok_or_else(missing)?;
-                self.send_schema(version, &schema);
+                self.send_schema(version, &schema)?;
             }
         }
-        Ok(loaded)
+        match &mut self.asks {
+            Some(asks) => asks.answer(&self.coordinator, (partition, offset), loaded, &mut work.shares).await,
+            None => Ok(loaded),
+        }
     }
 
     /// Where another read goes on, as a ticket has it: of a partition here, of the others with what was not sent yet.

@@ -35,6 +35,9 @@ struct SubscriptionValue {
     /// Of a shared one.
     #[prost(message, optional, tag = "50")]
     shares: Option<SharesValue>,
+    /// None of a version that knew none.
+    #[prost(optional, string, tag = "60")]
+    query: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -173,6 +176,7 @@ impl Saved for SubscriptionSnapshot {
             }),
             gaps: self.cursors.iter().map(|cursor| cursor.gap).collect(),
             shares: self.shares.as_ref().map(shares_value),
+            query: self.query.as_deref().map(str::to_owned),
         }
         .encode_to_vec()
     }
@@ -215,6 +219,7 @@ impl Saved for SubscriptionSnapshot {
         is_whole.then(|| Self {
             shares,
             on_overflow,
+            query: value.query.map(Into::into),
             eviction,
             created_at: Timestamp(value.created_at_micros),
             generation: Generation(value.generation.unwrap_or(value.created_at_micros)),

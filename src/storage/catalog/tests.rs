@@ -44,7 +44,16 @@ fn subscription(acked: u64) -> SubscriptionSnapshot {
     let eviction = Some(Eviction { at: Timestamp(12), lag_batches: 13, lag_bytes: 14, needed_bytes: 15 });
     let on_overflow = OnOverflow::Evict;
     let (generation, mode) = (Generation(11), SubscriptionMode::Partitioned);
-    SubscriptionSnapshot { created_at: Timestamp(9), generation, mode, on_overflow, eviction, cursors: vec![cursor; 3], shares: None }
+    SubscriptionSnapshot {
+        created_at: Timestamp(9),
+        generation,
+        mode,
+        on_overflow,
+        query: Some("SELECT a FROM s".into()),
+        eviction,
+        cursors: vec![cursor; 3],
+        shares: None,
+    }
 }
 
 fn producer(run: &str) -> ProducerSnapshot {

@@ -193,6 +193,12 @@ pub struct SubscriptionDescription {
     /// Set while it is evicted.
     #[prost(message, optional, tag = "41")]
     pub eviction: ::core::option::Option<Eviction>,
+    /// What it asks of each batch, in SQL; empty if it asks nothing.
+    #[prost(string, tag = "50")]
+    pub query: ::prost::alloc::string::String,
+    /// The schema of its answers to batches of the stream's newest version, as an IPC message without its length; empty without a query.
+    #[prost(bytes = "bytes", tag = "51")]
+    pub query_schema: ::prost::bytes::Bytes,
 }
 /// That a subscription was evicted, since it held the room which an append needed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -490,6 +496,10 @@ pub struct SubscribeRequest {
     /// Of a new one.
     #[prost(enumeration = "OnOverflow", tag = "40")]
     pub on_overflow: i32,
+    /// What is asked of each batch, in SQL: its consumers get the answers, with the batches' offsets. Refused with invalid_argument if one
+    /// exists that asks something else. Empty: as one that exists does, or nothing.
+    #[prost(string, tag = "50")]
+    pub query: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnsubscribeRequest {
@@ -836,6 +846,7 @@ pub enum ErrorCode {
     SubscriptionEvicted = 40,
     Unauthenticated = 50,
     PermissionDenied = 51,
+    QueryFailed = 60,
 }
 impl ErrorCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -881,6 +892,7 @@ impl ErrorCode {
             Self::SubscriptionEvicted => "ERROR_CODE_SUBSCRIPTION_EVICTED",
             Self::Unauthenticated => "ERROR_CODE_UNAUTHENTICATED",
             Self::PermissionDenied => "ERROR_CODE_PERMISSION_DENIED",
+            Self::QueryFailed => "ERROR_CODE_QUERY_FAILED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -923,6 +935,7 @@ impl ErrorCode {
             "ERROR_CODE_SUBSCRIPTION_EVICTED" => Some(Self::SubscriptionEvicted),
             "ERROR_CODE_UNAUTHENTICATED" => Some(Self::Unauthenticated),
             "ERROR_CODE_PERMISSION_DENIED" => Some(Self::PermissionDenied),
+            "ERROR_CODE_QUERY_FAILED" => Some(Self::QueryFailed),
             _ => None,
         }
     }

@@ -117,6 +117,7 @@ fn for_shadow(command: &Command<u64>) -> Option<Command<u64>> {
             mode: None,
             on_overflow: *on_overflow,
             sharing: None,
+            query: None,
         },
         Command::Unsubscribe { subscription } => Command::Unsubscribe { subscription: shadow(subscription) },
         Command::Ack { subscription, generation, offsets } => {

@@ -182,7 +182,7 @@ proptest! {
         let producing: Vec<_> = operations.into_iter().filter(|operation| !matches!(operation, Operation::Subscribe { .. })).collect();
         let mut world = World::drive(options, &producing, |_, _| ());
         let subscription = crate::world::subscription_name(0);
-        world.apply(Command::Subscribe { subscription: subscription.clone(), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold, sharing: None });
+        world.apply(Command::Subscribe { subscription: subscription.clone(), start: Start::Earliest, mode: None, on_overflow: OnOverflow::Hold, sharing: None, query: None });
         for (partition, end) in world.ends() {
             assert_eq!(world.stream.cursor(&subscription, partition).map(|offset| offset.0), Ok(0));
             assert_eq!(end.0, world.readable(partition.index()).len() as u64);

@@ -86,7 +86,7 @@ impl Both {
         }
         let mut pool = Pool::new(options, sharing.clone());
         let (start, on_overflow) = (Start::Earliest, OnOverflow::Hold);
-        pool.ask(Command::Subscribe { subscription: other(), start, mode: None, on_overflow, sharing: None });
+        pool.ask(Command::Subscribe { subscription: other(), start, mode: None, on_overflow, sharing: None, query: None });
         Self { pool, rows: Rows::new(partitions, sharing), other: vec![0; partitions as usize] }
     }
 

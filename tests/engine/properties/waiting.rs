@@ -150,6 +150,7 @@ fn subscriptions(world: &mut World) -> Vec<bowstring::engine::SubscriptionName> 
             mode: None,
             on_overflow: OnOverflow::Hold,
             sharing: None,
+            query: None,
         });
     }
     world.model.holders().map(|(name, _)| name.clone()).collect()
