@@ -1,5 +1,5 @@
 //! `bowstring-bench`: what `make bench` compares bowstring with, in Rust: raw sockets, arrow-flight as it comes, plain files; and
-//! producers that wait for each answer. And what the guard, quotas and tokens cost, alone.
+//! producers that wait for each answer. And what the guard, quotas, tokens and queries cost, alone.
 //! Servers print their address first. Ends say `ready`, wait for a line, work, and print a report, as `bowstring bench`'s
 //! own ends do. Not part of what is installed: it needs the feature `bench`.
 
@@ -7,6 +7,7 @@ mod confirm;
 mod disk;
 mod guard;
 mod neighbour;
+mod query;
 mod raw;
 mod report;
 mod stock;
@@ -50,6 +51,8 @@ enum Role {
     Guard,
     /// What a principal keeps beside a noisy one, and what a call with a token costs
     Neighbour,
+    /// What a subscription's query saves and costs
+    Query,
 }
 
 /// What is measured.
@@ -75,5 +78,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         Role::Confirm(end) => confirm::run(&end),
         Role::Guard => guard::run(),
         Role::Neighbour => neighbour::run(),
+        Role::Query => query::run(),
     }
 }

@@ -88,7 +88,7 @@ class PermissionDenied(BowstringError, PermissionError):
 
 
 class QueryFailed(BowstringError):
-    """A subscription's query has no answer for a batch, which the text names: it divides by zero, a text is no number."""
+    """A subscription's query has no answer for a batch, which the text names: it divides by 0, a text is no number."""
 
 
 class ProducerLost(BowstringError):

@@ -1,6 +1,7 @@
 //! A query of one schema, and its answers to batches.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use datafusion_common::arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions};
@@ -103,7 +104,13 @@ impl Query {
         let kept = self.kept.lock().remove(&partition);
         let mut kept = kept.unwrap_or_else(|| Kept { decoder: Decoder::default(), encoder: Encoder::new(&self.plan.results) });
         kept.decoder.take_dictionaries(&batch.dictionaries, &self.plan.scanned, self.stream.has_nested_dictionaries())?;
-        let (results, rows) = self.run(kept.decoder.decode(&pruned, &self.plan.scanned)?).map_err(|error| QueryError::failed(&error))?;
+        let decoded = kept.decoder.decode(&pruned, &self.plan.scanned)?;
+        // What a function does with a value that it was not made for is its own affair, and no reason to end a connection.
+        let evaluated = catch_unwind(AssertUnwindSafe(|| self.run(decoded)));
+        let (results, rows) = match evaluated {
+            Ok(evaluated) => evaluated.map_err(|error| QueryError::failed(&error))?,
+            Err(_) => return Err(QueryError::Failed { reason: "DataFusion gave up on it".to_owned() }),
+        };
         let encoded = kept.encoder.encode(&results, batch)?;
         // Without dictionaries nothing is worth keeping.
         if self.has_dictionaries || self.stream.has_dictionaries() {

@@ -44,9 +44,11 @@ struct AskedByAll {
 
 #[derive(Debug, Default)]
 struct Kept {
-    answers: BTreeMap<Place, Arc<OnceCell<Arc<Answer>>>>,
-    /// In the order in which they were answered.
-    order: VecDeque<(Place, u64)>,
+    /// With the bytes that are counted of each.
+    answers: BTreeMap<Place, (Arc<OnceCell<Arc<Answer>>>, u64)>,
+    /// In the order in which they were asked first.
+    order: VecDeque<Place>,
+    /// All that are counted.
     bytes: u64,
 }
 
@@ -68,33 +70,47 @@ impl Asked {
         if Arc::strong_count(&self.0) == 1 {
             return answering.await.map(Arc::new);
         }
-        let cell = self.0.kept.lock().answers.entry(place).or_default().clone();
+        let cell = self.0.kept.lock().ask(place);
         let mut is_new = false;
         let answered = cell.get_or_try_init(|| async {
             is_new = true;
             answering.await.map(Arc::new)
         });
-        let answered = answered.await.cloned();
-        let mut kept = self.0.kept.lock();
-        match &answered {
-            Ok(answer) if is_new => kept.count(place, answer.batch.bytes()),
-            // Unless somebody else tries it.
-            Err(_) if Arc::strong_count(&cell) <= 2 => drop(kept.answers.remove(&place)),
-            _ => {}
+        let answer = answered.await?.clone();
+        if is_new {
+            self.0.kept.lock().count(place, &cell, answer.batch.bytes());
         }
-        answered
+        Ok(answer)
     }
 }
 
 impl Kept {
-    fn count(&mut self, place: Place, bytes: u64) {
-        self.order.push_back((place, bytes));
-        self.bytes += bytes;
-        while self.order.len() > KEPT_MAX || self.bytes > KEPT_BYTES_MAX {
-            let Some((oldest, bytes)) = self.order.pop_front() else { break };
-            self.answers.remove(&oldest);
-            self.bytes -= bytes;
+    /// Where the answer for a batch is, or will be.
+    fn ask(&mut self, place: Place) -> Arc<OnceCell<Arc<Answer>>> {
+        if let Some((cell, _)) = self.answers.get(&place) {
+            return cell.clone();
         }
+        self.order.push_back(place);
+        while self.order.len() > KEPT_MAX {
+            self.drop_oldest();
+        }
+        self.answers.entry(place).or_default().0.clone()
+    }
+
+    /// Counts an answer that is there now, unless its place was dropped meanwhile.
+    fn count(&mut self, place: Place, cell: &Arc<OnceCell<Arc<Answer>>>, bytes: u64) {
+        if let Some((_, counted)) = self.answers.get_mut(&place).filter(|(kept, _)| Arc::ptr_eq(kept, cell)) {
+            *counted = bytes;
+            self.bytes += bytes;
+            while self.bytes > KEPT_BYTES_MAX {
+                self.drop_oldest();
+            }
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.order.pop_front().and_then(|place| self.answers.remove(&place));
+        self.bytes -= oldest.map_or(0, |(_, counted)| counted);
     }
 }
 
