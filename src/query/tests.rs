@@ -143,6 +143,16 @@ fn expressions_are_computed_from_each_row() {
 }
 
 #[test]
+fn functions_with_a_grammar_of_their_own_are_known() {
+    let sql = "SELECT substring(page FROM 2 FOR 3) AS part, position('b' IN page) AS place, trim(BOTH '/' FROM page) AS trimmed, \
+               extract(MINUTE FROM at) AS minute, overlay(page PLACING 'x' FROM 1) AS laid FROM clicks WHERE page IS NOT NULL";
+    let (_, batch) = answered(sql);
+    assert_eq!(texts(batch.column(0)), [Some("buy"), Some("hom"), Some("buy"), Some("Buy")]);
+    assert_eq!(texts(batch.column(2)), [Some("buy/1"), Some("home"), Some("buy/2"), Some("Buy/3")]);
+    assert_eq!(texts(batch.column(4)), [Some("xbuy/1"), Some("xhome"), Some("xbuy/2"), Some("xBuy/3")]);
+}
+
+#[test]
 fn a_query_of_a_query_is_one() {
     let sql = "SELECT p FROM (SELECT lower(page) AS p, userId AS u FROM clicks WHERE page IS NOT NULL) AS lowered WHERE p LIKE '/buy%' AND u <> 1";
     let (answer, batch) = answered(sql);
