@@ -15,7 +15,7 @@ use super::layout::Layout;
 
 /// Buffers lie as they lay before, relative to this: what was aligned stays so.
 const ALIGNMENT: u64 = 64;
-static PADDING: [u8; 2 * ALIGNMENT as usize] = [0; 2 * ALIGNMENT as usize];
+static PADDING: [u8; 64] = [0; 64];
 
 /// Where a column is in the lists of a header.
 struct Place {

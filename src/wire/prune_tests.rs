@@ -26,7 +26,7 @@ fn batch(rows: i32) -> RecordBatch {
     let mut views = BinaryViewBuilder::new();
     for row in 0..rows {
         lists.append_option((row % 4 != 1).then(|| (0..row % 5).map(|item| Some(item.to_string()))));
-        views.append_option((row % 2 == 0).then(|| [7; 40]));
+        views.append_option((row % 2 == 0).then_some([7; 40]));
     }
     let inner: ArrayRef = Arc::new(Int64Array::from_iter((0..rows).map(|row| (row % 5 != 0).then_some(i64::from(row)))));
     let fields = vec![Arc::new(Field::new("inner", DataType::Int64, true))].into();

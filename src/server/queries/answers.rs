@@ -17,6 +17,8 @@ const KEPT_MAX: usize = 256;
 
 /// Which batch.
 type Place = (PartitionId, Offset);
+/// Where its answer is, or will be.
+type AnswerCell = Arc<OnceCell<Arc<Answer>>>;
 
 /// What is asked of a stream's batches, by text.
 #[derive(Debug, Default)]
@@ -45,7 +47,7 @@ struct AskedByAll {
 #[derive(Debug, Default)]
 struct Kept {
     /// With the bytes that are counted of each.
-    answers: BTreeMap<Place, (Arc<OnceCell<Arc<Answer>>>, u64)>,
+    answers: BTreeMap<Place, (AnswerCell, u64)>,
     /// In the order in which they were asked first.
     order: VecDeque<Place>,
     /// All that are counted.
@@ -86,7 +88,7 @@ impl Asked {
 
 impl Kept {
     /// Where the answer for a batch is, or will be.
-    fn ask(&mut self, place: Place) -> Arc<OnceCell<Arc<Answer>>> {
+    fn ask(&mut self, place: Place) -> AnswerCell {
         if let Some((cell, _)) = self.answers.get(&place) {
             return cell.clone();
         }
@@ -98,7 +100,7 @@ impl Kept {
     }
 
     /// Counts an answer that is there now, unless its place was dropped meanwhile.
-    fn count(&mut self, place: Place, cell: &Arc<OnceCell<Arc<Answer>>>, bytes: u64) {
+    fn count(&mut self, place: Place, cell: &AnswerCell, bytes: u64) {
         if let Some((_, counted)) = self.answers.get_mut(&place).filter(|(kept, _)| Arc::ptr_eq(kept, cell)) {
             *counted = bytes;
             self.bytes += bytes;

@@ -23,11 +23,13 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 /// Plans that are kept; beyond them all are made anew.
 const PLANNED_MAX: usize = 256;
 
+/// Queries by their text and the schema of what they are asked.
+type Planned = BTreeMap<(Arc<str>, Bytes), Arc<Query>>;
+
 /// The queries of a stream.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Queries {
-    /// By text and schema.
-    planned: Mutex<BTreeMap<(Arc<str>, Bytes), Arc<Query>>>,
+    planned: Mutex<Planned>,
     answers: Answers,
 }
 

@@ -62,6 +62,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "these are what is simulated")]
     #[test]
     fn simulated_time_stands_still_until_it_is_set_and_in_its_own_thread_alone() {
         let (day, real) = (Duration::from_secs(86_400), Instant::now());
