@@ -21,12 +21,13 @@ use super::server_support::{
     act, call, channel, command, create, messages, numbers, path, put, raw, read, refused, send, soon, start, stop,
 };
 
-/// Codes that no call over the wire can bring about at will, and the test that does.
+/// Codes that no call over the wire can bring about at will, or that have a test of their own, and the test that does.
 const ELSEWHERE: &[(Code, &str, &str)] = &[
     (Code::AppenderNotReady, "tests/engine/errors.rs", "AppenderNotReady: append("),
     (Code::Cancelled, "src/server/write.rs", "a_body_that_breaks_off_is_cancelled"),
     (Code::Unauthenticated, "tests/it/access/permissions.rs", "who_shows_no_token_that_counts_gets_health_and_nothing_else"),
     (Code::PermissionDenied, "tests/it/access/permissions.rs", "each_call_takes_its_verb_and_every_other_verb_is_refused"),
+    (Code::QueryFailed, "tests/it/queries.rs", "a_batch_without_an_answer_is_named_and_the_subscription_goes_on_behind_it"),
     (Code::Internal, "src/server/error.rs", "a_defect_says_that_it_is_one"),
 ];
 
