@@ -73,19 +73,22 @@ test: test-rust test-python ## Every test: Rust, Python, real Spark
 test-rust: check-rust ## Rust's tests alone
 	$(CARGO) test --locked --workspace
 
+# Without queries, which neither asks: with what only tests need, DataFusion would be compiled for them alone.
+SIM_FEATURES := --no-default-features --features cli,cloud,zoo
+
 # Seeds of `make sim`: a number, or a range like 1000..3000.
 SIM_SEEDS ?= 10000
 
 .PHONY: sim
 sim: check-rust ## The whole stack on a simulated network and disk, 10,000 seeds (SIM_SEEDS), then the zoo of bugs that it has to find
-	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --locked --release --features zoo --test sim
+	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --locked --release $(SIM_FEATURES) --test sim
 
 # Cases of each target of `make fuzz`.
 FUZZ_CASES ?= 60000
 
 .PHONY: fuzz
 fuzz: check-rust ## Every parser on mutated bytes (FUZZ_CASES for each, FUZZ_SEED), then the bugs put in on purpose that it has to find
-	FUZZ_CASES=$(FUZZ_CASES) $(CARGO) test --locked --release --features zoo --test fuzz -- --nocapture
+	FUZZ_CASES=$(FUZZ_CASES) $(CARGO) test --locked --release $(SIM_FEATURES) --test fuzz -- --nocapture
 
 .PHONY: test-python
 test-python: $(WHEEL) $(TORCH_INSTALLED) $(DEPLOY_INSTALLED) check-java ## Python's and Spark's tests alone; PYTEST='-k name' picks some
@@ -114,9 +117,12 @@ check-oldest: $(WHEEL) check-java ## The tests of bowstring.ray with the oldest 
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
 	$(OLDEST)/bin/python -m pytest python/tests/ray --numprocesses $(PYTEST_WORKERS) --dist loadfile $(PYTEST)
 
+# Those of the wheel, and so the same compiled library.
+BENCH_FEATURES := --no-default-features --features cli,cloud,query,spark
+
 .PHONY: bench
 bench: $(WHEEL) $(if $(filter all kafka,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
-	$(CARGO) build --locked --release --features bench --bin bowstring --bin bowstring-bench
+	$(CARGO) build --locked --release $(BENCH_FEATURES) --bin bowstring --bin bowstring-bench
 	$(BIN)/python -m bench
 
 .PHONY: docs
@@ -137,7 +143,7 @@ jar: $(JAR) ## Build the JVM connector's jar: python/bowstring/jars/bowstring-sp
 .PHONY: lint
 lint: check-rust $(WHEEL) ## Formats, lints, each set of features alone, docs, types
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets --features bench -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) check --locked --no-default-features
 	for feature in $(FEATURES); do $(CARGO) check --locked --no-default-features --features $$feature; done
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps

@@ -1,7 +1,7 @@
 //! `bowstring-bench`: what `make bench` compares bowstring with, in Rust: raw sockets, arrow-flight as it comes, plain files; and
 //! producers that wait for each answer. And what the guard, quotas, tokens and queries cost, alone.
 //! Servers print their address first. Ends say `ready`, wait for a line, work, and print a report, as `bowstring bench`'s
-//! own ends do. Not part of what is installed: it needs the feature `bench`.
+//! own ends do. Not part of what is installed: it needs the feature `spark`, which is not among the default ones.
 
 mod confirm;
 mod disk;
