@@ -75,13 +75,17 @@ test-rust: check-rust ## Rust's tests alone
 
 # Without queries, which neither asks: with what only tests need, DataFusion would be compiled for them alone.
 SIM_FEATURES := --no-default-features --features cli,cloud,zoo
+# A process simulates one run at a time: two of them, for two cores.
+SIM = $(CARGO) test --locked --release $(SIM_FEATURES) --test sim
 
 # Seeds of `make sim`: a number, or a range like 1000..3000.
 SIM_SEEDS ?= 10000
 
 .PHONY: sim
 sim: check-rust ## The whole stack on a simulated network and disk, 10,000 seeds (SIM_SEEDS), then the zoo of bugs that it has to find
-	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --locked --release $(SIM_FEATURES) --test sim
+	$(SIM) --no-run
+	@status=0; SIM_SEEDS=$(SIM_SEEDS) $(SIM) -- --skip zoo:: & seeds=$$!; \
+	$(SIM) -- zoo:: || status=$$?; wait $$seeds || status=$$?; exit $$status
 
 # Cases of each target of `make fuzz`.
 FUZZ_CASES ?= 60000
