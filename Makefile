@@ -43,7 +43,7 @@ WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator arena py
 	-o -path '*/console/page/*' \) \
 	-not -path 'python/tests/*')
 # Each set of features compiles alone: these are the walls that ARCHITECTURE.md draws.
-FEATURES := wire client spark server cli
+FEATURES := formats wire client spark server cli
 
 .PHONY: help
 help: ## This list
