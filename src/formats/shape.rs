@@ -67,7 +67,7 @@ impl<'a> Value<'a> {
 
     fn number<E: Error>(self, is_whole: bool) -> Result<(), E> {
         match self.data_type {
-            Some(t) if t.is_integer() && !is_whole => self.refuse("a number with a fraction"),
+            Some(t) if (t.is_integer() || t.is_temporal()) && !is_whole => self.refuse("a number with a fraction"),
             Some(t) if t.is_string() && !self.lenient => self.refuse("a number"),
             Some(t) if t.is_nested() || t.is_binary() || *t == DataType::Boolean => self.refuse("a number"),
             _ => Ok(()),

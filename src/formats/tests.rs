@@ -67,6 +67,16 @@ fn other_names_are_the_columns_and_the_first_that_is_not_null_counts() {
 }
 
 #[test]
+fn times_are_not_cut() {
+    let field = Field::new("at", DataType::Timestamp(arrow_schema::TimeUnit::Second, None), true);
+    let decoder = RowDecoder::new(Format::Json, Arc::new(Schema::new(vec![field])), &Names::default(), Rules::default()).unwrap();
+    let rows: [&[u8]; 3] = [br#"{"at": 7}"#, br#"{"at": 7.5}"#, br#"{"at": "1970-01-01T00:00:07"}"#];
+    let decoded = decoder.decode(rows.into_iter().map(Some)).unwrap();
+    assert_eq!(decoded.kept, [0, 2]);
+    assert!(decoded.rejected[0].reason.contains("fraction"));
+}
+
+#[test]
 fn lenient_rules_convert() {
     let lenient = Rules { lenient: true, ..Rules::default() };
     let decoded = decode(lenient, &[r#"{"id": "12", "name": 3, "tags": ["4"]}"#]);
