@@ -43,7 +43,7 @@ WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator arena py
 	-o -path '*/console/page/*' \) \
 	-not -path 'python/tests/*')
 # Each set of features compiles alone: these are the walls that ARCHITECTURE.md draws.
-FEATURES := wire client spark query server cli
+FEATURES := formats wire client spark query server cli
 
 .PHONY: help
 help: ## This list
@@ -122,7 +122,7 @@ check-oldest: $(WHEEL) check-java ## The tests of bowstring.ray with the oldest 
 	$(OLDEST)/bin/python -m pytest python/tests/ray --numprocesses $(PYTEST_WORKERS) --dist loadfile $(PYTEST)
 
 # Those of the wheel, and so the same compiled library.
-BENCH_FEATURES := --no-default-features --features cli,cloud,query,spark
+BENCH_FEATURES := --no-default-features --features cli,cloud,formats,query,spark
 
 .PHONY: bench
 bench: $(WHEEL) $(if $(filter all kafka,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run

@@ -5,6 +5,8 @@ pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod engine;
+#[cfg(feature = "formats")]
+pub mod formats;
 #[cfg(feature = "query")]
 pub mod query;
 #[cfg(feature = "server")]

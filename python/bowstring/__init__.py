@@ -40,6 +40,7 @@ from bowstring.errors import (
     Unauthenticated,
     Unavailable,
 )
+from bowstring.formats import Decoded, RowDecoder
 from bowstring.handles import BatchHandle
 from bowstring.iterator import StreamingIterator
 from bowstring.looking import Lag, Peek, Reason, StreamLag, SubscriptionLag, Why
@@ -54,6 +55,7 @@ __all__ = [
     "Cancelled",
     "Client",
     "CommittedEpoch",
+    "Decoded",
     "Epoch",
     "EpochError",
     "EpochWriter",
@@ -71,6 +73,7 @@ __all__ = [
     "ProducerLost",
     "QueryFailed",
     "Reason",
+    "RowDecoder",
     "SchemaMismatch",
     "Sharing",
     "SpoolFull",

@@ -26,6 +26,18 @@ class Routing:
     def split(self, batch: object, partitions: int, task: int, index: int) -> tuple[list[int], Batches]: ...
 
 @final
+class RowDecoder:
+    def __new__(
+        cls,
+        of: object,
+        aliases: Mapping[str, Sequence[str]],
+        lenient: bool,
+        refuse_unknown: bool,
+        row_bytes_max: int,
+    ) -> RowDecoder: ...
+    def decode(self, rows: object) -> tuple[Batches, Batches, Batches]: ...
+
+@final
 class Batches:
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 

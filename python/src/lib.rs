@@ -6,6 +6,7 @@ mod client;
 mod consumer;
 mod describe;
 mod errors;
+mod formats;
 mod producer;
 mod server;
 mod shared;
@@ -31,6 +32,8 @@ mod _native {
     use super::client::Client;
     #[pymodule_export]
     use super::consumer::Consumer;
+    #[pymodule_export]
+    use super::formats::RowDecoder;
     #[pymodule_export]
     use super::producer::{EpochWriter, Producer};
     #[pymodule_export]

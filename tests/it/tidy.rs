@@ -30,6 +30,7 @@ const LAYERS: &[Layer] = &[
         ],
     },
     Layer { name: "shared", may_use: &[], must_not: &["tonic", "axum", "arrow", "std::fs"] },
+    Layer { name: "formats", may_use: &[], must_not: &["tokio", "tonic", "axum", "std::fs", "std::net"] },
     Layer { name: "wire", may_use: &["engine"], must_not: &["tokio", "tonic", "axum", "std::fs", "std::net"] },
     Layer { name: "storage", may_use: &["wire", "engine"], must_not: &["tonic", "axum"] },
     Layer { name: "client", may_use: &["shared", "wire", "engine"], must_not: &["axum"] },

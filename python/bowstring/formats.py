@@ -1,0 +1,104 @@
+"""Rows of other formats become batches of a declared schema."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from bowstring import _native
+from bowstring.errors import InvalidArgument
+
+#: Most bytes of one row, unless said otherwise.
+ROW_BYTES_MAX = 16 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of the rows of one call: each is either kept or rejected."""
+
+    #: The good rows in their order, of the declared schema.
+    batch: pa.RecordBatch
+    #: For each row of the batch, its index among those that were given (int64, ascending): ``take`` other columns by it.
+    kept: pa.Int64Array
+    #: The bad rows: ``index`` (int64, ascending), ``reason`` (string), and the ``row`` itself (large_binary). It has the
+    #: same schema each time, so that it can be appended to a stream of dead letters as it is.
+    rejected: pa.RecordBatch
+
+
+class RowDecoder:
+    """Makes rows of JSON batches of one schema: bad rows are set aside with the reason, the rest goes on.
+
+    >>> decoder = bowstring.RowDecoder(pa.schema({"user_id": pa.int64()}), aliases={"user_id": ["uid"]})
+    >>> decoded = decoder.decode([b'{"user_id": 1}', b'{"uid": 2}', b'{"uid": "?"}'])
+    >>> decoded.batch["user_id"].to_pylist(), decoded.rejected["index"].to_pylist()
+    ([1, 2], [2])
+
+    It keeps nothing between calls; threads may share it, and it decodes without the GIL.
+    """
+
+    def __init__(
+        self,
+        schema: pa.Schema,
+        *,
+        format: str = "json",
+        aliases: Mapping[str, Sequence[str]] | None = None,
+        lenient: bool = False,
+        refuse_unknown: bool = False,
+        row_bytes_max: int = ROW_BYTES_MAX,
+    ) -> None:
+        """A decoder to batches of ``schema``.
+
+        :param format: ``"json"``: an object in UTF-8 per row. Bytes are hexadecimal text; times are text, or numbers of
+            the column's unit.
+        :param aliases: of columns at the top, other names that they have in rows. Where a row has several of a
+            column's names, its value is the first that is not null, the column's own name before the others.
+        :param lenient: text is taken for a column of numbers, and numbers and booleans for one of text. By default
+            such a row is bad.
+        :param refuse_unknown: a row with a field at the top that is neither a column nor an alias is bad. By default
+            the field is ignored.
+        :param row_bytes_max: a larger row is bad.
+        :raises InvalidArgument: a name is ambiguous, an alias is of no column, the format is unknown, or a column's type
+            cannot be read from it.
+        """
+        if format != "json":
+            raise InvalidArgument(f'format is {format!r}; "json" can be decoded')
+        if row_bytes_max < 1:
+            raise InvalidArgument(f"row_bytes_max is {row_bytes_max}; it is at least 1 byte")
+        names = {column: list(others) for column, others in (aliases or {}).items()}
+        self._schema = schema
+        self._native = _native.RowDecoder(schema, names, lenient, refuse_unknown, row_bytes_max)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of all batches."""
+        return self._schema
+
+    def decode(self, rows: pa.Array | pa.ChunkedArray | Sequence[bytes | str | None]) -> Decoded:
+        """Decodes rows: a column of text or bytes, or a sequence of ``bytes`` or ``str``. One that is null is bad.
+
+        Never raises for what is in a row.
+
+        :raises InvalidArgument: a column of another type; more than 1,048,576 rows or 1 GiB in one call.
+        """
+        column = _column(rows)
+        batch, kept, rejected = self._native.decode(pa.record_batch([column], names=["row"]))
+        bad = _only(rejected)
+        raw = column.take(bad.column("index"))
+        # Bytes alone can be cast to large ones; text becomes bytes first.
+        raw = raw.cast(pa.large_string() if pa.types.is_string(raw.type) else raw.type).cast(pa.large_binary())
+        return Decoded(_only(batch), _only(kept).column("index"), bad.append_column("row", raw))
+
+
+def _column(rows: Any) -> pa.Array:
+    if isinstance(rows, pa.ChunkedArray):
+        return rows.combine_chunks()
+    if isinstance(rows, pa.Array):
+        return rows
+    return pa.array([row.encode() if isinstance(row, str) else row for row in rows], pa.large_binary())
+
+
+def _only(batches: _native.Batches) -> pa.RecordBatch:
+    return pa.RecordBatchReader.from_stream(batches).read_next_batch()
