@@ -21,10 +21,10 @@ class Decoded:
 
     #: The good rows in their order, of the declared schema.
     batch: pa.RecordBatch
-    #: For each row of the batch, its index among those that were given (int64, ascending): ``take`` other columns by it.
+    #: For each row of the batch, its index among those that were given: int64, ascending.
     kept: pa.Int64Array
-    #: The bad rows: ``index`` (int64, ascending), ``reason`` (string), and the ``row`` itself (large_binary). It has the
-    #: same schema each time, so that it can be appended to a stream of dead letters as it is.
+    #: The bad rows: ``index`` (int64, ascending), ``reason`` (string), and the ``row`` itself (large_binary). The same
+    #: schema each time, so that it can be appended to a stream of dead letters as it is.
     rejected: pa.RecordBatch
 
 
@@ -43,7 +43,6 @@ class RowDecoder:
         self,
         schema: pa.Schema,
         *,
-        format: str = "json",
         aliases: Mapping[str, Sequence[str]] | None = None,
         lenient: bool = False,
         refuse_unknown: bool = False,
@@ -51,8 +50,9 @@ class RowDecoder:
     ) -> None:
         """A decoder to batches of ``schema``.
 
-        :param format: ``"json"``: an object in UTF-8 per row. Bytes are hexadecimal text; times are text, or numbers of
-            the column's unit.
+        Each row is one object in UTF-8. In it bytes are hexadecimal text; times are text, or numbers of the column's
+        unit.
+
         :param aliases: of columns at the top, other names that they have in rows. Where a row has several of a
             column's names, its value is the first that is not null, the column's own name before the others.
         :param lenient: text is taken for a column of numbers, and numbers and booleans for one of text. By default
@@ -60,11 +60,8 @@ class RowDecoder:
         :param refuse_unknown: a row with a field at the top that is neither a column nor an alias is bad. By default
             the field is ignored.
         :param row_bytes_max: a larger row is bad.
-        :raises InvalidArgument: a name is ambiguous, an alias is of no column, the format is unknown, or a column's type
-            cannot be read from it.
+        :raises InvalidArgument: a name is ambiguous, an alias is of no column, or JSON cannot have a column's type.
         """
-        if format != "json":
-            raise InvalidArgument(f'format is {format!r}; "json" can be decoded')
         if row_bytes_max < 1:
             raise InvalidArgument(f"row_bytes_max is {row_bytes_max}; it is at least 1 byte")
         names = {column: list(others) for column, others in (aliases or {}).items()}
