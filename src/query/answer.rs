@@ -3,21 +3,27 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use datafusion_common::arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion_common::arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion_common::arrow::compute::{filter_record_batch, prep_null_mask_filter};
-use datafusion_common::arrow::datatypes::Schema;
+use datafusion_common::arrow::datatypes::{DataType, Schema};
 use datafusion_common::cast::as_boolean_array;
 use datafusion_common::{DataFusionError, Result};
 use parking_lot::Mutex;
 
 use super::codec::{self, Decoder, Encoder};
 use super::error::QueryError;
+use super::measure;
 use super::plan::{Plan, Step};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::{self, Message};
+use crate::wire::limits::HEAD_BYTES_MAX;
 use crate::wire::schema::StreamSchema;
+
+/// Most bytes of an answer, unless its batch has more: Arrow's and gRPC's readers take no message of more than 2 GiB.
+const MESSAGE_BYTES_MAX: u64 = 1 << 30;
 
 /// A query of batches of one version of a stream's schema.
 #[derive(Debug)]
@@ -26,6 +32,8 @@ pub struct Query {
     plan: Plan,
     schema: StreamSchema,
     has_dictionaries: bool,
+    /// How many times their bodies what batches hold is, where values are for many rows: the most that was found, rounded up.
+    held_times: AtomicU64,
     /// What is kept from one batch of a partition to the next.
     kept: Mutex<BTreeMap<u32, Kept>>,
 }
@@ -64,7 +72,7 @@ impl Query {
         let plan = Plan::new(stream, &Arc::new(codec::schema_of(schema)?), sql)?;
         let results = codec::message_of(&plan.results)?;
         let has_dictionaries = results.has_dictionaries();
-        Ok(Self { stream: schema.clone(), plan, schema: results, has_dictionaries, kept: Mutex::default() })
+        Ok(Self { stream: schema.clone(), plan, schema: results, has_dictionaries, held_times: AtomicU64::new(1), kept: Mutex::default() })
     }
 
     /// The schema of its results.
@@ -79,7 +87,7 @@ impl Query {
         self.plan.chosen.is_some() && !self.has_dictionaries
     }
 
-    /// Most memory that answering takes, in bytes.
+    /// Memory that answering takes, in bytes, by the batch's header and the batches before. It may turn out to be more.
     ///
     /// # Errors
     /// As [`ipc::check_compressed`].
@@ -87,36 +95,84 @@ impl Query {
         if self.is_projection() {
             return Ok(0);
         }
-        let decompressed = ipc::decompressed_bytes(&ipc::parse(&batch.message.header)?, &batch.message.body)?;
-        Ok(self.plan.growth.bytes(batch.rows, decompressed.unwrap_or_else(|| batch.message.body.len())))
+        let (decoding, body) = self.decoding(batch)?;
+        let held = body.saturating_mul(self.held_times.load(Relaxed));
+        Ok(decoding.saturating_add(self.plan.growth.bytes_of_body(batch.rows, held)))
     }
 
-    /// The answer for a batch of a partition.
+    /// What decoding takes, and the body's bytes without compression.
+    fn decoding(&self, batch: &EncodedBatch) -> Result<(u64, u64), QueryError> {
+        let decompressed = ipc::decompressed_bytes(&ipc::parse(&batch.message.header)?, &batch.message.body)?;
+        let body = decompressed.unwrap_or_else(|| batch.message.body.len());
+        let mut dictionaries = 0_u64;
+        for message in batch.dictionaries.missing_from(&DictionarySet::empty()) {
+            let decompressed = ipc::decompressed_bytes(&ipc::parse(&message.header)?, &message.body)?;
+            dictionaries = dictionaries.saturating_add(decompressed.unwrap_or_else(|| message.body.len()));
+        }
+        // In one piece, without compression; dictionaries are encoded again.
+        Ok((body.saturating_mul(2).saturating_add(dictionaries.saturating_mul(3)), body))
+    }
+
+    /// The answer for a batch of a partition, with so much memory set aside for it, in bytes.
     ///
     /// # Errors
-    /// [`QueryError::Failed`], [`QueryError::Wire`].
-    pub fn answer(&self, partition: u32, batch: &EncodedBatch) -> Result<Answer, QueryError> {
+    /// [`QueryError::Memory`] if it takes more; [`QueryError::Failed`], [`QueryError::Wire`].
+    pub fn answer(&self, partition: u32, batch: &EncodedBatch, memory: u64) -> Result<Answer, QueryError> {
+        let answer = self.unbounded(partition, batch, memory)?;
+        let Message { header, body } = &answer.batch.message;
+        let bytes_max = MESSAGE_BYTES_MAX.max(batch.message.body.len());
+        if header.len() as u64 > HEAD_BYTES_MAX || body.len() > bytes_max {
+            let bytes = body.len() + header.len() as u64;
+            return Err(QueryError::Failed {
+                reason: format!("the answer has {bytes} bytes, and {bytes_max} are allowed; append smaller batches"),
+            });
+        }
+        Ok(answer)
+    }
+
+    fn unbounded(&self, partition: u32, batch: &EncodedBatch, memory: u64) -> Result<Answer, QueryError> {
         if let Some(chosen) = self.plan.chosen.as_ref().filter(|_| !self.has_dictionaries) {
             let message = self.stream.prune(&batch.message, chosen)?;
             return Ok(Answer { batch: self.encoded(batch, message), rows: None });
+        }
+        let (decoding, body) = self.decoding(batch)?;
+        if decoding > memory {
+            return Err(QueryError::Memory { bytes: decoding });
         }
         let pruned = self.stream.prune(&batch.message, &self.plan.columns)?;
         let kept = self.kept.lock().remove(&partition);
         let mut kept = kept.unwrap_or_else(|| Kept { decoder: Decoder::default(), encoder: Encoder::new(&self.plan.results) });
         kept.decoder.take_dictionaries(&batch.dictionaries, &self.plan.scanned, self.stream.has_nested_dictionaries())?;
         let decoded = kept.decoder.decode(&pruned, &self.plan.scanned)?;
+        self.check_memory(&decoded, (decoding, body), memory)?;
         // What a function does with a value that it was not made for is its own affair, and no reason to end a connection.
-        let evaluated = catch_unwind(AssertUnwindSafe(|| self.run(decoded)));
-        let (results, rows) = match evaluated {
-            Ok(evaluated) => evaluated.map_err(|error| QueryError::failed(&error))?,
-            Err(_) => return Err(QueryError::Failed { reason: "DataFusion gave up on it".to_owned() }),
-        };
-        let encoded = kept.encoder.encode(&results, batch)?;
+        let evaluated = catch_unwind(AssertUnwindSafe(|| {
+            let (results, rows) = self.run(decoded).map_err(|error| QueryError::failed(&error))?;
+            Ok((kept.encoder.encode(&results, batch)?, rows))
+        }));
+        let (encoded, rows) = evaluated.unwrap_or_else(|_| Err(QueryError::Failed { reason: "DataFusion gave up on it".to_owned() }))?;
         // Without dictionaries nothing is worth keeping.
         if self.has_dictionaries || self.stream.has_dictionaries() {
             self.kept.lock().insert(partition, kept);
         }
         Ok(Answer { batch: EncodedBatch { schema: batch.schema, ..encoded }, rows })
+    }
+
+    /// Whether answering takes no more than was set aside, now that what the columns hold can be seen.
+    fn check_memory(&self, decoded: &RecordBatch, (decoding, body): (u64, u64), memory: u64) -> Result<(), QueryError> {
+        let held: Vec<u64> = decoded.columns().iter().map(|column| measure::flat(column)).collect();
+        let bytes = decoding.saturating_add(self.plan.growth.bytes(decoded.num_rows() as u64, &held));
+        if bytes <= memory {
+            return Ok(());
+        }
+        let all = held.iter().copied().fold(0, u64::saturating_add);
+        self.held_times.fetch_max(all.div_ceil(body.max(1)).max(1), Relaxed);
+        Err(QueryError::Memory { bytes })
+    }
+
+    /// Lets go of what is kept from batch to batch: nobody asks any more.
+    pub fn forget(&self) {
+        self.kept.lock().clear();
     }
 
     fn encoded(&self, batch: &EncodedBatch, message: Message) -> EncodedBatch {
@@ -144,11 +200,11 @@ impl Query {
                     let count = batch.num_rows();
                     let column = |expr: &Arc<dyn datafusion_physical_expr::PhysicalExpr>| expr.evaluate(&batch)?.into_array(count);
                     let columns = exprs.iter().map(column).collect::<Result<_>>()?;
-                    let options = RecordBatchOptions::new().with_row_count(Some(count));
-                    batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
+                    batch = with_columns(schema, columns, count)?;
                 }
             }
         }
+        let batch = if rows.is_some() { without_the_rest(&batch)? } else { batch };
         Ok((with_schema(&batch, &self.plan.results)?, rows.map(Into::into)))
     }
 }
@@ -158,8 +214,24 @@ fn without_nulls(chosen: &BooleanArray) -> BooleanArray {
     if chosen.null_count() > 0 { prep_null_mask_filter(chosen) } else { chosen.clone() }
 }
 
+/// Views without the bytes of the rows that are gone.
+fn without_the_rest(batch: &RecordBatch) -> Result<RecordBatch> {
+    let column = |column: &ArrayRef| -> ArrayRef {
+        match column.data_type() {
+            DataType::Utf8View => Arc::new(column.as_string_view().gc()),
+            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+            _ => column.clone(),
+        }
+    };
+    with_columns(batch.schema_ref(), batch.columns().iter().map(column).collect(), batch.num_rows())
+}
+
 /// The same columns with the names of the results.
 fn with_schema(batch: &RecordBatch, schema: &Arc<Schema>) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options).map_err(DataFusionError::from)
+    with_columns(schema, batch.columns().to_vec(), batch.num_rows())
+}
+
+fn with_columns(schema: &Arc<Schema>, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(DataFusionError::from)
 }

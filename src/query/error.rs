@@ -20,6 +20,12 @@ pub enum QueryError {
         /// What went wrong.
         reason: String,
     },
+    /// Answering takes more memory than was set aside for it.
+    #[error("answering may take {bytes} bytes of memory")]
+    Memory {
+        /// How much it takes at most.
+        bytes: u64,
+    },
     /// A batch is not what its header says.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -39,7 +45,7 @@ impl QueryError {
     pub fn code(&self) -> Code {
         match self {
             Self::Refused { .. } => Code::InvalidArgument,
-            Self::Failed { .. } => Code::QueryFailed,
+            Self::Failed { .. } | Self::Memory { .. } => Code::QueryFailed,
             Self::Wire(error) => error.code(),
         }
     }

@@ -6,62 +6,73 @@ use std::sync::Arc;
 use datafusion_expr::{ScalarUDF, Volatility};
 
 /// How large a function's results are, beside what it is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Size {
     /// At most so many times as large as its largest argument.
-    OfLargest(u64),
+    OfLargest(f64),
     /// As all its arguments together.
     OfAll,
+    /// As all its arguments together, with the first between each.
+    Separated,
     /// Each byte of the first may become one of the last, and that is a constant: a replacement.
     Replaced,
+    /// As the first, once per group of the second, which is a constant: a pattern.
+    Groups,
+    /// The first as another type.
+    Converted,
     /// So many bytes.
-    Fixed(u64),
+    Fixed(f64),
 }
 
 /// Those whose results have no fixed width. A function that is not here and whose results may be of any length cannot be used: `repeat`
 /// and `lpad` make a gigabyte of a row.
 const SIZES: &[(&str, Size)] = &[
-    ("arrow_cast", Size::OfLargest(16)),
-    ("arrow_try_cast", Size::OfLargest(16)),
-    ("arrow_typeof", Size::Fixed(1024)),
-    ("btrim", Size::OfLargest(1)),
-    ("chr", Size::Fixed(4)),
-    ("coalesce", Size::OfLargest(1)),
+    ("arrow_cast", Size::Converted),
+    ("arrow_try_cast", Size::Converted),
+    ("arrow_typeof", Size::Fixed(1024.0)),
+    ("btrim", Size::OfLargest(1.0)),
+    ("chr", Size::Fixed(4.0)),
+    ("coalesce", Size::OfLargest(1.0)),
     ("concat", Size::OfAll),
-    ("concat_ws", Size::OfAll),
-    ("decode", Size::OfLargest(1)),
-    ("encode", Size::OfLargest(2)),
-    ("get_field", Size::OfLargest(1)),
-    ("greatest", Size::OfLargest(1)),
-    ("initcap", Size::OfLargest(3)),
-    ("least", Size::OfLargest(1)),
-    ("left", Size::OfLargest(1)),
-    ("lower", Size::OfLargest(3)),
-    ("ltrim", Size::OfLargest(1)),
+    ("concat_ws", Size::Separated),
+    ("decode", Size::OfLargest(1.0)),
+    ("encode", Size::OfLargest(2.0)),
+    ("get_field", Size::OfLargest(1.0)),
+    ("greatest", Size::OfLargest(1.0)),
+    ("initcap", Size::OfLargest(3.0)),
+    ("least", Size::OfLargest(1.0)),
+    ("left", Size::OfLargest(1.0)),
+    ("lower", Size::OfLargest(3.0)),
+    ("ltrim", Size::OfLargest(1.0)),
     ("named_struct", Size::OfAll),
-    ("nullif", Size::OfLargest(1)),
-    ("nvl", Size::OfLargest(1)),
-    ("nvl2", Size::OfLargest(1)),
+    ("nullif", Size::OfLargest(1.0)),
+    ("nvl", Size::OfLargest(1.0)),
+    ("nvl2", Size::OfLargest(1.0)),
     ("overlay", Size::OfAll),
-    ("regexp_match", Size::OfLargest(2)),
+    ("regexp_match", Size::Groups),
     ("regexp_replace", Size::Replaced),
     ("replace", Size::Replaced),
-    ("reverse", Size::OfLargest(1)),
-    ("right", Size::OfLargest(1)),
-    ("rtrim", Size::OfLargest(1)),
-    ("split_part", Size::OfLargest(1)),
+    ("reverse", Size::OfLargest(1.0)),
+    ("right", Size::OfLargest(1.0)),
+    ("rtrim", Size::OfLargest(1.0)),
+    ("split_part", Size::OfLargest(1.0)),
     ("struct", Size::OfAll),
-    ("substr", Size::OfLargest(1)),
-    ("substr_index", Size::OfLargest(1)),
-    ("substring", Size::OfLargest(1)),
-    ("to_hex", Size::Fixed(16)),
-    ("translate", Size::OfLargest(4)),
-    ("upper", Size::OfLargest(3)),
+    ("substr", Size::OfLargest(1.0)),
+    ("substr_index", Size::OfLargest(1.0)),
+    ("substring", Size::OfLargest(1.0)),
+    ("to_hex", Size::Fixed(16.0)),
+    ("translate", Size::OfLargest(4.0)),
+    ("upper", Size::OfLargest(3.0)),
 ];
 
 /// How large the results of a function are, if that is bounded.
 pub(super) fn size(name: &str) -> Option<Size> {
     SIZES.iter().find(|(known, _)| *known == name).map(|(_, size)| *size)
+}
+
+/// Whether a function takes longer than in proportion to what it is given: `levenshtein` of two long texts is minutes.
+pub(super) fn is_slow(name: &str) -> bool {
+    name == "levenshtein"
 }
 
 /// All functions by all their names, but for those that give something else each time, or at another place.

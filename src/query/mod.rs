@@ -8,7 +8,9 @@ mod answer;
 mod codec;
 mod error;
 mod functions;
+mod grammar;
 mod growth;
+mod measure;
 mod plan;
 mod table;
 #[cfg(test)]

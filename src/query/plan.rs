@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion_common::arrow::datatypes::SchemaRef;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError, Result};
+use datafusion_common::{DFSchema, Result};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{Expr, LogicalPlan};
@@ -20,6 +20,7 @@ use datafusion_sql::planner::SqlToRel;
 
 use super::QUERY_BYTES_MAX;
 use super::error::{QueryError, told};
+use super::grammar::{self, has_no, refused};
 use super::growth::{self, Growth};
 use super::table::Names;
 
@@ -49,7 +50,7 @@ pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     /// What the results have.
     pub(super) results: SchemaRef,
-    /// What answering takes.
+    /// What answering takes once the batch is decoded.
     pub(super) growth: Growth,
     /// If it only chooses columns: which of the batch's, in order.
     pub(super) chosen: Option<Vec<usize>>,
@@ -77,9 +78,7 @@ impl Plan {
             (Some(Statement::Statement(statement)), true) => *statement,
             _ => return refused("it is not one SELECT"),
         };
-        if !matches!(statement, datafusion_sql::sqlparser::ast::Statement::Query(_)) {
-            return refused("it is no SELECT");
-        }
+        grammar::check(&statement, schema.fields().len())?;
         let plan = SqlToRel::new(&names).sql_statement_to_plan(statement)?;
         // Before anything is computed ahead, which may be too large already.
         let plan = Analyzer::new().execute_and_check(plan, names.settings(), |_, _| {})?;
@@ -87,43 +86,39 @@ impl Plan {
         let plan = optimized(plan, names.settings())?;
         let (mut columns, mut scanned, mut steps, mut all) = (Vec::new(), schema.clone(), Vec::new(), Growth::default());
         let mut building = Building { columns: &mut columns, scanned: &mut scanned, steps: &mut steps, all: &mut all };
-        building.add(&plan)?;
+        // What is encoded is one more copy.
+        let all_results = building.add(&plan)?;
+        all_results.iter().for_each(|result| all.add(result));
         let results = Arc::new(plan.schema().as_arrow().clone());
         let chosen = chosen(&plan, &columns);
         Ok(Self { columns, scanned, steps, results, growth: all, chosen })
     }
 }
 
-fn refused<T>(reason: &str) -> Result<T> {
-    Err(DataFusionError::Plan(reason.to_owned()))
-}
-
 /// Refuses what is more than a row's own affair, and what may become of any size; gives the growth of each column.
 fn walked(plan: &LogicalPlan) -> Result<Vec<Growth>> {
-    let of_input = |input: &LogicalPlan, exprs: &[Expr]| -> Result<Vec<Growth>> {
+    let of_input = |input: &LogicalPlan, exprs: &[Expr]| -> Result<(Vec<Growth>, Vec<Growth>)> {
         let columns = walked(input)?;
-        let mut sum = Growth::default();
+        let mut taken = Growth::default();
+        let mut results = Vec::with_capacity(exprs.len());
         for expr in exprs {
             check(expr)?;
-            sum = sum.plus(growth::of_all(expr, input.schema(), &columns)?);
+            taken.add(&growth::of_all(expr, input.schema(), &columns)?);
+            let result = growth::of(expr, input.schema(), &columns)?;
+            taken.add(&result);
+            results.push(result);
         }
-        if sum.times > TIMES_MAX {
+        if taken.times_max() > TIMES_MAX {
             return refused("its results may be a thousand times as large as the stream's batches");
         }
-        Ok(columns)
+        Ok((columns, results))
     };
     match plan {
-        LogicalPlan::TableScan(scan) => Ok(vec![Growth::COLUMN; scan.projected_schema.fields().len()]),
+        LogicalPlan::TableScan(scan) => Ok(Growth::columns(scan.projected_schema.fields().len())),
         LogicalPlan::SubqueryAlias(alias) => walked(&alias.input),
-        LogicalPlan::Filter(filter) => of_input(&filter.input, std::slice::from_ref(&filter.predicate)),
-        LogicalPlan::Projection(projection) => {
-            let columns = of_input(&projection.input, &projection.expr)?;
-            projection.expr.iter().map(|expr| growth::of(expr, projection.input.schema(), &columns)).collect()
-        }
-        other => refused(&format!(
-            "a subscription's query chooses rows and columns of one stream (SELECT ... FROM ... WHERE ...), and has no {}",
-            named(other)
-        )),
+        LogicalPlan::Filter(filter) => Ok(of_input(&filter.input, std::slice::from_ref(&filter.predicate))?.0),
+        LogicalPlan::Projection(projection) => Ok(of_input(&projection.input, &projection.expr)?.1),
+        other => has_no(named(other)),
     }
 }
 
@@ -193,16 +188,15 @@ impl Building<'_> {
                 let every = || (0..scan.source.schema().fields().len()).collect();
                 *self.columns = scan.projection.clone().unwrap_or_else(every);
                 *self.scanned = Arc::new(scan.source.schema().project(self.columns)?);
-                // The body in one piece, and what a compressed one becomes.
-                *self.all = self.all.plus(Growth { times: 2.0, per_row: 0.0 });
-                Ok(vec![Growth::COLUMN; self.columns.len()])
+                Ok(Growth::columns(self.columns.len()))
             }
             LogicalPlan::SubqueryAlias(alias) => self.add(&alias.input),
             LogicalPlan::Filter(filter) => {
                 let columns = self.add(&filter.input)?;
                 self.count(std::slice::from_ref(&filter.predicate), filter.input.schema(), &columns)?;
                 // What goes on is a copy.
-                *self.all = columns.iter().fold(self.all.plus(Growth { times: 0.0, per_row: 8.0 }), |all, column| all.plus(*column));
+                self.all.add(&Growth::per_row(8.0));
+                columns.iter().for_each(|column| self.all.add(column));
                 self.steps.push(Step::Filter(physical(&filter.predicate, filter.input.schema())?));
                 Ok(columns)
             }
@@ -220,7 +214,9 @@ impl Building<'_> {
 
     fn count(&mut self, exprs: &[Expr], input: &DFSchema, columns: &[Growth]) -> Result<()> {
         for expr in exprs {
-            *self.all = self.all.plus(growth::of_all(expr, input, columns)?);
+            // It is evaluated on a stack as usual, whatever became of it.
+            check(expr)?;
+            self.all.add(&growth::of_all(expr, input, columns)?);
         }
         Ok(())
     }

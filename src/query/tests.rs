@@ -9,6 +9,7 @@ use arrow_buffer::Buffer;
 use arrow_ipc::CompressionType;
 use arrow_ipc::reader::{read_dictionary, read_record_batch};
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
 
 use super::*;
@@ -18,6 +19,9 @@ use crate::wire::body::Body;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::{self, Kind, Message};
 use crate::wire::schema::StreamSchema;
+
+/// Enough for all of these.
+const MEMORY: u64 = 1 << 30;
 
 fn clicks() -> RecordBatch {
     let columns: Vec<(&str, ArrayRef)> = vec![
@@ -89,7 +93,7 @@ fn decoded(answer: &Answer, schema: &StreamSchema) -> RecordBatch {
 fn answered(sql: &str) -> (Answer, RecordBatch) {
     let mut producer = Producer::new(&clicks(), None);
     let query = Query::new("clicks", &producer.schema, sql).expect(sql);
-    let answer = query.answer(0, &producer.encode(&clicks())).expect(sql);
+    let answer = query.answer(0, &producer.encode(&clicks()), MEMORY).expect(sql);
     let batch = decoded(&answer, query.schema());
     assert_eq!(answer.batch.rows, batch.num_rows() as u64);
     (answer, batch)
@@ -125,7 +129,7 @@ fn columns_are_chosen_without_a_look_at_the_rest() {
     let last = body.len() - 24..body.len();
     body[last].fill(0xff);
     encoded.message.body = Body::from(Bytes::from(body));
-    let batch = decoded(&query.answer(0, &encoded).expect("is a choice of columns"), query.schema());
+    let batch = decoded(&query.answer(0, &encoded, MEMORY).expect("is a choice of columns"), query.schema());
     assert_eq!(batch.schema().fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), ["p", "u", "userId"]);
     assert_eq!(batch.column(0), clicks().column(1));
     assert_eq!((batch.column(1), batch.column(2)), (clicks().column(0), clicks().column(0)));
@@ -153,14 +157,6 @@ fn functions_with_a_grammar_of_their_own_are_known() {
 }
 
 #[test]
-fn a_query_of_a_query_is_one() {
-    let sql = "SELECT p FROM (SELECT lower(page) AS p, userId AS u FROM clicks WHERE page IS NOT NULL) AS lowered WHERE p LIKE '/buy%' AND u <> 1";
-    let (answer, batch) = answered(sql);
-    assert_eq!(texts(batch.column(0)), [Some("/buy/3")]);
-    assert_eq!(answer.rows_of(4, 5), (0, 1));
-}
-
-#[test]
 fn no_row_and_no_column_are_answers() {
     let (answer, batch) = answered("SELECT * FROM clicks WHERE userId > 100");
     assert_eq!((batch.num_rows(), batch.num_columns(), answer.rows_of(0, 5)), (0, 3, (0, 0)));
@@ -179,7 +175,7 @@ fn what_is_wrong_is_said_when_it_is_planned() {
         ("SELECT page + 1 FROM", "expected"),
         ("SELECT date_trunc('minute', userId) FROM clicks", "date_trunc"),
         ("SELECT userId FROM clicks WHERE page", "Boolean"),
-        ("SELECT page, count(*) FROM clicks GROUP BY page", "count"),
+        ("SELECT count(*) FROM clicks", "count"),
         ("SELECT page FROM clicks GROUP BY page", "GROUP BY"),
         ("SELECT DISTINCT page FROM clicks", "DISTINCT"),
         ("SELECT page FROM clicks ORDER BY page", "ORDER BY"),
@@ -192,6 +188,17 @@ fn what_is_wrong_is_said_when_it_is_planned() {
         ("SELECT random() FROM clicks", "random"),
         ("SELECT repeat(page, 1000000000) FROM clicks", "repeat"),
         ("SELECT replace(page, '/', page) FROM clicks", "constant"),
+        ("SELECT p FROM (SELECT page AS p FROM clicks) AS inner_one", "write it as one"),
+        ("WITH pages AS (SELECT page FROM clicks) SELECT page FROM pages", "WITH"),
+        ("(SELECT page FROM clicks)", "parentheses"),
+        ("SELECT page FROM clicks TABLESAMPLE BERNOULLI (1)", "more than a name"),
+        ("SELECT page FROM clicks FOR UPDATE", "FOR"),
+        ("SELECT page FROM clicks WHERE page LIKE concat(page, '%')", "constant"),
+        ("SELECT page FROM clicks WHERE page ~ page", "constant"),
+        ("SELECT page FROM clicks WHERE regexp_like(page, page)", "constant"),
+        ("SELECT levenshtein(page, page) FROM clicks", "any time"),
+        ("SELECT arrow_cast(arrow_cast(page, 'Binary'), 'FixedSizeBinary(2147483647)') FROM clicks", "FixedSizeBinary"),
+        ("SELECT arrow_cast(NULL, 'FixedSizeBinary(2147483647)') FROM clicks", "FixedSizeBinary"),
         ("INSERT INTO clicks VALUES (1)", "SELECT"),
         ("SELECT page FROM clicks; SELECT page FROM clicks", "one SELECT"),
         ("", "one SELECT"),
@@ -209,21 +216,29 @@ fn a_text_that_would_take_the_planner_or_the_memory_down_is_refused() {
     assert!(refused(&format!("SELECT page FROM clicks WHERE {chain}")).contains("deeper"));
     let nested = format!("SELECT {}userId{} FROM clicks", "(".repeat(5000), ")".repeat(5000));
     assert!(refused(&nested).contains("nested deeper"), "{}", refused(&nested));
-    let doubled = (0..14).fold("SELECT page AS p FROM clicks".to_owned(), |inner, _| format!("SELECT p || p AS p FROM ({inner})"));
-    assert!(refused(&doubled).contains("thousand times"), "{}", refused(&doubled));
+    let many = vec!["page"; 2000].join(" || ");
+    assert!(refused(&format!("SELECT {many} FROM clicks")).contains("deeper"));
+    let many = (0..1500).map(|number| format!("page p{number}")).collect::<Vec<_>>().join(",");
+    assert!(refused(&format!("SELECT {many} FROM clicks")).contains("thousand times"));
+    let separated = format!("SELECT concat_ws(page, {}) FROM clicks", vec!["''"; 1500].join(","));
+    assert!(refused(&separated).contains("thousand times"));
+    let wide = Schema::new((0..40_000).map(|number| Field::new(format!("c{number}"), DataType::Int64, true)).collect::<Vec<_>>());
+    let wide = StreamSchema::from_arrow(&wide).expect("a schema");
+    let error = Query::new("wide", &wide, &format!("SELECT {} FROM wide", vec!["*"; 5000].join(","))).expect_err("too many");
+    assert!(error.to_string().contains("65536 columns"), "{error}");
 }
 
 #[test]
 fn a_value_without_an_answer_fails_its_batch_alone() {
     let mut producer = Producer::new(&clicks(), None);
     let query = Query::new("clicks", &producer.schema, "SELECT 10 / userId AS tenth FROM clicks").expect("a query");
-    let error = query.answer(0, &producer.encode(&clicks())).expect_err("one is 0");
+    let error = query.answer(0, &producer.encode(&clicks()), MEMORY).expect_err("one is 0");
     assert_eq!(error.code(), Code::QueryFailed);
     assert!(error.to_string().contains("ivide by zero"), "{error}");
-    let answer = query.answer(0, &producer.encode(&clicks().slice(0, 4))).expect("none is 0");
+    let answer = query.answer(0, &producer.encode(&clicks().slice(0, 4)), MEMORY).expect("none is 0");
     assert_eq!(answer.batch.rows, 4);
     let query = Query::new("clicks", &producer.schema, "SELECT TRY_CAST(page AS BIGINT) AS number FROM clicks").expect("a query");
-    assert_eq!(query.answer(0, &producer.encode(&clicks())).expect("nulls").batch.rows, 5);
+    assert_eq!(query.answer(0, &producer.encode(&clicks()), MEMORY).expect("nulls").batch.rows, 5);
 }
 
 #[test]
@@ -235,9 +250,9 @@ fn bytes_that_are_no_text_are_refused_and_bring_nobody_down() {
     let at = body.windows(6).position(|bytes| bytes == b"/buy/1").expect("is there");
     body[at] = 0xff;
     encoded.message.body = Body::from(Bytes::from(body));
-    let error = query.answer(0, &encoded).expect_err("is no UTF-8");
+    let error = query.answer(0, &encoded, MEMORY).expect_err("is no UTF-8");
     assert_eq!(error.code(), Code::MalformedMessage, "{error}");
-    assert_eq!(query.answer(0, &producer.encode(&clicks())).expect("is as before").batch.rows, 5);
+    assert_eq!(query.answer(0, &producer.encode(&clicks()), MEMORY).expect("is as before").batch.rows, 5);
 }
 
 /// Names out of a dictionary.
@@ -254,22 +269,22 @@ fn dictionaries_stay_dictionaries_and_are_sent_when_they_change() {
     let mut producer = Producer::new(&first, None);
     let query = Query::new("names", &producer.schema, "SELECT name FROM names WHERE number > 0").expect("a query");
     assert_eq!(query.schema().arrow().field(0).data_type(), first.schema().field(1).data_type());
-    let held = query.answer(0, &producer.encode(&first)).expect("an answer");
+    let held = query.answer(0, &producer.encode(&first), MEMORY).expect("an answer");
     let names = |answer: &Answer| {
         let batch = decoded(answer, query.schema());
-        let column = arrow::compute::cast(batch.column(0), &arrow_schema::DataType::Utf8).expect("texts");
+        let column = arrow::compute::cast(batch.column(0), &DataType::Utf8).expect("texts");
         texts(&column).into_iter().map(|name| name.map(str::to_owned)).collect::<Vec<_>>()
     };
     assert_eq!(names(&held), [None, Some("bob".to_owned())]);
-    let same = query.answer(0, &producer.encode(&named(&[Some(1), Some(0)], &["ann", "bob"]))).expect("an answer");
+    let same = query.answer(0, &producer.encode(&named(&[Some(1), Some(0)], &["ann", "bob"])), MEMORY).expect("an answer");
     assert!(same.batch.dictionaries.missing_from(&held.batch.dictionaries).is_empty(), "the dictionary is the same");
     assert_eq!(names(&same), [Some("ann".to_owned())]);
-    let other = query.answer(0, &producer.encode(&named(&[Some(2), Some(2)], &["eve", "joe", "liz"]))).expect("an answer");
+    let other = query.answer(0, &producer.encode(&named(&[Some(2), Some(2)], &["eve", "joe", "liz"])), MEMORY).expect("an answer");
     assert_eq!(other.batch.dictionaries.missing_from(&same.batch.dictionaries).len(), 1);
     assert_eq!(names(&other), [Some("liz".to_owned())]);
     // Another partition's are its own.
     let mut elsewhere = Producer::new(&first, None);
-    let there = query.answer(1, &elsewhere.encode(&named(&[Some(0), Some(0)], &["zoe"]))).expect("an answer");
+    let there = query.answer(1, &elsewhere.encode(&named(&[Some(0), Some(0)], &["zoe"])), MEMORY).expect("an answer");
     assert_eq!(names(&there), [Some("zoe".to_owned())]);
 }
 
@@ -282,7 +297,7 @@ fn a_dictionary_that_is_not_asked_for_is_not_looked_at() {
     let mut dictionary = (*encoded.dictionaries.missing_from(&DictionarySet::empty())[0]).clone();
     dictionary.body = Body::from(Bytes::from(vec![0xff; usize::try_from(dictionary.body.len()).expect("small")]));
     encoded.dictionaries = DictionarySet::empty().with(0, false, dictionary).expect("in order");
-    let answer = query.answer(0, &encoded).expect("an answer");
+    let answer = query.answer(0, &encoded, MEMORY).expect("an answer");
     assert_eq!(decoded(&answer, query.schema()).column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
     assert!(answer.batch.dictionaries.missing_from(&DictionarySet::empty()).is_empty());
 }
@@ -292,7 +307,7 @@ fn what_was_compressed_stays_so() {
     for codec in [CompressionType::LZ4_FRAME, CompressionType::ZSTD] {
         let mut producer = Producer::new(&clicks(), Some(codec));
         let query = Query::new("clicks", &producer.schema, "SELECT * FROM clicks WHERE userId < 4").expect("a query");
-        let answer = query.answer(0, &producer.encode(&clicks())).expect("an answer");
+        let answer = query.answer(0, &producer.encode(&clicks()), MEMORY).expect("an answer");
         let header = arrow_ipc::root_as_message(&answer.batch.message.header).expect("a message");
         let found = header.header_as_record_batch().and_then(|table| table.compression()).map(|compression| compression.codec());
         assert_eq!(found, Some(codec));
@@ -310,4 +325,71 @@ fn memory_is_known_before_it_is_taken() {
         (bytes("SELECT page || page AS p FROM clicks"), bytes("SELECT concat(page, page, page, page, page) AS p FROM clicks"));
     assert!(few > 3 * body && many > few, "{few} and {many} for a body of {body}");
     assert!(bytes("SELECT replace(page, '/', '----------------') AS p FROM clicks") > 16 * body);
+    // What is large is large for a reason.
+    assert!(bytes("SELECT * FROM clicks WHERE userId > 1") < 6 * body);
+    let constants = (0..500).map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
+    assert!(bytes(&format!("SELECT * FROM clicks WHERE userId IN ({constants})")) < 6 * body);
+}
+
+/// As the coordinator does: with what it says that it takes, and then with what it found.
+fn with_what_it_takes(query: &Query, encoded: &EncodedBatch) -> Result<(u64, Answer), u64> {
+    let bytes = query.bytes(encoded).expect("is known");
+    match query.answer(0, encoded, bytes) {
+        Ok(answer) => Ok((bytes, answer)),
+        Err(QueryError::Memory { bytes: more }) => {
+            assert!(more > bytes);
+            Err(more)
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn values_that_are_for_many_rows_are_counted_for_each_before_anything_is_evaluated() {
+    let (long, rows) = ("x".repeat(100_000), 10_000);
+    let views = arrow::array::StringViewArray::from_iter_values([&long]);
+    let one = arrow::array::UInt32Array::from(vec![0; rows]);
+    let columns: [ArrayRef; 2] = [
+        Arc::new(DictionaryArray::<Int32Type>::new(vec![0; rows].into(), Arc::new(StringArray::from(vec![&*long])))),
+        arrow::compute::take(&views, &one, None).expect("the same view for each"),
+    ];
+    for column in columns {
+        let batch = RecordBatch::try_from_iter([("name", column)]).expect("a batch");
+        let mut producer = Producer::new(&batch, None);
+        let encoded = producer.encode(&batch);
+        let query = Query::new("names", &producer.schema, "SELECT upper(name) AS name FROM names").expect("a query");
+        let more = with_what_it_takes(&query, &encoded).expect_err("it is a gigabyte");
+        assert!(more > 1 << 30, "{more}");
+        // The next batch is asked for as much at once.
+        assert!(query.bytes(&encoded).expect("is known") > more / 2);
+    }
+}
+
+#[test]
+fn what_a_query_takes_by_its_header_is_enough_for_usual_batches() {
+    let strings = StringArray::from_iter_values((0..10_000).map(|number| format!("/page/{number}")));
+    let numbers = Int64Array::from_iter_values(0..10_000);
+    let columns: Vec<(&str, ArrayRef)> = vec![("page", Arc::new(strings)), ("n", Arc::new(numbers))];
+    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+    for codec in [None, Some(CompressionType::ZSTD)] {
+        let mut producer = Producer::new(&batch, codec);
+        let encoded = producer.encode(&batch);
+        for sql in ["SELECT * FROM s WHERE n % 2 = 0", "SELECT upper(page) AS p, n + 1 AS m FROM s WHERE page LIKE '%7'"] {
+            let query = Query::new("s", &producer.schema, sql).expect(sql);
+            let (bytes, _) = with_what_it_takes(&query, &encoded).expect(sql);
+            assert!(bytes < 16 << 20, "{sql}: {bytes}");
+        }
+    }
+}
+
+#[test]
+fn bytes_of_views_that_are_gone_do_not_travel() {
+    let views = arrow::array::StringViewArray::from_iter_values((0..1000).map(|number| format!("{number:0>200}")));
+    let columns: Vec<(&str, ArrayRef)> = vec![("n", Arc::new(Int64Array::from_iter_values(0..1000))), ("text", Arc::new(views))];
+    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+    let mut producer = Producer::new(&batch, None);
+    let query = Query::new("s", &producer.schema, "SELECT text FROM s WHERE n = 7").expect("a query");
+    let answer = query.answer(0, &producer.encode(&batch), MEMORY).expect("an answer");
+    assert!(answer.batch.message.body.len() < 2000, "{}", answer.batch.message.body.len());
+    assert_eq!(decoded(&answer, query.schema()).column(0).as_string_view().value(0), format!("{:0>200}", 7));
 }

@@ -64,12 +64,17 @@ impl Asked {
         &self.0.query
     }
 
+    /// Whether nobody else asks it.
+    pub(super) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// The answer for a batch: another reader's, if there is one, or else `answering`.
     ///
     /// # Errors
     /// Those of `answering`, which the next reader tries again.
     pub(super) async fn once(&self, place: Place, answering: impl Future<Output = Result<Answer, Error>>) -> Result<Arc<Answer>, Error> {
-        if Arc::strong_count(&self.0) == 1 {
+        if self.is_alone() {
             return answering.await.map(Arc::new);
         }
         let cell = self.0.kept.lock().ask(place);
@@ -80,7 +85,8 @@ impl Asked {
         });
         let answer = answered.await?.clone();
         if is_new {
-            self.0.kept.lock().count(place, &cell, answer.batch.bytes());
+            let bytes = answer.batch.bytes() + answer.batch.dictionaries.bytes();
+            self.0.kept.lock().count(place, &cell, bytes);
         }
         Ok(answer)
     }
@@ -143,7 +149,7 @@ mod tests {
         let batch = EncodedBatch { message, dictionaries, schema, user: bytes::Bytes::new(), rows: 0 };
         let schema = StreamSchema::from_arrow(&Schema::empty()).expect("a schema");
         let query = Query::new("s", &schema, "SELECT 1 AS one FROM s").expect("a query");
-        query.answer(0, &batch).expect("an answer")
+        query.answer(0, &batch, u64::MAX).expect("an answer")
     }
 
     #[tokio::test]

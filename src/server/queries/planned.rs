@@ -23,8 +23,8 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 /// Plans that are kept; beyond them all are made anew.
 const PLANNED_MAX: usize = 256;
 
-/// Queries by their text and the schema of what they are asked.
-type Planned = BTreeMap<(Arc<str>, Bytes), Arc<Query>>;
+/// Queries by their text and the schema of what they are asked, and why there is none.
+type Planned = BTreeMap<(Arc<str>, Bytes), Result<Arc<Query>, Arc<str>>>;
 
 /// The queries of a stream.
 #[derive(Debug, Default)]
@@ -41,16 +41,25 @@ impl Queries {
     pub(super) fn plan(&self, stream: &StreamName, schema: &StreamSchema, query: &str) -> Result<Arc<Query>, Error> {
         let key = (Arc::from(query), schema.header().clone());
         if let Some(planned) = self.planned.lock().get(&key) {
-            return Ok(planned.clone());
+            return planned.clone().map_err(|reason| refused(&*reason));
         }
-        let planned = Query::new(stream.as_str(), schema, query).map_err(|error| refused(error.to_string()))?;
-        let planned = Arc::new(planned);
+        let planned = Query::new(stream.as_str(), schema, query).map(Arc::new).map_err(|error| Arc::from(error.to_string()));
         let mut all = self.planned.lock();
         if all.len() >= PLANNED_MAX {
             all.clear();
         }
         all.insert(key, planned.clone());
-        Ok(planned)
+        planned.map_err(|reason| refused(&*reason))
+    }
+
+    /// Lets go of what a query keeps from batch to batch.
+    fn forget(&self, query: &str) {
+        let planned = self.planned.lock();
+        planned
+            .iter()
+            .filter(|((text, _), _)| **text == *query)
+            .filter_map(|(_, planned)| planned.as_ref().ok())
+            .for_each(|query| query.forget());
     }
 
     /// The schema of a query's answers, as a message; empty if the stream has none, or one that it is no query of.
@@ -123,7 +132,7 @@ impl Asking {
             reason: error.to_string(),
         };
         let answer = if query.is_projection() {
-            Arc::new(query.answer(partition.0, &batch).map_err(|error| unanswered(&error))?)
+            Arc::new(query.answer(partition.0, &batch, 0).map_err(|error| unanswered(&error))?)
         } else {
             let answering = async { answer(coordinator, query, partition, batch).await?.map_err(|error| unanswered(&error)) };
             self.asked.once((partition, offset), answering).await?
@@ -135,6 +144,14 @@ impl Asking {
     }
 }
 
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if self.asked.is_alone() {
+            self.cell.queries().forget(self.asked.query());
+        }
+    }
+}
+
 /// Answers where it does not keep others waiting: small batches at once, larger ones on a thread of their own, as many at a time as
 /// there are cores, and within the memory that looking closely at batches may take.
 async fn answer(
@@ -143,19 +160,28 @@ async fn answer(
     partition: PartitionId,
     batch: Arc<EncodedBatch>,
 ) -> Result<Result<Answer, QueryError>, Error> {
-    let bytes = match query.bytes(&batch) {
-        Ok(bytes) if bytes > ANSWER_BYTES_MAX => {
-            let reason = format!("answering may take {bytes} bytes of memory, and {ANSWER_BYTES_MAX} are allowed; append smaller batches");
-            return Ok(Err(QueryError::Failed { reason }));
-        }
-        Ok(bytes) => bytes,
+    let is_simulated = coordinator.store().is_some_and(|store| !store.is_real());
+    // Until it is decoded, what it takes is known by what batches before took.
+    let mut bytes = match query.bytes(&batch) {
+        Ok(bytes) => bytes.min(ANSWER_BYTES_MAX),
         Err(error) => return Ok(Err(error)),
     };
-    let is_simulated = coordinator.store().is_some_and(|store| !store.is_real());
-    if bytes <= AT_ONCE_BYTES || is_simulated {
-        return Ok(query.answer(partition.0, &batch));
+    loop {
+        let answered = if bytes <= AT_ONCE_BYTES || is_simulated {
+            query.answer(partition.0, &batch, bytes)
+        } else {
+            let taken = coordinator.validation_room().take(bytes).await?;
+            let (query, batch) = (query.clone(), batch.clone());
+            let answered = tokio::task::spawn_blocking(move || (query.answer(partition.0, &batch, bytes), taken).0).await;
+            answered.map_err(|error| Error::Task { reason: error.to_string() })?
+        };
+        match answered {
+            Err(QueryError::Memory { bytes: more }) if more <= ANSWER_BYTES_MAX => bytes = more,
+            Err(error @ QueryError::Memory { .. }) => {
+                let reason = format!("{error}, and {ANSWER_BYTES_MAX} are allowed; append smaller batches");
+                return Ok(Err(QueryError::Failed { reason }));
+            }
+            answered => return Ok(answered),
+        }
     }
-    let taken = coordinator.validation_room().take(bytes).await?;
-    let answered = tokio::task::spawn_blocking(move || (query.answer(partition.0, &batch), taken).0).await;
-    answered.map_err(|error| Error::Task { reason: error.to_string() })
 }
