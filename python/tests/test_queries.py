@@ -39,7 +39,7 @@ QUERIES = [
     "SELECT id, date_trunc('hour', seen) AS hour FROM clicks WHERE seen >= TIMESTAMP '2026-11-21 06:00:00'",
     "SELECT id, concat(page, '!', agent) AS pair FROM clicks WHERE agent IN ('curl', 'Mozilla')",
     "SELECT id, TRY_CAST(substr(page, 6) AS BIGINT) AS number FROM clicks WHERE page IS NOT NULL",
-    "SELECT id, half FROM (SELECT id, price / 2 AS half FROM clicks WHERE who IS NOT NULL) AS halves WHERE half < 20",
+    "SELECT id, price / 2 AS half FROM clicks WHERE who IS NOT NULL AND price / 2 < 20",
     "SELECT id FROM clicks WHERE abs(price - 50) < 10 AND who BETWEEN 2 AND 7",
     "SELECT id, 7 AS seven FROM clicks WHERE who = 100",
 ]

@@ -153,7 +153,7 @@ fn depth(expr: &Expr) -> usize {
 /// Refuses queries within expressions, and expressions that are too deep.
 fn check(expr: &Expr) -> Result<()> {
     if depth(expr) > DEPTH_MAX {
-        return refused(&format!("an expression nested deeper than {DEPTH_MAX}; a chain of OR may be an IN (...)"));
+        return refused(format!("an expression nested deeper than {DEPTH_MAX}; a chain of OR may be an IN (...)"));
     }
     expr.apply(|inner| match inner {
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => refused("it has a query within an expression"),
@@ -208,7 +208,7 @@ impl Building<'_> {
                 self.steps.push(Step::Project(exprs, Arc::new(projection.schema.as_arrow().clone())));
                 projection.expr.iter().map(|expr| growth::of(expr, input, &columns)).collect()
             }
-            other => refused(&format!("it cannot be answered, since it has become {}", other.display())),
+            other => refused(format!("it cannot be answered, since it has become {}", other.display())),
         }
     }
 
