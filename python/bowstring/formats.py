@@ -83,8 +83,9 @@ class RowDecoder:
         column = _column(rows)
         batch, kept, rejected = self._native.decode(pa.record_batch([column], names=["row"]))
         bad = _only(rejected)
-        raw = column.take(bad.column("index"))
-        # Bytes alone can be cast to large ones; text becomes bytes first.
+        # Rows of views cannot be taken; text becomes large before it becomes bytes.
+        views = pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type)
+        raw = (column.cast(pa.large_binary()) if views else column).take(bad.column("index"))
         raw = raw.cast(pa.large_string() if pa.types.is_string(raw.type) else raw.type).cast(pa.large_binary())
         return Decoded(_only(batch), _only(kept).column("index"), bad.append_column("row", raw))
 

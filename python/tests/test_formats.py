@@ -12,7 +12,7 @@ SCHEMA = pa.schema(
     [
         pa.field("user_id", pa.int64(), nullable=False),
         ("page", pa.string()),
-        ("at", pa.timestamp("us", "UTC")),
+        ("at", pa.timestamp("us", "+00:00")),
         ("tags", pa.list_(pa.string())),
         ("price", pa.decimal128(10, 2)),
     ]

@@ -201,7 +201,7 @@ pub(super) fn of(expr: &Expr, schema: &DFSchema, columns: &[Growth]) -> Result<G
 
 /// A constant as a column.
 fn of_value(value: &ScalarValue) -> Result<Growth> {
-    let bytes = width(&value.data_type()).or_else(|| is_text(&value.data_type()).then(|| float(value.size() as u64)));
+    let bytes = width(&value.data_type()).or_else(|| has_text(&value.data_type()).then(|| float(value.size() as u64)));
     match bytes {
         Some(bytes) => Ok(Growth::per_row(bytes)),
         None => refused(format!("a constant {} cannot be used here", value.data_type())),
@@ -220,16 +220,20 @@ fn text(expr: Option<&Expr>) -> Option<&str> {
 /// text and bytes they could be of any size.
 fn converted(to: &Expr, from: &Expr, schema: &DFSchema, columns: &[Growth]) -> Result<Growth> {
     let data_type = to.get_type(schema)?;
-    if !is_text(&data_type) {
+    if !has_text(&data_type) {
         return refused(format!("nothing can be made a {data_type} here; numbers, times, text and bytes can be"));
     }
-    let is_text_already = match from.get_type(schema)? {
-        DataType::Dictionary(_, values) => is_text(&values),
-        other => is_text(&other),
-    };
-    let mut texts = of(from, schema, columns)?.scaled(if is_text_already { 1.0 } else { 16.0 });
+    let mut texts = of(from, schema, columns)?.scaled(if has_text(&from.get_type(schema)?) { 1.0 } else { 16.0 });
     texts.add(&Growth::per_row(64.0));
     Ok(texts)
+}
+
+/// Whether values are texts or bytes, out of a dictionary or not: constants that are compared with a dictionary's become one.
+fn has_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_text(values),
+        other => is_text(other),
+    }
 }
 
 fn is_text(data_type: &DataType) -> bool {

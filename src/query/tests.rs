@@ -282,6 +282,9 @@ fn dictionaries_stay_dictionaries_and_are_sent_when_they_change() {
     let other = query.answer(0, &producer.encode(&named(&[Some(2), Some(2)], &["eve", "joe", "liz"])), MEMORY).expect("an answer");
     assert_eq!(other.batch.dictionaries.missing_from(&same.batch.dictionaries).len(), 1);
     assert_eq!(names(&other), [Some("liz".to_owned())]);
+    let compared =
+        Query::new("names", &producer.schema, "SELECT number FROM names WHERE name IN ('bob', 'eve') OR name = 'ann'").expect("a query");
+    assert_eq!(compared.answer(0, &producer.encode(&first), MEMORY).expect("an answer").batch.rows, 2);
     // Another partition's are its own.
     let mut elsewhere = Producer::new(&first, None);
     let there = query.answer(1, &elsewhere.encode(&named(&[Some(0), Some(0)], &["zoe"])), MEMORY).expect("an answer");
