@@ -43,7 +43,7 @@ WHEEL_SOURCES := Cargo.toml Cargo.lock $(shell find src proto allocator arena py
 	-o -path '*/console/page/*' \) \
 	-not -path 'python/tests/*')
 # Each set of features compiles alone: these are the walls that ARCHITECTURE.md draws.
-FEATURES := formats wire client spark query server cli
+FEATURES := formats wire client spark query flow server cli
 
 .PHONY: help
 help: ## This list
@@ -73,8 +73,13 @@ test: test-rust test-python ## Every test: Rust, Python, real Spark
 test-rust: check-rust ## Rust's tests alone
 	$(CARGO) test --locked --workspace
 
+# Of the whole workspace's features: nothing is compiled twice.
+.PHONY: test-engine
+test-engine: check-rust ## The engine's property tests alone (PROPTEST_CASES)
+	$(CARGO) test --locked --workspace --test engine
+
 # Without queries, which neither asks: with what only tests need, DataFusion would be compiled for them alone.
-SIM_FEATURES := --no-default-features --features cli,cloud,zoo
+SIM_FEATURES := --no-default-features --features cli,cloud,formats,zoo
 # A process simulates one run at a time: two of them, for two cores.
 SIM = $(CARGO) test --locked --release $(SIM_FEATURES) --test sim
 
@@ -122,10 +127,10 @@ check-oldest: $(WHEEL) check-java ## The tests of bowstring.ray with the oldest 
 	$(OLDEST)/bin/python -m pytest python/tests/ray --numprocesses $(PYTEST_WORKERS) --dist loadfile $(PYTEST)
 
 # Those of the wheel, and so the same compiled library.
-BENCH_FEATURES := --no-default-features --features cli,cloud,formats,query,spark
+BENCH_FEATURES := --no-default-features --features cli,cloud,flow,formats,spark
 
 .PHONY: bench
-bench: $(WHEEL) $(if $(filter all kafka,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
+bench: $(WHEEL) $(if $(filter all kafka flows,$(BENCH)),$(PEERS_INSTALLED)) check-java ## Against Arrow C++, raw sockets and Spark's noop, as ratios; BENCH='relay latency' or all, BENCH_ROUNDS=1 is a smoke run
 	$(CARGO) build --locked --release $(BENCH_FEATURES) --bin bowstring --bin bowstring-bench
 	$(BIN)/python -m bench
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from bench.chart import write_chart
 from bench.contestants import CPP, PYTHON, RUST
 from bench.durable import BEHIND, MUCH, QUICK, measure_durable
+from bench.flows import BEHIND as FLOWS_BEHIND
+from bench.flows import measure_flows
 from bench.leases import measure_leases
 from bench.many import measure_many
 from bench.parts import COMPARED, PARTS, RELAY_4_MIB, ROWS_100, part_of
@@ -105,6 +107,7 @@ OTHERS: Mapping[str, Callable[[int], Measured]] = {
     "many": measure_many,
     "leases": measure_leases,
     "ray_spread": measure_ray_spread,
+    "flows": measure_flows,
 }
 ALL = [*PARTS, *OTHERS]
 #: What is measured unless somebody chooses.
@@ -136,7 +139,7 @@ def main() -> int:
         measured += series
         floors += part_floors
     if options.rounds > 1:
-        print_slower(measured, {**COMPARED, **BEHIND})
+        print_slower(measured, {**COMPARED, **BEHIND, **FLOWS_BEHIND})
     print_floors(floors)
     write_json(options.json, as_json(measured, floors, smoke=options.rounds == 1))
     note = f"medians of {options.rounds} interleaved rounds, lines from lowest to highest"

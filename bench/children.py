@@ -50,8 +50,7 @@ class Child:
         """CPU time of the child so far; none where the system is not Linux."""
         if sys.platform != "linux":
             return None
-        # The id that clock_getcpuclockid(3) gives; `/proc` counts hundredths, and a short round takes few of them.
-        return time.clock_gettime(~self.process.pid << 3 | 2)
+        return cpu_seconds(self.process.pid)
 
     def resident_bytes(self) -> int:
         """Memory that the child has now."""
@@ -111,6 +110,12 @@ def carried(server: Child, appending: Child | None, reading: Sequence[Child]) ->
     after = server.cpu_seconds()
     used = None if before is None or after is None else after - before
     return figures(reports[-1] if appending else None, reports[: len(reading)], server_cpu_seconds=used)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far; only on Linux."""
+    # The id that clock_getcpuclockid(3) gives; `/proc` counts hundredths, and a short round takes few of them.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def python(module: str, *arguments: str) -> list[str]:

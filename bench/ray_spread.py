@@ -11,14 +11,13 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.cases import Case, make_batch
-from bench.children import python
+from bench.children import cpu_seconds, python
 from bench.ends import Meter, appends, take
 from bench.figures import Figures, figures
 from bench.parts import KIB, MIB
@@ -142,16 +141,10 @@ def carried(case: Case, way: str) -> dict[str, Any]:
         ray.get([one.connect.remote("append") for one in appending])
         ray.get([one.connect.remote("read") for one in reading])
         pids = [one.pid for one in running.status() if one.pid is not None]
-        before = cpu_seconds(pids)
+        before = sum(map(cpu_seconds, pids))
         reports = ray.get([*(one.read.remote() for one in reading), *(one.append.remote() for one in appending)])
-        used = cpu_seconds(pids) - before
+        used = sum(map(cpu_seconds, pids)) - before
     return {"appending": summed(reports[count:]), "reading": reports[:count], "server_cpu_seconds": used}
-
-
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """CPU time of these processes so far."""
-    # As `bench.children` has it.
-    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
 
 
 def summed(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:

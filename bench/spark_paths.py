@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - as everybody writes it
 from pyspark.sql.streaming import DataStreamWriter
+from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 import bowstring
 from bench.cases import Case
@@ -57,9 +58,7 @@ class Job:
 
     def run(self, writer: DataStreamWriter) -> float:
         """Seconds that all micro-batches took, until there is no more."""
-        query = writer.option("checkpointLocation", self.checkpoint).trigger(availableNow=True).start()
-        query.awaitTermination()
-        progress = [one for one in query.recentProgress if one["numInputRows"]]
+        progress = [one for one in processed(writer, self.checkpoint) if one["numInputRows"]]
         assert sum(one["numInputRows"] for one in progress) == self.rows, progress
         return sum(one["durationMs"]["triggerExecution"] for one in progress) / 1e3
 
@@ -88,6 +87,13 @@ def measure_spark(rounds: int, rows: int) -> Series:
                         series.values[name].append(rows / seconds / 1e6)
         spark.stop()
     return series
+
+
+def processed(writer: DataStreamWriter, checkpoint: str) -> list[StreamingQueryProgress]:
+    """What Spark says of each micro-batch, once there is no more."""
+    query = writer.option("checkpointLocation", checkpoint).trigger(availableNow=True).start()
+    query.awaitTermination()
+    return list(query.recentProgress)
 
 
 def open_session(more: dict[str, str]) -> SparkSession:

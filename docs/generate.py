@@ -28,6 +28,10 @@ that is not known is refused.
 
 `bowstring.StreamCoordinator(...)` in Python takes what its own documentation lists, by the names in the file; durations
 are seconds there (`max_wait_seconds`), sizes bytes, and by default ports are free ones.
+
+Some tables are only in the file: `[auth.jwt]`, `[auth.certificates]` and `[auth.quotas]` ([security.md](security.md)),
+and `[ingest.STREAM]`, the rows in JSON, Avro or Protobuf that a stream takes over HTTP
+([formats.md](formats.md#rows-over-http)); that is `ingest=` in Python.
 """
 
 

@@ -5,6 +5,8 @@ pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod engine;
+#[cfg(feature = "flow")]
+pub mod flow;
 #[cfg(feature = "formats")]
 pub mod formats;
 #[cfg(feature = "query")]

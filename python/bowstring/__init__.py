@@ -40,6 +40,7 @@ from bowstring.errors import (
     Unauthenticated,
     Unavailable,
 )
+from bowstring.flows import Flow, flow
 from bowstring.formats import Decoded, RowDecoder
 from bowstring.handles import BatchHandle
 from bowstring.iterator import StreamingIterator
@@ -61,6 +62,7 @@ __all__ = [
     "EpochWriter",
     "Epochs",
     "Fenced",
+    "Flow",
     "InvalidArgument",
     "Lag",
     "LeaseLost",
@@ -94,4 +96,5 @@ __all__ = [
     "Unavailable",
     "Why",
     "connect",
+    "flow",
 ]

@@ -1,6 +1,6 @@
 # The native module. Use the package's own classes instead.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, final
 
 #: Of a batch that was put together, or is a part of one: its first offset, what to ack (an offset, and rows of that),
@@ -34,8 +34,54 @@ class RowDecoder:
         lenient: bool,
         refuse_unknown: bool,
         row_bytes_max: int,
+        binary: str | Sequence[str] | Mapping[int, str] | tuple[bytes, str, bool] | None,
     ) -> RowDecoder: ...
     def decode(self, rows: object) -> tuple[Batches, Batches, Batches]: ...
+
+@final
+class Rows:
+    def __new__(cls, of: object, steps: Sequence[tuple[str, list[str]]]) -> Rows: ...
+    def schema(self) -> SchemaCapsule: ...
+    def run(self, batch: object) -> Batches: ...
+
+@final
+class FlowState:
+    def __new__(
+        cls,
+        inputs: Sequence[tuple[object, Sequence[int]]],
+        aggregation: tuple[
+            list[str],
+            list[str],
+            Callable[[Batches, Batches], object] | None,
+            str,
+            list[int],
+            tuple[int | None, int],
+            tuple[str, int, int | None] | None,
+        ]
+        | None,
+        join: tuple[list[tuple[str, str]], list[tuple[str, int, int | None]], int, int] | None,
+        flow: str,
+        directory: str | None,
+        memory_bytes_max: int,
+        now: float,
+    ) -> FlowState: ...
+    def take_saved(self) -> tuple[str, int, dict[int, int], list[tuple[str, Batches]]] | None: ...
+    def schema(self) -> SchemaCapsule | None: ...
+    def close(self) -> None: ...
+    def push(self, input_number: int, partition: int, batch: object, now: float, rows: Rows | None) -> None: ...
+    def end(self, partitions: Sequence[int]) -> None: ...
+    def fire(self, now: float) -> Batches: ...
+    def finish(self) -> Batches: ...
+    def take_late(self) -> Batches: ...
+    def save(
+        self, identity: str, epoch: int, offsets: Mapping[int, int], outputs: Sequence[tuple[str, object]]
+    ) -> None: ...
+    @property
+    def is_full(self) -> bool: ...
+    @property
+    def late_rows(self) -> int: ...
+    @property
+    def watermark_micros(self) -> int | None: ...
 
 @final
 class Batches:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,6 +52,8 @@ class StreamCoordinator:
         auth_tokens: file of tokens, as `bowstring token issue` writes it: callers from other processes need one of them
             then. None: nobody is asked.
         audit_file: file to whose end it is written who was let do what, or "stderr"; None for none.
+        ingest: by stream, what rows it takes over HTTP: `{"clicks": {"format": "json", "rejected_to": "clicks.bad",
+            "aliases": {"user_id": ["uid"]}}}`; docs/formats.md lists what can be declared. None: no stream takes any.
         otlp_endpoint: OpenTelemetry collector that gets a trace of each epoch, by OTLP over gRPC, as
             `http://127.0.0.1:4317`; None for none.
         trace_one_in: one epoch of so many is traced, at least 1.
@@ -88,6 +92,7 @@ class StreamCoordinator:
         validation: Literal["structure", "full"] = "structure",
         auth_tokens: str | None = None,
         audit_file: str | None = None,
+        ingest: Mapping[str, Mapping[str, Any]] | None = None,
         otlp_endpoint: str | None = None,
         trace_one_in: int = 1,
     ) -> None:
@@ -116,6 +121,7 @@ class StreamCoordinator:
                 "validation": validation,
                 "auth_tokens": auth_tokens,
                 "audit_file": audit_file,
+                "ingest": None if ingest is None else json.dumps(_plain(ingest)),
                 "otlp_endpoint": otlp_endpoint,
                 "trace_one_in": trace_one_in,
             }
@@ -192,6 +198,17 @@ class StreamCoordinator:
 
     def __repr__(self) -> str:
         return f"<bowstring.StreamCoordinator at {self.url}>"
+
+
+def _plain(declared: Any) -> Any:
+    """What is declared, as JSON has it: paths are texts, and any mapping or sequence is one."""
+    if isinstance(declared, Mapping):
+        return {str(name): _plain(value) for name, value in declared.items()}
+    if isinstance(declared, os.PathLike):
+        return os.fspath(declared)
+    if isinstance(declared, Sequence) and not isinstance(declared, (str, bytes)):
+        return [_plain(value) for value in declared]
+    return declared
 
 
 def lag_batches(stats: Mapping[str, Any]) -> int:

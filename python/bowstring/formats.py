@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from bowstring import _native
 from bowstring.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Most bytes of one row, unless said otherwise.
 ROW_BYTES_MAX = 16 << 20
@@ -29,7 +32,9 @@ class Decoded:
 
 
 class RowDecoder:
-    """Makes rows of JSON batches of one schema: bad rows are set aside with the reason, the rest goes on.
+    """Makes rows of JSON batches of one schema; by :meth:`avro` rows of Avro, by :meth:`protobuf` rows of Protobuf.
+
+    Bad rows are set aside with the reason, the rest goes on.
 
     >>> decoder = bowstring.RowDecoder(pa.schema({"user_id": pa.int64()}), aliases={"user_id": ["uid"]})
     >>> decoded = decoder.decode([b'{"user_id": 1}', b'{"uid": 2}', b'{"uid": "?"}'])
@@ -48,7 +53,7 @@ class RowDecoder:
         refuse_unknown: bool = False,
         row_bytes_max: int = ROW_BYTES_MAX,
     ) -> None:
-        """A decoder to batches of ``schema``.
+        """A decoder of JSON to batches of ``schema``.
 
         Each row is one object in UTF-8. In it bytes are hexadecimal text; times are text, or numbers of the column's
         unit.
@@ -62,11 +67,89 @@ class RowDecoder:
         :param row_bytes_max: a larger row is bad.
         :raises InvalidArgument: a name is ambiguous, an alias is of no column, or JSON cannot have a column's type.
         """
+        self._open(schema, aliases, lenient, refuse_unknown, row_bytes_max)
+
+    @classmethod
+    def avro(
+        cls,
+        schema: pa.Schema,
+        writer_schema: str | Sequence[str] | Mapping[int, str],
+        *,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+        lenient: bool = False,
+        refuse_unknown: bool = False,
+        row_bytes_max: int = ROW_BYTES_MAX,
+    ) -> Self:
+        """A decoder of Avro to batches of ``schema``: each row is one record in binary.
+
+        :param writer_schema: what the rows were written with, as JSON. One text: rows are records without a header,
+            all of this schema. Several texts: Avro's single-object encoding, whose header has a schema's fingerprint.
+            A mapping: as Confluent's serializers write, with a header that has a schema's number in the registry. Rows
+            of a schema that is not given are bad.
+        :param aliases: as of JSON.
+        :param lenient: text is taken for a column of numbers, and numbers and booleans for one of text; bytes for
+            text, if they are UTF-8, and text for bytes. By default such a schema is refused.
+        :param refuse_unknown: rows whose schema has a field at the top that is neither a column nor an alias are bad.
+            By default the field is ignored.
+        :param row_bytes_max: a larger row is bad.
+        :raises InvalidArgument: a name is ambiguous, an alias is of no column, a writer's schema is none, or has for a
+            column what it cannot hold.
+        """
+        if not writer_schema:
+            raise InvalidArgument("writer_schema has no schema; give those that rows were written with")
+        decoder = cls.__new__(cls)
+        decoder._open(schema, aliases, lenient, refuse_unknown, row_bytes_max, _writers(writer_schema))
+        return decoder
+
+    @classmethod
+    def protobuf(
+        cls,
+        schema: pa.Schema,
+        descriptors: bytes,
+        message: str,
+        *,
+        confluent: bool = False,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+        lenient: bool = False,
+        refuse_unknown: bool = False,
+        row_bytes_max: int = ROW_BYTES_MAX,
+    ) -> Self:
+        """A decoder of Protobuf to batches of ``schema``: each row is one message.
+
+        :param descriptors: a ``FileDescriptorSet`` with all that the message needs, as ``protoc --include_imports
+            --descriptor_set_out`` writes it.
+        :param message: the message's full name: ``shop.Click``.
+        :param confluent: rows have the header of Confluent's serializers. The schema's number in it is not looked at:
+            fields are known by their own numbers. Rows of another message of the same file are bad.
+        :param aliases: as of JSON.
+        :param lenient: as of Avro.
+        :param refuse_unknown: a row with a field at the top that is neither a column nor an alias is bad. By default
+            the field is ignored.
+        :param row_bytes_max: a larger row is bad.
+        :raises InvalidArgument: a name is ambiguous, an alias is of no column, the descriptors lack the message or what
+            they import, or the message has for a column what it cannot hold.
+        """
+        decoder = cls.__new__(cls)
+        decoder._open(schema, aliases, lenient, refuse_unknown, row_bytes_max, (descriptors, message, confluent))
+        return decoder
+
+    def _open(
+        self,
+        schema: pa.Schema,
+        aliases: Mapping[str, Sequence[str]] | None,
+        lenient: bool,
+        refuse_unknown: bool,
+        row_bytes_max: int,
+        binary: str | list[str] | dict[int, str] | tuple[bytes, str, bool] | None = None,
+    ) -> None:
         if row_bytes_max < 1:
             raise InvalidArgument(f"row_bytes_max is {row_bytes_max}; it is at least 1 byte")
+        for column, others in (aliases or {}).items():
+            if isinstance(others, str):
+                raise InvalidArgument(f"aliases of {column!r} are the text {others!r}; give a list: [{others!r}]")
         names = {column: list(others) for column, others in (aliases or {}).items()}
         self._schema = schema
-        self._native = _native.RowDecoder(schema, names, lenient, refuse_unknown, row_bytes_max)
+        self._native = _native.RowDecoder(schema, names, lenient, refuse_unknown, row_bytes_max, binary)
 
     @property
     def schema(self) -> pa.Schema:
@@ -90,12 +173,24 @@ class RowDecoder:
         return Decoded(_only(batch), _only(kept).column("index"), bad.append_column("row", raw))
 
 
+def _writers(schemas: str | Sequence[str] | Mapping[int, str]) -> str | list[str] | dict[int, str]:
+    if isinstance(schemas, str):
+        return schemas
+    if not isinstance(schemas, Mapping):
+        return list(schemas)
+    if any(not 0 <= number < 1 << 32 for number in schemas):
+        raise InvalidArgument("writer_schema has a number that no registry gives; they have 32 bits and no sign")
+    return dict(schemas)
+
+
 def _column(rows: Any) -> pa.Array:
     if isinstance(rows, pa.ChunkedArray):
         return rows.combine_chunks()
     if isinstance(rows, pa.Array):
         return rows
-    return pa.array([row.encode() if isinstance(row, str) else row for row in rows], pa.large_binary())
+    # Half of a surrogate pair is no character: such a row is bad, and is set aside as what Python makes of it.
+    encoded = [row.encode(errors="surrogatepass") if isinstance(row, str) else row for row in rows]
+    return pa.array(encoded, pa.large_binary())
 
 
 def _only(batches: _native.Batches) -> pa.RecordBatch:

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use bowstring::formats::{self, Format, Names, Rules};
+use bowstring::formats::{self, Format, Framing, Names, Protobuf, Rules};
 use pyo3::prelude::*;
 
 use crate::arrow_ffi::{Batches, Input, input, schema};
@@ -14,8 +14,46 @@ use crate::errors::{internal, invalid};
 #[pyclass(module = "bowstring._native", frozen)]
 pub(crate) struct RowDecoder(formats::RowDecoder);
 
+/// The schemas that rows in Avro were written with: a text, texts that rows name by fingerprints, or by numbers.
+#[derive(FromPyObject)]
+enum Writers {
+    One(String),
+    ById(BTreeMap<u32, String>),
+    ByFingerprint(Vec<String>),
+}
+
+/// What rows are, if not JSON: Avro by its writers' schemas; or Protobuf by descriptors, a message's name, and whether rows are framed.
+#[derive(FromPyObject)]
+enum Binary {
+    Protobuf(Vec<u8>, String, bool),
+    Avro(Writers),
+}
+
+impl From<Binary> for Format {
+    fn from(binary: Binary) -> Self {
+        match binary {
+            Binary::Avro(writers) => Self::Avro(writers.into()),
+            Binary::Protobuf(descriptors, message, is_framed) => {
+                let framing = if is_framed { Framing::Confluent } else { Framing::None };
+                Self::Protobuf(Protobuf { descriptors, message, framing })
+            }
+        }
+    }
+}
+
+impl From<Writers> for formats::Writers {
+    fn from(writers: Writers) -> Self {
+        match writers {
+            Writers::One(text) => Self::One(text),
+            Writers::ById(texts) => Self::ById(texts),
+            Writers::ByFingerprint(texts) => Self::ByFingerprint(texts),
+        }
+    }
+}
+
 #[pymethods]
 impl RowDecoder {
+    /// Rows are JSON unless `binary` is given.
     #[new]
     fn new(
         of: &Bound<'_, PyAny>,
@@ -23,9 +61,11 @@ impl RowDecoder {
         lenient: bool,
         refuse_unknown: bool,
         row_bytes_max: usize,
+        binary: Option<Binary>,
     ) -> PyResult<Self> {
         let rules = Rules { lenient, refuse_unknown, row_bytes_max };
-        let decoder = formats::RowDecoder::new(Format::Json, Arc::new(schema(of)?), &Names::new(aliases), rules);
+        let format = binary.map_or(Format::Json, Format::from);
+        let decoder = formats::RowDecoder::new(format, Arc::new(schema(of)?), &Names::new(aliases), rules);
         Ok(Self(decoder.map_err(|error| invalid(&error.to_string()))?))
     }
 

@@ -6,6 +6,7 @@ mod client;
 mod consumer;
 mod describe;
 mod errors;
+mod flow;
 mod formats;
 mod producer;
 mod server;
@@ -32,6 +33,8 @@ mod _native {
     use super::client::Client;
     #[pymodule_export]
     use super::consumer::Consumer;
+    #[pymodule_export]
+    use super::flow::{FlowState, Rows};
     #[pymodule_export]
     use super::formats::RowDecoder;
     #[pymodule_export]

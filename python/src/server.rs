@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bowstring::engine::{Code, Retry};
 use bowstring::server::{
-    AuditConfig, AuthConfig, BLOCKING_THREAD_STAYS, LocalService, Server as Running, ServerConfig, TlsConfig, UnixSocket,
+    AuditConfig, AuthConfig, BLOCKING_THREAD_STAYS, IngestConfig, LocalService, Server as Running, ServerConfig, TlsConfig, UnixSocket,
 };
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -72,6 +72,8 @@ struct Arguments {
     validation: String,
     auth_tokens: Option<PathBuf>,
     audit_file: Option<PathBuf>,
+    /// JSON.
+    ingest: Option<String>,
     otlp_endpoint: Option<String>,
     trace_one_in: u64,
 }
@@ -113,6 +115,9 @@ impl Arguments {
             validation: self.validation.parse().map_err(|error: String| invalid(&error))?,
             auth: AuthConfig { tokens: self.auth_tokens, ..AuthConfig::default() },
             audit: AuditConfig { file: self.audit_file },
+            ingest: self
+                .ingest
+                .map_or_else(|| Ok(BTreeMap::new()), |text| IngestConfig::from_json(&text).map_err(|error| invalid(&error)))?,
             otlp_endpoint: self.otlp_endpoint,
             trace_one_in: self.trace_one_in,
             ..defaults

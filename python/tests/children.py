@@ -8,8 +8,12 @@ import sys
 import time
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import bowstring
+
+#: What flows are tested with.
+CLICKS = pa.schema([("page", pa.string()), ("at", pa.timestamp("ms", "UTC")), ("x", pa.int64())])
 
 
 def numbered(first: int, rows: int = 10) -> pa.RecordBatch:
@@ -148,6 +152,96 @@ def continue_iterator(pickled: str) -> None:
     with pickle.loads(base64.b64decode(pickled)) as iterator:
         for batch in iterator:
             print(batch["id"][0])
+
+
+def flow(url: str, directory: str, kind: str) -> None:
+    """Runs a flow to its end, with state in the directory, slowly enough to be killed."""
+    from bowstring import flows
+
+    windows = {
+        "tumbling": flows.tumbling("10s"),
+        "sliding": flows.sliding("15s", "10s"),
+        "session": flows.session("3s"),
+    }
+
+    begun = bowstring.flow(bowstring.connect(url).subscription("clicks", "flow")).map(slowly, schema=CLICKS)
+    if kind in windows:
+        begun = begun.event_time("at", lateness="30s").window(windows[kind])
+    grouped = (
+        begun.filter("x >= 0").key_by("page").aggregate("count(*) AS n", "sum(x) AS total", "max(x) - min(x) AS spread")
+    )
+    job = grouped.late_to("late").to("results", state=directory, save_every="20ms", memory_bytes_max=200_000)
+    print("ready")
+    job.run()
+    print("end")
+
+
+def fire(url: str, directory: str) -> None:
+    """The same with results before and after a window is over."""
+    from bowstring import flows
+
+    timed = bowstring.flow(bowstring.connect(url).subscription("clicks", "flow")).map(slowly, schema=CLICKS)
+    window = timed.event_time("at", lateness="5s").key_by("page").window(flows.tumbling("10s"), early=0, late="30s")
+    job = window.aggregate("count(*) AS n", "sum(x) AS total").to("results", state=directory, save_every="20ms")
+    print("ready")
+    job.run()
+    print("end")
+
+
+def reduce(url: str, directory: str) -> None:
+    """The same with a function of two rows."""
+    from bowstring import flows
+
+    timed = bowstring.flow(bowstring.connect(url).subscription("clicks", "flow")).map(slowly, schema=CLICKS)
+    window = timed.event_time("at", lateness="30s").key_by("page").window(flows.tumbling("10s"))
+    job = window.reduce(latest_and_total, '"at"', "coalesce(x, 0) AS total").to(
+        "results", state=directory, save_every="20ms"
+    )
+    print("ready")
+    job.run()
+    print("end")
+
+
+def latest_and_total(left: pa.RecordBatch, right: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Of two rows the later time, and the sum."""
+    latest = pc.if_else(pc.greater(left["at"], right["at"]), left["at"], right["at"])
+    return {"at": latest, "total": pc.add(left["total"], right["total"])}
+
+
+def slowly(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same batch, a little later."""
+    time.sleep(0.01)
+    return batch
+
+
+def join(url: str, directory: str) -> None:
+    """Runs a join to its end, with state in the directory, slowly enough to be killed."""
+    client = bowstring.connect(url)
+    clicks, orders = (
+        bowstring.flow(client.subscription(stream, "join")).map(slowly, schema=CLICKS).event_time("at", lateness="30s")
+        for stream in ("clicks", "orders")
+    )
+    joined = clicks.join(orders.filter("x > 50"), on="page", within=("-2s", "3s")).map("page", '"at"', "x", "at_right")
+    job = joined.to("results", state=directory, save_every="20ms", memory_bytes_max=200_000)
+    print("ready")
+    job.run()
+    print("end")
+
+
+def union(url: str, directory: str) -> None:
+    """Runs a flow over two streams to its end, with state in the directory, slowly enough to be killed."""
+    from bowstring import flows
+
+    client = bowstring.connect(url)
+    clicks, orders = (
+        bowstring.flow(client.subscription(stream, "union")).map(slowly, schema=CLICKS)
+        for stream in ("clicks", "orders")
+    )
+    counted = clicks.union(orders).event_time("at", lateness="30s").key_by("page").window(flows.tumbling("10s"))
+    job = counted.aggregate("count(*) AS n").to("results", state=directory, save_every="20ms", memory_bytes_max=200_000)
+    print("ready")
+    job.run()
+    print("end")
 
 
 if __name__ == "__main__":

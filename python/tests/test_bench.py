@@ -11,12 +11,13 @@ import pytest
 # The benchmarks' programs are there; nothing here starts one.
 os.environ.setdefault("CARGO_TARGET_DIR", "target")
 
-from bench import leases, many, subscriptions
+from bench import flows, leases, many, subscriptions
 from bench.__main__ import chosen
 from bench.cases import Case
 from bench.data_folder import data_folder, file_system
 from bench.durable import MUCH, QUICK, SMOKE, ingest, relays
 from bench.figures import Figures, figures
+from bench.flow_rows import Work
 from bench.report import Series, print_slower, print_table
 
 
@@ -95,6 +96,26 @@ def test_every_mode_of_a_subscription_is_measured_beside_static():
     assert all(shown[0].batches == 200 for one in series[::3] for shown in one.figures.values())
     named = [leases.reads(leases.case("1 KiB", 1 << 10, 1, 3), "static", number)[-1] for number in range(3)]
     assert named == ["0,3", "1", "2"], "each partition is named once"
+
+
+def test_flows_are_measured_beside_loops_that_give_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("bench.data_folder.file_system", lambda _: "ext4")
+    ours = (flows.FLOW, flows.SAVED_FLOW, flows.POLARS, flows.DUCKDB)
+    chosen = {name: flows.CONTESTANTS[name] for name in ours}
+    series, floors = flows.measure_flows(1, rows=100_000, contestants=chosen)
+    assert floors == []
+    assert contestants(series) == 8 * [list(ours)]
+    assert [one.unit for one in series] == 4 * ["M rows per CPU second", "M rows/s"]
+
+
+def test_a_flow_with_wrong_results_has_no_figure():
+    measured = flows.Measured(Work("count", rows=1000, keys=10))
+    right = {"seconds": 2.0, "cpu_seconds": 4.0, "digest": measured.work.expected()}
+    measured.add(flows.FLOW, right)
+    assert (measured.per_wall.values, measured.per_core.values) == ({flows.FLOW: [5e-4]}, {flows.FLOW: [2.5e-4]})
+    with pytest.raises(RuntimeError, match=r"10 keys, bowstring flow: .* came instead of "):
+        measured.add(flows.FLOW, right | {"digest": [60, 1000, 0, 0]})
 
 
 def test_every_amount_has_batches_of_three_sizes_and_whole_files():

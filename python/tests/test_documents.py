@@ -30,13 +30,13 @@ def blocks(document: str) -> list[str]:
     return ["\n" * text[: match.start(1)].count("\n") + match.group(1) for match in found]
 
 
-def run(
-    document: str, replace: tuple[str, str] | None = None, names: dict[str, object] | None = None
-) -> dict[str, object]:
+def run(document: str, *replace: tuple[str, str], names: dict[str, object] | None = None) -> dict[str, object]:
     """Runs a document's examples in order; later ones use what earlier ones left, and `names`."""
     names = {"__name__": "example", **(names or {})}
     for block in blocks(document):
-        code = block.replace(*replace) if replace else block
+        code = block
+        for shown, used in replace:
+            code = code.replace(shown, used)
         exec(compile(code, str(ROOT / document), "exec"), names)
     return names
 
@@ -174,6 +174,53 @@ def test_the_examples_for_stock_flight_clients_run(capsys: pytest.CaptureFixture
     assert sum(partition["end"] for partition in described["partitions"]) == 4
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "True", "the error's code is in its text"
+
+
+@pytest.mark.timeout(60)
+def test_the_examples_of_the_formats_page_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with bowstring.StreamCoordinator() as coordinator:
+        with coordinator.client().producer("raw") as raw:
+            raw.append(pa.record_batch({"value": pa.array([b'{"uid": 1, "url": "/a"}', b"{"], pa.binary())}))
+            raw.complete()
+        run("docs/formats.md", ("grpc://127.0.0.1:8815", coordinator.url))
+        for stream in ("clicks", "clicks.bad"):
+            described = coordinator.client().describe_stream(stream)
+            assert sum(partition["end"] for partition in described["partitions"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[{'user_id': 42, 'price': Decimal('12.34'), 'coupon': None}]"
+    text = (ROOT / "docs/formats.md").read_text()
+    assert f"# {lines[0]}" in text
+    assert "the row's schema has the number 8, and none was given" in "".join(lines[1:])
+
+
+@pytest.mark.timeout(120)
+def test_the_examples_of_the_flows_page_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    at = pa.array([0, 1000, 7_200_000], pa.timestamp("ms", "UTC"))
+    text = pa.array(["/", "/buy", "/"])
+    streams = {
+        "clicks": pa.record_batch({"page": text, "user": text, "ad": text, "at": at}),
+        "impressions": pa.record_batch({"ad": text, "shown_at": at}),
+        "lines": pa.record_batch({"host": text, "message": text, "pid": pa.array([1, 2, 3]), "at": at}),
+    }
+    read = (("clicks", "clicked"), ("clicks", "visits"), ("clicks", "hourly"), ("impressions", "clicked"))
+    with bowstring.StreamCoordinator() as coordinator:
+        client = coordinator.client()
+        for stream, batch in streams.items():
+            client.create_stream(stream, schema=batch.schema)
+        for stream, subscription in (*read, ("lines", "longest")):
+            client.subscribe(stream, subscription)
+        for stream, batch in streams.items():
+            with client.producer(stream) as producer:
+                producer.append(batch)
+                producer.complete()
+        run("docs/flows.md", ("grpc://127.0.0.1:8815", coordinator.url), ("/var/lib", str(tmp_path)))
+        found = {stream: client.describe_stream(stream) for stream in ("clicked", "visits", "hourly")}
+        rows = {stream: sum(one["rows_total"] for one in found[stream]["partitions"]) for stream in found}
+    # One "/" at the same time, and the later one alone; each page once, and "/" twice.
+    assert rows == {"clicked": 3, "visits": 3, "hourly": 3}
+    printed = capsys.readouterr().out
+    assert "revenue" in printed
+    assert "message" in printed
 
 
 @pytest.mark.timeout(180)

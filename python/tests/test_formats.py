@@ -1,7 +1,9 @@
 """Rows in JSON become batches of a declared schema; bad ones are set aside with the reason."""
 
+import datetime
 import json
 import random
+import zoneinfo
 
 import pyarrow as pa
 import pytest
@@ -82,6 +84,27 @@ def test_rows_of_text_and_in_several_chunks():
     assert (empty.batch.schema, empty.rejected.schema) == (schema, decoded.rejected.schema)
 
 
+def test_half_a_character_is_a_bad_row():
+    decoded = bowstring.RowDecoder(pa.schema({"x": pa.string()})).decode(
+        ['{"x": "\ud800"}', '{"x": "\\ud800"}', '{"x": "é"}']
+    )
+    assert decoded.batch.to_pylist() == [{"x": "é"}]
+    assert decoded.rejected["row"].to_pylist() == [b'{"x": "\xed\xa0\x80"}', b'{"x": "\\ud800"}']
+
+
+def test_times_are_those_of_their_zone():
+    decoder = bowstring.RowDecoder(pa.schema({"at": pa.timestamp("us", "UTC"), "day": pa.date32()}))
+    decoded = decoder.decode(
+        ['{"at": "2026-01-02T03:04:05+02:00", "day": "2026-01-02"}', '{"day": "2026-01-02T03:00:00Z"}']
+    )
+    assert decoded.batch.to_pylist() == [
+        {
+            "at": datetime.datetime(2026, 1, 2, 1, 4, 5, tzinfo=zoneinfo.ZoneInfo("UTC")),
+            "day": datetime.date(2026, 1, 2),
+        }
+    ]
+
+
 def test_aliases_and_conversions_make_two_sources_one():
     decoder = bowstring.RowDecoder(
         pa.schema({"user_id": pa.int64(), "page": pa.string()}),
@@ -104,6 +127,10 @@ def test_what_cannot_be_decoded_is_said_when_the_decoder_is_made():
     schema = pa.schema({"x": pa.int64()})
     with pytest.raises(bowstring.InvalidArgument, match="which the schema does not have"):
         bowstring.RowDecoder(schema, aliases={"y": ["z"]})
+    with pytest.raises(bowstring.InvalidArgument, match=r"give a list: \['a'\]"):
+        bowstring.RowDecoder(schema, aliases={"x": "a"})
+    with pytest.raises(bowstring.InvalidArgument, match="zone"):
+        bowstring.RowDecoder(pa.schema({"at": pa.timestamp("us", "Europe/Berlin")}))
     with pytest.raises(bowstring.InvalidArgument, match="row_bytes_max"):
         bowstring.RowDecoder(schema, row_bytes_max=0)
     with pytest.raises(bowstring.InvalidArgument, match="Int64"):

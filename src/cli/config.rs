@@ -4,6 +4,7 @@
 //! clap reads flags and `BOWSTRING_*` variables into the same structs that the file is read into; figment lays one over the
 //! other and says for a bad value where it came from.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::error::CliError;
 use super::log::LogSettings;
 use super::quantity::{Size, Span};
 use crate::client::{Client, ClientOptions, TlsOptions, TokenSource};
-use crate::server::{TlsConfig, Validation};
+use crate::server::{IngestConfig, TlsConfig, Validation};
 
 /// Where clients look for a coordinator unless told otherwise: where `bowstring serve` listens by default.
 const URL_DEFAULT: &str = "grpc://127.0.0.1:8815";
@@ -217,6 +218,10 @@ pub(super) struct ServeSettings {
     /// `[audit]` in the file.
     #[command(flatten)]
     pub(super) audit: AuditSettings,
+    /// `[ingest.STREAM]` in the file, and only there.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    pub(super) ingest: BTreeMap<String, IngestConfig>,
     /// OpenTelemetry collector that gets a trace of each epoch, by OTLP over gRPC, for instance http://127.0.0.1:4317 [default: none]
     #[arg(long, value_name = "URL", env = "BOWSTRING_OTLP_ENDPOINT", help_heading = "Tracing")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -120,7 +120,9 @@ pub(super) async fn run(args: &ServeArgs, settings: &Settings, signals: &mut Sig
 /// Where each setting was given, by name.
 pub(super) fn sources(given: &Given, settings: &Settings) -> BTreeMap<String, String> {
     // What stands in a table is called by its flag: tls.cert is --tls-cert.
-    let in_file = settings.file_names().into_iter().map(|name| (name.replace('.', "_"), "file".to_owned()));
+    // But of tables with a name for each stream the table is the setting.
+    let called = |name: String| if name.starts_with("ingest.") { "ingest".to_owned() } else { name.replace('.', "_") };
+    let in_file = settings.file_names().into_iter().map(|name| (called(name), "file".to_owned()));
     in_file.chain(given.iter().map(|(name, source)| (name.clone(), (*source).to_owned()))).collect()
 }
 
@@ -172,6 +174,7 @@ pub(super) async fn config(settings: ServeSettings, sources: BTreeMap<String, St
         insecure: settings.insecure.unwrap_or(defaults.insecure),
         auth: settings.auth.config(),
         audit: settings.audit.config(),
+        ingest: settings.ingest,
         otlp_endpoint: settings.otlp_endpoint,
         trace_one_in: settings.trace_one_in.unwrap_or(defaults.trace_one_in),
         sources,

@@ -1,31 +1,44 @@
 //! Rows of other formats become batches of a declared schema: bad rows are set aside with the reason, the rest goes on.
 
+mod avro;
+mod budget;
+mod columns;
+mod decimal;
 mod json;
 mod names;
-mod shape;
+mod protobuf;
+mod scalar;
 
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::compute::{cast, filter_record_batch};
 use arrow::error::ArrowError;
 use arrow_schema::{DataType, SchemaRef};
 
+pub use avro::Writers;
 pub use names::Names;
+pub use protobuf::{Framing, Protobuf};
 
 /// Most bytes of one row, unless said otherwise. A larger one is set aside.
 pub const ROW_BYTES_MAX: usize = 16 << 20;
 /// Most bytes of the rows of one call: offsets within columns of text are 32 bits, and so are those that the decoder keeps of it.
 pub const BYTES_MAX: usize = 1 << 30;
+/// Most bytes of a reason: so many bad rows as a call may have are less than Arrow's text takes.
+const REASON_BYTES_MAX: usize = 512;
 /// Most rows of one call.
 pub const ROWS_MAX: usize = 1 << 20;
 
 /// How a row is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
     /// A JSON object in UTF-8 per row. Bytes are hexadecimal text, times are text or numbers of the column's unit.
     Json,
+    /// An Avro record in binary per row.
+    Avro(Writers),
+    /// A Protobuf message per row.
+    Protobuf(Protobuf),
 }
 
 /// What is taken and what is refused.
@@ -63,11 +76,32 @@ pub enum FormatError {
     #[error("more than {ROWS_MAX} rows at once; decode them in several calls")]
     TooManyRows,
     /// More bytes than a call may have.
-    #[error("the rows have more than {BYTES_MAX} bytes; decode them in several calls")]
+    #[error("the rows, or what the schema has of a fixed size for them, have more than {BYTES_MAX} bytes; decode them in several calls")]
     TooManyBytes,
     /// Rows in a column that has neither text nor bytes.
     #[error("rows are text or bytes, and the column has {0}; cast it to binary")]
     NotBytes(DataType),
+    /// A binary format cannot have a column's type.
+    #[error("column {column:?} is {data_type}, which rows in this format are not decoded to; declare another type")]
+    Type {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: DataType,
+    },
+    /// The schema that rows were written with is none.
+    #[error("rows cannot be read: {0}")]
+    Schema(String),
+    /// What rows have for a column is nothing that it could hold.
+    #[error("column {column:?} is {data_type}, and rows have {written} for it; declare another type")]
+    Misfit {
+        /// The column, or a field within it.
+        column: String,
+        /// Its type.
+        data_type: DataType,
+        /// What the writer's schema has.
+        written: String,
+    },
     /// Arrow cannot read columns of these types, or cannot put the rows together.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
@@ -89,8 +123,19 @@ pub struct Decoded {
 pub struct Rejected {
     /// Its index among the rows that were given.
     pub index: usize,
-    /// What is wrong with it.
+    /// What is wrong with it, in 512 bytes at most: it names what a row has, and a row may be long.
     pub reason: String,
+}
+
+impl Rejected {
+    fn new(index: usize, mut reason: String) -> Self {
+        if reason.len() > REASON_BYTES_MAX {
+            reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX - 3));
+            reason.push_str("...");
+            reason.shrink_to_fit();
+        }
+        Self { index, reason }
+    }
 }
 
 /// Makes rows of one format batches of one schema. It keeps nothing between calls, so that threads may share it.
@@ -114,6 +159,15 @@ pub struct RowDecoder {
     schema: SchemaRef,
     names: names::Places,
     rules: Rules,
+    kind: Kind,
+}
+
+/// What reads the rows.
+#[derive(Debug)]
+enum Kind {
+    Json,
+    Avro(avro::Avro),
+    Protobuf(protobuf::Messages),
 }
 
 impl RowDecoder {
@@ -121,13 +175,19 @@ impl RowDecoder {
     ///
     /// # Errors
     ///
-    /// [`FormatError`] if a name is ambiguous, or Arrow cannot read a column's type from this format.
+    /// [`FormatError`] if a name is ambiguous, a column's type is none that rows in this format are decoded to, or what the rows are
+    /// said to be written with is no schema or does not fit.
     pub fn new(format: Format, schema: SchemaRef, names: &Names, rules: Rules) -> Result<Self, FormatError> {
         let names = names.places(&schema)?;
-        match format {
-            Format::Json => json::check(&names.wide)?,
-        }
-        Ok(Self { schema, names, rules })
+        let kind = match format {
+            Format::Json => {
+                json::check(names.wide.fields())?;
+                Kind::Json
+            }
+            Format::Protobuf(of) => Kind::Protobuf(protobuf::Messages::new(&of, &names.wide, rules)?),
+            Format::Avro(writers) => Kind::Avro(avro::Avro::new(&writers, &names.wide, rules)?),
+        };
+        Ok(Self { schema, names, rules, kind })
     }
 
     /// The schema of all batches.
@@ -139,7 +199,8 @@ impl RowDecoder {
     ///
     /// # Errors
     ///
-    /// [`FormatError::TooManyRows`] and [`FormatError::TooManyBytes`] before anything is decoded; never for what is in a row.
+    /// [`FormatError::TooManyRows`] and [`FormatError::TooManyBytes`] before anything is decoded; never for what is in a row. Bytes are
+    /// those of the rows, and those that the schema's lists and bytes of a fixed size take in each row, whether it has them or not.
     pub fn decode<'a>(&self, rows: impl Iterator<Item = Option<&'a [u8]>>) -> Result<Decoded, FormatError> {
         let mut rejected = Vec::new();
         let mut good = Vec::new();
@@ -153,20 +214,26 @@ impl RowDecoder {
                     bytes += row.len();
                     good.push((index, row));
                 }
-                Err(reason) => rejected.push(Rejected { index, reason }),
+                Err(reason) => rejected.push(Rejected::new(index, reason)),
             }
             if bytes > BYTES_MAX {
                 return Err(FormatError::TooManyBytes);
             }
         }
-        good.retain(|(index, row)| match shape::check(row, &self.names, self.rules) {
-            Ok(()) => true,
-            Err(reason) => {
-                rejected.push(Rejected { index: *index, reason });
-                false
-            }
-        });
-        self.assemble(&good, rejected)
+        if columns::fixed_bytes(self.names.wide.fields()).saturating_mul(good.len()) > BYTES_MAX {
+            return Err(FormatError::TooManyBytes);
+        }
+        let read = |row: &[u8], into: &mut [columns::Column], budget: &budget::Budget| match &self.kind {
+            Kind::Json => json::Reader::new(&self.names, self.rules, budget).read(row, into),
+            Kind::Avro(avro) => avro.read(row, into, budget),
+            Kind::Protobuf(of) => of.read(row, into, budget),
+        };
+        let (wide, mut kept) = columns::decode(&self.names.wide, &good, &mut rejected, read)?;
+        let (batch, is_whole) = self.narrow(&wide, &kept, &mut rejected)?;
+        let mut whole = is_whole.values().iter();
+        kept.retain(|_| whole.next().unwrap_or(false));
+        rejected.sort_by_key(|row| row.index);
+        Ok(Decoded { batch, kept, rejected })
     }
 
     /// Decodes a column of text or bytes, each value a row; one that is null is bad.
@@ -192,18 +259,6 @@ impl RowDecoder {
         Ok(row)
     }
 
-    fn assemble(&self, good: &[(usize, &[u8])], mut rejected: Vec<Rejected>) -> Result<Decoded, FormatError> {
-        let mut batches = Vec::new();
-        let mut kept = Vec::with_capacity(good.len());
-        for (wide, indices) in json::decode(&self.names.wide, good, self.rules, &mut rejected)? {
-            let (batch, is_whole) = self.narrow(&wide, &indices, &mut rejected)?;
-            kept.extend(indices.iter().zip(is_whole.values().iter()).filter(|(_, is_whole)| *is_whole).map(|(index, _)| *index));
-            batches.push(batch);
-        }
-        rejected.sort_by_key(|row| row.index);
-        Ok(Decoded { batch: concat_batches(&self.schema, &batches)?, kept, rejected })
-    }
-
     /// Of a batch with a column per name, one with the declared columns, without the rows that lack one.
     fn narrow(
         &self,
@@ -220,9 +275,8 @@ impl RowDecoder {
         }
         let is_whole: BooleanArray = lacks.iter().map(|lack| Some(lack.is_none())).collect();
         let missing = indices.iter().zip(&lacks).filter_map(|(index, lack)| Some((*index, (*lack)?)));
-        rejected.extend(missing.map(|(index, name)| Rejected {
-            index,
-            reason: format!("column {name:?} is missing or null, and the schema says that it is not nullable"),
+        rejected.extend(missing.map(|(index, name)| {
+            Rejected::new(index, format!("column {name:?} is missing or null, and the schema says that it is not nullable"))
         }));
         // The rows that go have nulls where the schema has none, so that they go first.
         let options = RecordBatchOptions::new().with_row_count(Some(wide.num_rows()));

@@ -1,21 +1,22 @@
 //! A query of one schema, and its answers to batches.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use datafusion_common::arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions};
-use datafusion_common::arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use datafusion_common::Result;
+use datafusion_common::arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
+use datafusion_common::arrow::compute::filter_record_batch;
 use datafusion_common::arrow::datatypes::{DataType, Schema};
-use datafusion_common::cast::as_boolean_array;
-use datafusion_common::{DataFusionError, Result};
 use parking_lot::Mutex;
 
 use super::codec::{self, Decoder, Encoder};
 use super::error::QueryError;
 use super::measure;
-use super::plan::{Plan, Step};
+use super::plan::Plan;
+use super::steps::{self, Step, with_columns};
 use crate::wire::batch::EncodedBatch;
 use crate::wire::dictionary::DictionarySet;
 use crate::wire::ipc::{self, Message};
@@ -118,7 +119,15 @@ impl Query {
     /// # Errors
     /// [`QueryError::Memory`] if it takes more; [`QueryError::Failed`], [`QueryError::Wire`].
     pub fn answer(&self, partition: u32, batch: &EncodedBatch, memory: u64) -> Result<Answer, QueryError> {
-        let answer = self.unbounded(partition, batch, memory)?;
+        self.answer_rows(partition, batch, None, memory)
+    }
+
+    /// The same for some rows of the batch, whatever its other rows are. Where only columns are chosen, it is for all of them.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub fn answer_rows(&self, partition: u32, batch: &EncodedBatch, rows: Option<&Range<u32>>, memory: u64) -> Result<Answer, QueryError> {
+        let answer = self.unbounded(partition, batch, rows, memory)?;
         let Message { header, body } = &answer.batch.message;
         let bytes_max = MESSAGE_BYTES_MAX.max(batch.message.body.len());
         if header.len() as u64 > HEAD_BYTES_MAX || body.len() > bytes_max {
@@ -130,7 +139,7 @@ impl Query {
         Ok(answer)
     }
 
-    fn unbounded(&self, partition: u32, batch: &EncodedBatch, memory: u64) -> Result<Answer, QueryError> {
+    fn unbounded(&self, partition: u32, batch: &EncodedBatch, rows: Option<&Range<u32>>, memory: u64) -> Result<Answer, QueryError> {
         if let Some(chosen) = self.plan.chosen.as_ref().filter(|_| !self.has_dictionaries) {
             let message = self.stream.prune(&batch.message, chosen)?;
             return Ok(Answer { batch: self.encoded(batch, message), rows: None });
@@ -147,7 +156,7 @@ impl Query {
         self.check_memory(&decoded, (decoding, body), memory)?;
         // What a function does with a value that it was not made for is its own affair, and no reason to end a connection.
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
-            let (results, rows) = self.run(decoded).map_err(|error| QueryError::failed(&error))?;
+            let (results, rows) = self.run(decoded, rows).map_err(|error| QueryError::failed(&error))?;
             Ok((kept.encoder.encode(&results, batch)?, rows))
         }));
         let (encoded, rows) = evaluated.unwrap_or_else(|_| Err(QueryError::Failed { reason: "DataFusion gave up on it".to_owned() }))?;
@@ -179,13 +188,17 @@ impl Query {
         EncodedBatch { message, dictionaries: DictionarySet::empty(), ..batch.clone() }
     }
 
-    fn run(&self, mut batch: RecordBatch) -> Result<(RecordBatch, Option<Arc<[u32]>>)> {
+    fn run(&self, mut batch: RecordBatch, of: Option<&Range<u32>>) -> Result<(RecordBatch, Option<Arc<[u32]>>)> {
         let mut rows: Option<Vec<u32>> = None;
+        if let Some(of) = of {
+            let (start, end) = (of.start.min(count_of(&batch)), of.end.min(count_of(&batch)));
+            batch = batch.slice(start as usize, end.saturating_sub(start) as usize);
+            rows = Some((start..end).collect());
+        }
         for step in &self.plan.steps {
             match step {
                 Step::Filter(predicate) => {
-                    let chosen = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
-                    let chosen = without_nulls(as_boolean_array(&chosen)?);
+                    let chosen = steps::chosen(predicate, &batch)?;
                     if chosen.true_count() == chosen.len() {
                         continue;
                     }
@@ -196,12 +209,7 @@ impl Query {
                     });
                     batch = filter_record_batch(&batch, &chosen)?;
                 }
-                Step::Project(exprs, schema) => {
-                    let count = batch.num_rows();
-                    let column = |expr: &Arc<dyn datafusion_physical_expr::PhysicalExpr>| expr.evaluate(&batch)?.into_array(count);
-                    let columns = exprs.iter().map(column).collect::<Result<_>>()?;
-                    batch = with_columns(schema, columns, count)?;
-                }
+                Step::Project(exprs, schema) => batch = steps::projected(exprs, schema, &batch)?,
             }
         }
         let batch = if rows.is_some() { without_the_rest(&batch)? } else { batch };
@@ -209,9 +217,8 @@ impl Query {
     }
 }
 
-/// What is neither true nor false is not chosen.
-fn without_nulls(chosen: &BooleanArray) -> BooleanArray {
-    if chosen.null_count() > 0 { prep_null_mask_filter(chosen) } else { chosen.clone() }
+fn count_of(batch: &RecordBatch) -> u32 {
+    u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)
 }
 
 /// Views without the bytes of the rows that are gone.
@@ -229,9 +236,4 @@ fn without_the_rest(batch: &RecordBatch) -> Result<RecordBatch> {
 /// The same columns with the names of the results.
 fn with_schema(batch: &RecordBatch, schema: &Arc<Schema>) -> Result<RecordBatch> {
     with_columns(schema, batch.columns().to_vec(), batch.num_rows())
-}
-
-fn with_columns(schema: &Arc<Schema>, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(DataFusionError::from)
 }

@@ -52,7 +52,7 @@ impl QueryError {
 }
 
 /// What DataFusion says, without what it says around it.
-pub(super) fn told(error: &DataFusionError) -> String {
+pub(crate) fn told(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
     if text.contains("RecursionLimitExceeded") {
         return "it is nested deeper than the parser goes".to_owned();

@@ -6,13 +6,14 @@
 
 mod answer;
 mod codec;
-mod error;
+pub(crate) mod error;
 mod functions;
 mod grammar;
 mod growth;
 mod measure;
-mod plan;
-mod table;
+pub(crate) mod plan;
+pub(crate) mod steps;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 

@@ -22,23 +22,15 @@ use super::QUERY_BYTES_MAX;
 use super::error::{QueryError, told};
 use super::grammar::{self, has_no, refused};
 use super::growth::{self, Growth};
+use super::steps::Step;
 use super::table::Names;
 
 /// Stack of the thread that plans: parser and planner go as deep as a text of the longest length can.
-const PLANNING_STACK_BYTES: usize = 256 << 20;
+pub(crate) const PLANNING_STACK_BYTES: usize = 256 << 20;
 /// How deep an expression may be, for where it is evaluated the stack is as usual.
 const DEPTH_MAX: usize = 128;
 /// Most that a query's results, and what is computed on the way, may be of a batch's bytes.
 const TIMES_MAX: f64 = 1000.0;
-
-/// What is done with a batch.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Rows for which this is true go on.
-    Filter(Arc<dyn PhysicalExpr>),
-    /// These columns go on.
-    Project(Vec<Arc<dyn PhysicalExpr>>, SchemaRef),
-}
 
 /// A query of batches of one schema.
 #[derive(Debug)]
@@ -222,7 +214,8 @@ impl Building<'_> {
     }
 }
 
-fn physical(expr: &Expr, input: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+/// An expression that can be evaluated on batches of this schema.
+pub(crate) fn physical(expr: &Expr, input: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     create_physical_expr(expr, input, &ExecutionProps::new(), &PhysicalPlanningContext::default())
 }
 

@@ -13,7 +13,7 @@ use super::functions;
 
 /// The stream's columns.
 #[derive(Debug)]
-pub(super) struct Columns(pub(super) SchemaRef);
+pub(crate) struct Columns(pub(crate) SchemaRef);
 
 impl TableSource for Columns {
     fn schema(&self) -> SchemaRef {
@@ -23,17 +23,18 @@ impl TableSource for Columns {
 
 /// The names of a query.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     stream: String,
     columns: Arc<Columns>,
     options: ConfigOptions,
     functions: BTreeMap<String, Arc<ScalarUDF>>,
+    aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
 }
 
 impl Names {
     /// Those of a stream with this schema.
-    pub(super) fn new(stream: &str, schema: SchemaRef) -> Self {
+    pub(crate) fn new(stream: &str, schema: SchemaRef) -> Self {
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![
             Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
             Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
@@ -44,11 +45,26 @@ impl Names {
         options.sql_parser.enable_ident_normalization = false;
         // A text is Utf8 in all readers; views are not yet.
         options.sql_parser.map_string_types_to_utf8view = false;
-        Self { stream: stream.to_owned(), columns: Arc::new(Columns(schema)), options, functions: functions::all(), planners }
+        Self {
+            stream: stream.to_owned(),
+            columns: Arc::new(Columns(schema)),
+            options,
+            functions: functions::all(),
+            aggregates: BTreeMap::new(),
+            planners,
+        }
+    }
+
+    /// With functions of many rows, too, and what plans them.
+    #[cfg(feature = "flow")]
+    pub(crate) fn with_aggregates(mut self, aggregates: BTreeMap<String, Arc<AggregateUDF>>, planner: Arc<dyn ExprPlanner>) -> Self {
+        self.aggregates = aggregates;
+        self.planners.push(planner);
+        self
     }
 
     /// The settings that it is planned with.
-    pub(super) fn settings(&self) -> &ConfigOptions {
+    pub(crate) fn settings(&self) -> &ConfigOptions {
         &self.options
     }
 }
@@ -75,8 +91,8 @@ impl ContextProvider for Names {
         None
     }
 
-    fn get_aggregate_meta(&self, _name: &str) -> Option<Arc<AggregateUDF>> {
-        None
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.aggregates.get(&name.to_lowercase()).cloned()
     }
 
     fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
@@ -100,7 +116,7 @@ impl ContextProvider for Names {
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
+        self.aggregates.keys().cloned().collect()
     }
 
     fn udwf_names(&self) -> Vec<String> {

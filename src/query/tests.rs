@@ -237,6 +237,8 @@ fn a_value_without_an_answer_fails_its_batch_alone() {
     assert!(error.to_string().contains("ivide by zero"), "{error}");
     let answer = query.answer(0, &producer.encode(&clicks().slice(0, 4)), MEMORY).expect("none is 0");
     assert_eq!(answer.batch.rows, 4);
+    let some = query.answer_rows(0, &producer.encode(&clicks()), Some(&(1..4)), MEMORY).expect("none of these is 0");
+    assert_eq!((some.batch.rows, some.rows_of(2, 4)), (3, (1, 3)));
     let query = Query::new("clicks", &producer.schema, "SELECT TRY_CAST(page AS BIGINT) AS number FROM clicks").expect("a query");
     assert_eq!(query.answer(0, &producer.encode(&clicks()), MEMORY).expect("nulls").batch.rows, 5);
 }

@@ -172,7 +172,10 @@ pub(super) async fn run(control: &ControlService, action: &str, body: &[u8], cal
         control.delete(&name(body)?)?.durable().await?;
         return Ok(done());
     }
-    let result = apply(control, action, body, caller);
+    let result = match action {
+        "subscribe" => subscribe(control, body).await,
+        _ => apply(control, action, body, caller),
+    };
     let durable = match (action, whose(body)) {
         // What is acked need not be: see `is_late`.
         ("ack" | "describe" | "locate" | "stats", _) | (_, None) => Ok(()),
@@ -191,7 +194,6 @@ fn apply(control: &ControlService, action: &str, body: &[u8], caller: &Caller) -
         }
         "create_stream" => create(control, parse(body)?, caller),
         "describe" => control.describe(&name(body)?).map(|description| answer(&summary(&description))),
-        "subscribe" => subscribe(control, parse(body)?),
         "unsubscribe" => {
             let Subscribing { stream, subscription, .. } = parse(body)?;
             control.unsubscribe_from(&stream, &subscription).map(|()| done())
@@ -237,12 +239,13 @@ fn create(control: &ControlService, body: Creating, caller: &Caller) -> Result<B
     control.create(&request, caller).map(|description| answer(&summary(&description)))
 }
 
-fn subscribe(control: &ControlService, body: Subscribing) -> Result<Bytes, Error> {
+async fn subscribe(control: &ControlService, body: &[u8]) -> Result<Bytes, Error> {
+    let body: Subscribing = parse(body)?;
     let start_at = body.start.as_deref().map(start_at).transpose()?;
     let on_overflow = wire::overflow::named(body.on_overflow.as_deref())?.into();
     let Subscribing { stream, subscription, query, .. } = body;
     let request = proto::SubscribeRequest { stream, subscription, start_at, on_overflow, query, ..Default::default() };
-    control.subscribe_to(&request).map(|subscription| answer(&subscription_summary(&subscription)))
+    control.subscribe_to(&request).await.map(|subscription| answer(&subscription_summary(&subscription)))
 }
 
 fn seek(control: &ControlService, body: Seeking) -> Result<Bytes, Error> {

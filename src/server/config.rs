@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{AuditConfig, AuthConfig};
 use super::coordinator::CoordinatorOptions;
+use super::ingest::IngestConfig;
 use super::store::ObjectStoreOptions;
 use super::tls::TlsConfig;
 use super::validation::Validation;
@@ -110,6 +111,8 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Where it is written down who was let do what. Default: nowhere.
     pub audit: AuditConfig,
+    /// By stream: rows in JSON, Avro or Protobuf that it takes over HTTP. Default: none does.
+    pub ingest: BTreeMap<String, IngestConfig>,
     /// OTLP endpoint of the OpenTelemetry collector that gets a trace of each epoch, by gRPC: `http://host:4317`, or `https://` for TLS. None: nothing
     /// is traced.
     pub otlp_endpoint: Option<String>,
@@ -167,6 +170,7 @@ impl Default for ServerConfig {
             insecure: false,
             auth: AuthConfig::default(),
             audit: AuditConfig::default(),
+            ingest: BTreeMap::new(),
             otlp_endpoint: None,
             trace_one_in: 1,
             sources: BTreeMap::new(),

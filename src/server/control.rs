@@ -97,8 +97,17 @@ impl ControlService {
         Ok(convert::description(&cell))
     }
 
+    /// Without the schemas of queries' answers.
     pub(super) fn describe(&self, stream: &str) -> Result<proto::StreamDescription, Error> {
         Ok(convert::description(&*self.cell(stream)?))
+    }
+
+    /// Adds the schemas of queries' answers.
+    async fn describe_queries(&self, stream: &mut proto::StreamDescription) {
+        // If it was not deleted meanwhile.
+        if let Ok(cell) = self.cell(&stream.stream) {
+            queries::describe(&self.coordinator, &cell, &mut stream.subscriptions).await;
+        }
     }
 
     /// Gives what has to be durable before anybody is told.
@@ -164,7 +173,7 @@ impl ControlService {
         cell.apply(Command::KeepProducer { producer, run, lease }).map(drop)
     }
 
-    pub(super) fn subscribe_to(&self, request: &proto::SubscribeRequest) -> Result<proto::SubscriptionDescription, Error> {
+    pub(super) async fn subscribe_to(&self, request: &proto::SubscribeRequest) -> Result<proto::SubscriptionDescription, Error> {
         let cell = self.cell(&request.stream)?;
         let subscription = SubscriptionName::new(&request.subscription)?;
         let start = match &request.start_at {
@@ -174,12 +183,14 @@ impl ControlService {
         let mode = convert::mode(request.mode)?;
         let sharing = sharing::sharing(&cell, request.sharing.as_ref(), mode)?;
         let on_overflow = wire::overflow::on_overflow(request.on_overflow());
-        let query = queries::asked(&cell, &request.query, sharing.as_ref())?;
+        let query = queries::asked(&self.coordinator, &cell, &subscription, &request.query, sharing.as_ref()).await?;
         cell.apply(Command::Subscribe { subscription: subscription.clone(), start, mode, on_overflow, sharing, query })?;
         tracing::debug!(stream = request.stream, %subscription, "a subscription is there");
         let view = cell.describe().subscriptions.into_iter().find(|view| view.name == subscription);
         let gone = || crate::engine::Error::SubscriptionNotFound { subscription };
-        Ok(convert::subscription(&cell, &view.ok_or_else(gone)?, &cell.consumers()))
+        let mut described = convert::subscription(&cell, &view.ok_or_else(gone)?, &cell.consumers());
+        queries::describe(&self.coordinator, &cell, std::slice::from_mut(&mut described)).await;
+        Ok(described)
     }
 
     pub(super) fn unsubscribe_from(&self, stream: &str, subscription: &str) -> Result<(), Error> {
@@ -258,15 +269,26 @@ impl Control for ControlService {
     async fn create_stream(&self, request: Request<proto::CreateStreamRequest>) -> Answer<proto::StreamDescription> {
         let caller = Caller::of(request.extensions(), self.coordinator.access()).map_err(Error::from)?;
         let request = request.get_ref();
-        self.answer_durably(&request.stream, self.create(request, &caller)).await
+        let mut created = self.create(request, &caller);
+        if let Ok(stream) = &mut created {
+            self.describe_queries(stream).await;
+        }
+        self.answer_durably(&request.stream, created).await
     }
 
     async fn describe_stream(&self, request: Request<proto::DescribeStreamRequest>) -> Answer<proto::StreamDescription> {
-        self.answer(self.describe(&request.get_ref().stream))
+        let mut description = self.describe(&request.get_ref().stream);
+        if let Ok(stream) = &mut description {
+            self.describe_queries(stream).await;
+        }
+        self.answer(description)
     }
 
     async fn list_streams(&self, _request: Request<proto::ListStreamsRequest>) -> Answer<proto::ListStreamsResponse> {
-        let streams = self.coordinator.list().iter().map(|cell| convert::description(cell)).collect();
+        let mut streams: Vec<_> = self.coordinator.list().iter().map(|cell| convert::description(cell)).collect();
+        for stream in &mut streams {
+            self.describe_queries(stream).await;
+        }
         Ok(Response::new(proto::ListStreamsResponse { streams }))
     }
 
@@ -312,7 +334,7 @@ impl Control for ControlService {
 
     async fn subscribe(&self, request: Request<proto::SubscribeRequest>) -> Answer<proto::SubscriptionDescription> {
         let request = request.get_ref();
-        self.answer_of_subscriptions(&request.stream, self.subscribe_to(request)).await
+        self.answer_of_subscriptions(&request.stream, self.subscribe_to(request).await).await
     }
 
     async fn unsubscribe(&self, request: Request<proto::UnsubscribeRequest>) -> Answer<proto::UnsubscribeResponse> {
@@ -361,7 +383,13 @@ impl Control for ControlService {
     }
 
     async fn get_stats(&self, request: Request<proto::GetStatsRequest>) -> Answer<proto::GetStatsResponse> {
-        self.answer(self.stats(&request.get_ref().stream))
+        let mut stats = self.stats(&request.get_ref().stream);
+        for stream in stats.iter_mut().flat_map(|stats| &mut stats.streams) {
+            if let Some(stream) = &mut stream.description {
+                self.describe_queries(stream).await;
+            }
+        }
+        self.answer(stats)
     }
 
     async fn describe_server(&self, _request: Request<proto::DescribeServerRequest>) -> Answer<proto::ServerDescription> {

@@ -177,7 +177,8 @@ pub(super) fn subscription(cell: &StreamCell, view: &SubscriptionView, consumers
         on_overflow: wire::overflow::message(view.on_overflow).into(),
         eviction: view.eviction.map(wire::overflow::eviction_message),
         query: view.query.as_deref().unwrap_or_default().to_owned(),
-        query_schema: view.query.as_ref().map_or_else(Bytes::new, |query| cell.queries().schema(cell, query)),
+        // See `queries::describe`: it may have to be planned.
+        query_schema: Bytes::new(),
     }
 }
 

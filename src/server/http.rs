@@ -1,4 +1,4 @@
-//! The HTTP port: `/metrics`, `/healthz`, `/readyz`, and the console.
+//! The HTTP port: `/metrics`, `/healthz`, `/readyz`, the console, and streams that take rows.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,10 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Origin, Refusal, Verb};
+use super::access::{Origin, Refusal, Seats, Verb};
 use super::cell::StreamCell;
 use super::connections::NotLetIn;
-use super::console::{self, Console};
 use super::coordinator::Coordinator;
 use super::gate::Pass;
 use super::greeting::{handshake, turn_away};
@@ -42,12 +41,12 @@ const HEADERS_MAX: usize = 100;
 /// Where clients without a certificate may look although certificates are asked for: probes have none.
 const OPEN_TO_ALL: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Serves until stopped, then ends the requests that are under way.
+/// Serves until stopped, then ends the requests that are under way. `others` are the routes of the console and of what takes rows.
 pub(super) async fn serve(
     listener: TcpListener,
     entrance: Entrance,
     coordinator: Arc<Coordinator>,
-    console: Arc<Console>,
+    others: Router,
     stopping: CancellationToken,
 ) {
     let router = Router::new()
@@ -55,7 +54,7 @@ pub(super) async fn serve(
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .with_state(coordinator)
-        .merge(console::router(console));
+        .merge(others);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut setback = Setback::default();
@@ -117,7 +116,7 @@ async fn send_away(tcp: TcpStream, _porter: OwnedSemaphorePermit, entrance: Entr
 async fn connection(tcp: TcpStream, _pass: Pass, entrance: Entrance, router: Router, watcher: Watcher) {
     // Who was gone before it began has no address, and gets no answer.
     let Ok(address) = tcp.peer_addr() else { return };
-    let router = router.layer(axum::Extension(ConnectInfo(address)));
+    let router = router.layer(axum::Extension(ConnectInfo(address))).layer(axum::Extension(Arc::new(Seats::default())));
     let timeout = entrance.deadlines.greeting;
     let Some(tls) = &entrance.tls else {
         return requests(tcp, router, timeout, watcher).await;

@@ -27,6 +27,7 @@ pub mod fuzzing;
 mod gate;
 mod greeting;
 mod http;
+mod ingest;
 mod input;
 mod listener;
 mod log;
@@ -79,6 +80,7 @@ pub use console::{ShownSetting, url_without_secrets};
 pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use counters::{ErrorCounters, LATENCY_BOUNDS, LatencyView, StreamCounters, Totals};
 pub use error::Error;
+pub use ingest::{IngestConfig, IngestError, IngestFormat, WriterSchemaFiles};
 pub use metrics::{METRICS, MetricDoc, MetricKind};
 #[doc(hidden)]
 pub use running::serve_connections;

@@ -3,11 +3,13 @@
 mod by_epoch;
 mod ending;
 mod leased;
+mod load;
 mod range;
 mod schemas;
 mod slow;
+mod unanswered;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use async_stream::try_stream;
@@ -74,11 +76,14 @@ pub(super) fn get(
                 }
                 let work = reading.next_work(turn)?;
                 let loaded = reading.load(&work).await?;
-                for (mut work, loaded) in work.into_iter().zip(loaded) {
+                let mut all: VecDeque<_> = work.into_iter().zip(loaded).collect();
+                while let Some((mut work, loaded)) = all.pop_front() {
                     idle = false;
-                    let loaded = match reading.turn_to(&mut work, loaded).await {
-                        Ok(loaded) => loaded,
+                    let loaded = match reading.turn_to(&mut work, loaded, &mut all).await {
+                        Ok(Some(loaded)) => loaded,
+                        Ok(None) => continue,
                         Err(error) => {
+                            reading.give_back(work.shares.drain(..).chain(all.drain(..).flat_map(|(work, _)| work.shares)));
                             // What came before it is good.
                             reading.frames.flush();
                             while let Some(chunk) = reading.frames.next_chunk() {
@@ -139,7 +144,12 @@ struct Work {
     batch: Batch<StoredBatch>,
     /// Batches that were dropped before it: its consumer is told.
     skipped: u64,
+    /// Its one share is answered without the batch's other rows, of which some have no answer.
+    is_alone: bool,
 }
+
+/// What is known of its bytes.
+type Loaded = Result<Arc<EncodedBatch>, StorageError>;
 
 /// One `DoGet` under way.
 struct Reading {
@@ -240,7 +250,7 @@ impl Reading {
     /// stream without a schema is empty.
     async fn wait_for_schema(&mut self) -> Result<bool, Error> {
         let ending = self.ending()?;
-        if self.send_first_schema()? {
+        if self.send_first_schema().await? {
             return Ok(false);
         }
         match ending {
@@ -276,7 +286,7 @@ impl Reading {
         let batches = self.take(turn)?;
         let Range { partition, ref mut skipped, .. } = self.ranges[turn];
         // The first one tells of the gap.
-        let work = |batch| Work { partition, lease: None, shares: Vec::new(), batch, skipped: std::mem::take(skipped) };
+        let work = |batch| Work { partition, lease: None, shares: Vec::new(), batch, skipped: std::mem::take(skipped), is_alone: false };
         Ok(batches.into_iter().map(work).collect())
     }
 
@@ -332,20 +342,6 @@ impl Reading {
         Ok(batches)
     }
 
-    /// The batches' bytes, from wherever they are: those on the disk are read together, on a thread that may block.
-    async fn load(&self, work: &[Work]) -> Result<Vec<Result<Arc<EncodedBatch>, StorageError>>, Error> {
-        let in_memory: Vec<_> = work.iter().map(|work| work.batch.data.in_memory()).collect();
-        if in_memory.iter().all(Option::is_some) {
-            return Ok(in_memory.into_iter().flatten().map(Ok).collect());
-        }
-        let stored: Vec<_> = work.iter().map(|work| work.batch.data.clone()).collect();
-        let read = move || in_memory.into_iter().zip(stored).map(|(batch, stored)| batch.map_or_else(|| stored.read(), Ok)).collect();
-        if self.coordinator.store().is_some_and(|store| !store.is_real()) {
-            return Ok(read());
-        }
-        tokio::task::spawn_blocking(read).await.map_err(|error| Error::Task { reason: error.to_string() })
-    }
-
     /// Whether more is under way to the consumer than is good.
     fn must_wait(&self) -> bool {
         self.link.as_ref().is_some_and(ReadLink::is_full)
@@ -360,7 +356,7 @@ impl Reading {
 
     /// Frames a batch, after the dictionaries that the consumer lacks.
     fn frame(&mut self, work: &Work, loaded: &EncodedBatch) {
-        let Work { partition, lease, shares, batch, skipped } = work;
+        let Work { partition, lease, shares, batch, skipped, .. } = work;
         // Of an answer to a query, what it has.
         let (rows, bytes) = if self.asks.is_some() { (loaded.rows, loaded.bytes()) } else { (batch.facts.rows, batch.facts.bytes) };
         self.charge(bytes);

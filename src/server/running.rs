@@ -24,6 +24,7 @@ use super::control::ControlService;
 use super::coordinator::Coordinator;
 use super::dead_letters;
 use super::gate::Gate;
+use super::ingest::Ingest;
 use super::listener::{Entrance, Listeners, connections};
 use super::opening::open;
 use super::services::{LocalService, end_health, services};
@@ -95,6 +96,7 @@ impl Server {
         binding::check(&config)?;
         // Before anybody could be let in.
         let access = Access::open(&config.auth, &config.audit)?;
+        let ingest = Ingest::open(&config)?;
         // Before streams are taken over from somebody who serves: what they count is not looked at.
         config.tls.clone().map(|tls| ServerTls::load(tls, Arc::default())).transpose()?;
         let spool = Spool::new(config.spool_options()).map_err(StartError::Spool)?;
@@ -148,7 +150,8 @@ impl Server {
             let console = Console::new(coordinator.clone(), config.clone(), address);
             tasks.push(tokio::spawn(console::remember(console.clone(), stopping.clone())));
             let entrance = entrance(config.connections_max.min(http_port::CONNECTIONS_MAX));
-            late_tasks.push(tokio::spawn(http_port::serve(listener, entrance, coordinator.clone(), console, calls_ended.clone())));
+            let others = console::router(console).merge(ingest.router(&coordinator, address));
+            late_tasks.push(tokio::spawn(http_port::serve(listener, entrance, coordinator.clone(), others, calls_ended.clone())));
         }
         if let Some(listener) = links {
             let (links, until) = (coordinator.links().clone(), (stopping.clone(), calls_ended.clone()));

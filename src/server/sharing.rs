@@ -1,5 +1,6 @@
 //! Shared subscriptions on the wire: how they are shared, what becomes of leases, and what is seen of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::StreamCell;
@@ -44,14 +45,18 @@ fn lease_update(update: &proto::LeaseUpdate) -> Result<LeaseUpdate, Error> {
         proto::LeaseVerb::Renew => Ok(LeaseUpdate::Renew { lease, lasts: checked("lasts", ACK_WITHIN_MIN..=ACK_WITHIN_MAX)? }),
         proto::LeaseVerb::Nack => {
             let delay = checked("delay", Duration::ZERO..=ACK_WITHIN_MAX)?;
-            let end = update.reason.floor_char_boundary(REASON_BYTES_MAX);
-            Ok(LeaseUpdate::Nack { lease, delay, reason: update.reason[..end].into() })
+            Ok(LeaseUpdate::Nack { lease, delay, reason: reason(&update.reason) })
         }
         proto::LeaseVerb::Unspecified => {
             let reason = "it does not say what becomes of the lease; use ack, nack, renew or release".to_owned();
             Err(Error::InvalidArgument { field: "updates", reason })
         }
     }
+}
+
+/// Why rows could not be done, as it is kept.
+pub(super) fn reason(text: &str) -> Arc<str> {
+    text[..text.floor_char_boundary(REASON_BYTES_MAX)].into()
 }
 
 fn out_of(field: &'static str, asked: Duration, range: &std::ops::RangeInclusive<Duration>) -> Error {

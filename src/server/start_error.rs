@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::access::AccessError;
 use super::binding::Unprotected;
 use super::config::ConfigError;
+use super::ingest::IngestError;
 use super::store::StoreError;
 use super::tls::TlsError;
 use super::trace::TraceError;
@@ -42,6 +43,9 @@ pub enum StartError {
     /// Access cannot be controlled as the configuration says.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// Rows cannot be taken over HTTP as the configuration says.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
     /// Traces cannot be sent.
     #[error(transparent)]
     Trace(#[from] TraceError),

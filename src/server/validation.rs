@@ -51,6 +51,9 @@ impl FromStr for Validation {
 pub(super) struct ValidationRoom {
     /// As many at a time as there are cores: more would only take them from those who serve.
     threads: Arc<Semaphore>,
+    /// For queries that are planned, apart from the others: a text may take long, and nobody's batches wait for that.
+    #[cfg(feature = "query")]
+    plans: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     permits: u32,
 }
@@ -60,7 +63,13 @@ impl ValidationRoom {
         let permits = u32::try_from(bytes_max.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { threads: Arc::new(Semaphore::new(threads)), memory: Arc::new(Semaphore::new(memory)), permits }
+        Self {
+            threads: Arc::new(Semaphore::new(threads)),
+            #[cfg(feature = "query")]
+            plans: Arc::new(Semaphore::new(threads.div_ceil(2))),
+            memory: Arc::new(Semaphore::new(memory)),
+            permits,
+        }
     }
 
     /// Room for so many bytes, or all of it for one that needs more than there is: that one is alone then.
@@ -69,6 +78,12 @@ impl ValidationRoom {
         let closed = |error: AcquireError| Error::Task { reason: error.to_string() };
         let memory = self.memory.clone().acquire_many_owned(permits).await.map_err(closed)?;
         Ok([memory, self.threads.clone().acquire_owned().await.map_err(closed)?])
+    }
+
+    /// Room to plan a query: half as many at a time as there are cores.
+    #[cfg(feature = "query")]
+    pub(super) async fn plan(&self) -> Result<OwnedSemaphorePermit, Error> {
+        self.plans.clone().acquire_owned().await.map_err(|error| Error::Task { reason: error.to_string() })
     }
 }
 

@@ -12,6 +12,7 @@ mod ipc;
 mod ipc_seeds;
 mod memory;
 mod mutate;
+mod rows;
 mod storage;
 mod texts;
 mod zoo;
@@ -30,6 +31,10 @@ const TARGETS: &[Target] = &[
     Target { name: "commands", cases: 10_000, seeds: texts::command_seeds, run: texts::run_command },
     Target { name: "settings", cases: 2_000, seeds: texts::settings_seeds, run: texts::run_settings },
     Target { name: "names", cases: 10_000, seeds: texts::name_seeds, run: texts::run_name },
+    Target { name: "json", cases: 4_000, seeds: rows::json_seeds, run: rows::run_json },
+    Target { name: "avro", cases: 4_000, seeds: rows::avro_seeds, run: rows::run_avro },
+    Target { name: "protobuf", cases: 4_000, seeds: rows::protobuf_seeds, run: rows::run_protobuf },
+    Target { name: "writer", cases: 4_000, seeds: rows::writer_seeds, run: rows::run_writer },
     Target { name: "segment", cases: 2_000, seeds: storage::segment_seeds, run: storage::run_segment },
     Target { name: "catalog", cases: 100, seeds: storage::catalog_seeds, run: storage::run_catalog },
 ];
@@ -65,6 +70,10 @@ targets! {
     commands_and_tickets_are_read_or_refused: "commands",
     settings_are_read_or_refused: "settings",
     names_are_taken_as_they_are_or_refused: "names",
+    rows_in_json_are_kept_or_rejected_for_themselves: "json",
+    rows_in_avro_are_kept_or_rejected_for_themselves: "avro",
+    rows_in_protobuf_are_kept_or_rejected_for_themselves: "protobuf",
+    a_writers_schema_is_read_or_refused: "writer",
     a_segment_gives_what_was_written_or_says_that_it_is_damaged: "segment",
     a_catalog_opens_or_says_that_it_is_damaged: "catalog",
 }

@@ -30,6 +30,8 @@ mod full;
 mod hostile;
 mod hostile_limits;
 mod http;
+#[cfg(feature = "formats")]
+mod ingest;
 mod kill;
 mod leases;
 mod leases_support;

@@ -32,6 +32,14 @@ fn clicks(first: i64) -> RecordBatch {
     RecordBatch::try_from_iter(columns).expect("columns of one length")
 }
 
+/// The same with a column that came later.
+fn with_country(first: i64) -> RecordBatch {
+    let clicks = clicks(first);
+    let columns = names(&clicks).into_iter().zip(clicks.columns().iter().cloned()).map(|(name, array)| (name, array, false));
+    let country: ArrayRef = Arc::new(StringArray::from(vec!["is"; 10]));
+    RecordBatch::try_from_iter_with_nullable(columns.chain([("country".to_owned(), country, true)])).expect("columns of one length")
+}
+
 async fn append(client: &Client, batches: impl IntoIterator<Item = RecordBatch>) {
     let mut producer = client.producer("clicks", ProducerOptions::default()).expect("a producer");
     for batch in batches {
@@ -214,18 +222,141 @@ async fn a_query_survives_a_restart_and_follows_the_stream_s_schema() {
 
     let server = server_with(config()).await;
     let client = connect(&server.url()).await;
-    let more = clicks(10);
-    let mut columns: Vec<(String, ArrayRef)> = names(&more).into_iter().zip(more.columns().iter().cloned()).collect();
-    columns.push(("country".to_owned(), Arc::new(StringArray::from(vec![Some("is"); 10]))));
-    let more = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| {
-        let nullable = name == "country";
-        (name, array, nullable)
-    }));
-    append(&client, [more.expect("columns of one length")]).await;
+    append(&client, [with_country(10)]).await;
     client.complete_stream("clicks").await.expect("completes");
     let mut consumer = open(&client, ConsumerOptions { query: None, ..asking("late", "") }).await;
     let got = soon(rest(&mut consumer)).await.expect("reads to the end");
     assert_eq!(users(&got), (5..20).collect::<Vec<_>>());
     assert_eq!(names(&got[0].batch), ["user", "page", "agent", "country"]);
     assert_eq!((got[0].batch.column(3).null_count(), got[1].batch.column(3).null_count()), (5, 0));
+}
+
+/// What is in a stream of dead letters: the numbers of its rows, and the reasons.
+async fn letters(client: &Client, stream: &str) -> (Vec<i64>, Vec<String>) {
+    let options = ConsumerOptions { follow: false, ..ConsumerOptions::default() };
+    let mut letters = client.consumer(stream, options).await.expect("is there");
+    let letters = soon(rest(&mut letters)).await.expect("reads");
+    let reason = |one: &Delivered| one.batch.column_by_name("bowstring_reason").expect("is there").as_string::<i32>().value(0).to_owned();
+    (users(&letters), letters.iter().map(reason).collect())
+}
+
+/// A consumer's work until all is done: the users of each delivery, all acked.
+async fn worked(mut consumer: Consumer) -> Vec<i64> {
+    let mut got = Vec::new();
+    while let Some(delivered) = soon(consumer.next(None)).await.expect("goes on") {
+        consumer.acker().ack_one(&delivered.unacked()).expect("is leased");
+        got.extend(users(&[delivered]));
+    }
+    soon(consumer.close()).await.expect("acks");
+    got.sort_unstable();
+    got
+}
+
+const INVERSE: &str = "SELECT user, 100 / user AS part FROM clicks";
+
+fn sharing_inverse(sharing: Sharing) -> ConsumerOptions {
+    ConsumerOptions { mode: Some(SubscriptionMode::Shared), sharing: Some(sharing), ack_within: LONG, ..asking("team", INVERSE) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_shared_subscription_a_batch_without_an_answer_becomes_a_dead_letter_and_the_rest_is_delivered_once() {
+    let server = server().await;
+    let client = connect(&server.url()).await;
+    create(&client, "clicks", partitions(1)).await;
+    append(&client, [clicks(1), clicks(0), clicks(11), clicks(21)]).await;
+    let consumer = open(&client, sharing_inverse(Sharing { max_deliveries: Some(2), ..Sharing::default() })).await;
+    client.complete_stream("clicks").await.expect("completes");
+    assert_eq!(worked(consumer).await, (1..31).collect::<Vec<_>>(), "all but the batch with user 0");
+    let (rows, reasons) = letters(&client, "clicks.dead-letters").await;
+    assert_eq!(rows, (0..10).collect::<Vec<_>>());
+    assert!(reasons.iter().all(|reason| reason.contains("no answer") && reason.to_lowercase().contains("divide by zero")), "{reasons:?}");
+    let failed = client.describe_stream("clicks").await.expect("is there").subscriptions[0].failed_deliveries;
+    assert_eq!(failed, 2, "its own deliveries alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_without_an_answer_the_shares_that_have_one_are_delivered() {
+    let server = server().await;
+    let client = connect(&server.url()).await;
+    create(&client, "clicks", partitions(1)).await;
+    append(&client, [clicks(-4), clicks(11)]).await;
+    let sharing = Sharing { max_deliveries: Some(1), bisect: true, dead_letters: Some("bad".to_owned()), ..Sharing::default() };
+    let one = open(&client, ConsumerOptions { max_rows: Some(4), ..sharing_inverse(sharing) }).await;
+    client.complete_stream("clicks").await.expect("completes");
+    let got = worked(one).await;
+    assert_eq!(got, (-4..0).chain(1..6).chain(11..21).collect::<Vec<_>>(), "all but user 0");
+    assert_eq!(letters(&client, "bad").await.0, [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_becomes_a_dead_letter_a_batch_without_an_answer_ends_its_consumer_and_fails_alone() {
+    let server = server().await;
+    let client = connect(&server.url()).await;
+    create(&client, "clicks", partitions(1)).await;
+    append(&client, [clicks(0), clicks(11), clicks(21)]).await;
+    let options = sharing_inverse(Sharing { max_deliveries: Some(0), ..Sharing::default() });
+    let mut consumer = open(&client, options.clone()).await;
+    let error = soon(consumer.next(None)).await.expect_err("user 0");
+    assert_eq!(error.code(), Code::QueryFailed, "{error}");
+    assert!(error.to_string().contains("offset 0"), "{error}");
+    drop(consumer.close().await);
+    let described = client.describe_stream("clicks").await.expect("is there").subscriptions.remove(0);
+    assert_eq!(described.failed_deliveries, 1, "what was taken beside it was given back");
+}
+
+/// No query of a stream that has the column already.
+const COUNTRY: &str = "SELECT *, upper(page) AS country FROM clicks";
+
+/// A stream with two batches, and a third one that this is no query of.
+async fn outgrown(client: &Client, subscriptions: &[(&str, SubscribeOptions)]) {
+    create(client, "clicks", StreamOptions { schema_policy: SchemaPolicy::Additive.into(), ..partitions(1) }).await;
+    append(client, [clicks(0), clicks(10)]).await;
+    for (name, options) in subscriptions {
+        let options = SubscribeOptions { query: Some(COUNTRY.to_owned()), ..options.clone() };
+        client.subscribe_with("clicks", name, &Start::Earliest, options).await.expect("a query");
+    }
+    append(client, [with_country(20)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_schema_that_is_not_asked_for_ends_who_reaches_it_and_nobody_else() {
+    let server = server().await;
+    let client = connect(&server.url()).await;
+    outgrown(&client, &[("one", SubscribeOptions::default()), ("behind", SubscribeOptions::default())]).await;
+    let refused = client.consumer("clicks", asking("new", COUNTRY)).await.expect_err("is no query of it now");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let mut consumer = open(&client, asking("one", COUNTRY)).await;
+    let got = [next(&mut consumer).await, next(&mut consumer).await];
+    assert_eq!(users(&got), (0..20).collect::<Vec<_>>());
+    let error = soon(consumer.next(None)).await.expect_err("has two of one name");
+    assert_eq!(error.code(), Code::QueryFailed, "{error}");
+    assert!(error.to_string().contains("version 1 of the stream's schema"), "{error}");
+    // Who has nothing to read has not reached it, and a producer of the older version may be there.
+    client.seek("clicks", "behind", &Start::Offsets([(PartitionId(0), Offset(3))].into()), None, false).await.expect("moves");
+    let channel = channel(server.listen_addr()).await;
+    let nothing = r#"{"stream": "clicks", "subscription": "behind", "follow": false}"#;
+    assert!(super::server_support::read(&channel, nothing).await.expect("has not failed").is_empty());
+    append(&client, [clicks(30)]).await;
+    let mut consumer = open(&client, asking("behind", COUNTRY)).await;
+    assert_eq!(users(&[next(&mut consumer).await]), (30..40).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leased_readers_of_older_batches_go_on_where_a_later_schema_is_not_asked_for() {
+    let server = server().await;
+    let client = connect(&server.url()).await;
+    let sharing = Some(Sharing { max_deliveries: Some(1), ..Sharing::default() });
+    let shared = SubscribeOptions { mode: Some(SubscriptionMode::Shared), sharing, ..SubscribeOptions::default() };
+    let partitioned = SubscribeOptions { mode: Some(SubscriptionMode::Partitioned), ..SubscribeOptions::default() };
+    outgrown(&client, &[("team", shared), ("parts", partitioned)]).await;
+    append(&client, [clicks(30)]).await;
+    client.complete_stream("clicks").await.expect("completes");
+    let options = |name: &str, mode| ConsumerOptions { mode: Some(mode), ack_within: LONG, query: None, ..asking(name, "") };
+    let mut parts = open(&client, options("parts", SubscriptionMode::Partitioned)).await;
+    assert_eq!(users(&[next(&mut parts).await, next(&mut parts).await]), (0..20).collect::<Vec<_>>());
+    let error = soon(parts.next(None)).await.expect_err("reaches the later schema");
+    assert_eq!(error.code(), Code::QueryFailed, "{error}");
+    let team = open(&client, options("team", SubscriptionMode::Shared)).await;
+    assert_eq!(worked(team).await, (0..20).chain(30..40).collect::<Vec<_>>(), "all but the batch of the later schema");
+    assert_eq!(letters(&client, "clicks.dead-letters").await.0, (20..30).collect::<Vec<_>>());
 }

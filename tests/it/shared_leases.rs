@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bowstring::client::{ConsumerOptions, Sharing};
-use bowstring::engine::Code;
+use arrow::array::RecordBatch;
+use bowstring::client::{ConsumerOptions, ProducerOptions, Sharing, SubscribeOptions};
+use bowstring::engine::{Code, Start, SubscriptionMode};
 use bowstring::server::ServerConfig;
+use bowstring::wire::proto::{SchemaPolicy, StreamOptions};
+use bytes::Bytes;
 
-use super::client_support::{connect, next, number, server, server_with, soon};
-use super::leases_support::{LONG, append, stream, until};
+use super::client_support::{connect, create, next, number, numbered, server, server_with, soon};
+use super::leases_support::{LONG, TEAM, append, sign, stream, until};
+use super::server_support::{channel, read, refused};
 use super::shared::{only_letter, open, options, shares, values};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,4 +118,27 @@ async fn acks_failures_and_dead_letters_survive_the_coordinator() {
     }
     assert_eq!(deliveries, BTreeMap::from([(0, 1), (2, 2)]), "with the failures that they had");
     assert_eq!(values(&only_letter(&client, "s.dead-letters").await.batch), [3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_read_ends_at_goes_to_others_at_once() {
+    let server = server().await;
+    let client = connect(&server.url()).await;
+    create(&client, "s", StreamOptions { schema_policy: SchemaPolicy::Additive.into(), ..StreamOptions::default() }).await;
+    let shared = SubscribeOptions { mode: Some(SubscriptionMode::Shared), ..SubscribeOptions::default() };
+    client.subscribe_with("s", TEAM, &Start::Earliest, shared).await.expect("subscribes");
+    append(&client, 1, 0..1).await;
+    let column = numbered(1, 1).column(0).clone();
+    let later = RecordBatch::try_from_iter_with_nullable([("n", column.clone(), false), ("more", column, true)]);
+    let mut producer = client.producer("s", ProducerOptions::default()).expect("a producer");
+    soon(producer.append(&later.expect("two columns"), None, Bytes::new())).await.expect("room");
+    soon(producer.close()).await.expect("all is confirmed");
+    // One that knows nothing of several schemas is given both batches; it is told the newest, and its read ends at the first.
+    let channel = channel(server.listen_addr()).await;
+    sign(&channel, 7, LONG).await;
+    let ticket = r#"{"stream": "s", "subscription": "team", "consumer_id": 7, "follow": true}"#;
+    assert_eq!(refused(read(&channel, ticket).await), "schema_mismatch");
+    let mut other = open(&client, options()).await;
+    let delivered = next(&mut other).await;
+    assert_eq!((number(&delivered), delivered.delivery), (0, 1), "it was not sent, and has not failed");
 }

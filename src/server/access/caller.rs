@@ -51,6 +51,18 @@ impl Caller {
         self.allow_verb(rpc, verb_of(rpc, false), stream)
     }
 
+    /// Whether the caller may append, for who has to know before the call that does. Only a refusal is written down here.
+    ///
+    /// # Errors
+    /// `permission_denied`.
+    #[cfg(feature = "formats")]
+    pub(in crate::server) fn check_append(&self, stream: &str) -> Result<(), Refusal> {
+        match &self.0 {
+            Some(known) if !known.principal.permissions.allow(Verb::Append, stream) => self.allow(Rpc::DoPut, stream),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The same for a stream that stays open: what ends it when the caller's right ends.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ use axum::response::Response;
 
 use super::caller::Caller;
 use super::principal::Refusal;
+#[cfg(feature = "formats")]
+use super::quotas::Seats;
 use super::rpc::{Right, Rpc};
 use super::{Access, Origin};
 use crate::server::connection::Peer;
@@ -61,6 +63,31 @@ impl Access {
             Some(_) => Ok(Some(Caller::new(self.clone(), principal, origin.peer, usage))),
             None => Err(Error::Unimplemented { call: path.to_owned(), instead: "reflection lists what there is" }),
         }
+    }
+
+    /// The caller of a request to the HTTP port that does what a call does. `seats` are its connection's.
+    ///
+    /// # Errors
+    /// `unauthenticated`; `too_many` if its connection is one too many.
+    #[cfg(feature = "formats")]
+    pub(in crate::server) fn caller_http(
+        self: &Arc<Self>,
+        headers: &http::HeaderMap,
+        origin: &Origin,
+        seats: Option<&Seats>,
+    ) -> Result<Caller, Refusal> {
+        let principal = self.principal(headers, origin);
+        let seated = principal.as_ref().map_err(Clone::clone).and_then(|principal| {
+            let usage = self.quotas.usage(principal);
+            if let (Some(usage), Some(seats)) = (&usage, seats) {
+                seats.take(usage)?;
+            }
+            Ok(usage)
+        });
+        if let Err(refusal) = &seated {
+            self.note(principal.as_ref().ok(), &origin.peer, "http", None, "", Some(refusal));
+        }
+        Ok(Caller::new(self.clone(), principal?, origin.peer.clone(), seated?))
     }
 
     fn refused(&self, origin: &Origin, path: &str, refusal: &Refusal) {

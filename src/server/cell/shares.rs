@@ -36,6 +36,14 @@ impl StreamCell {
         Ok(self.inner.lock().stream.is_stalled(subscription, consumer)?)
     }
 
+    /// After how many failed deliveries rows of a shared subscription go to the dead letters; 0: never.
+    ///
+    /// # Errors
+    /// `subscription_not_found`.
+    pub(in crate::server) fn max_deliveries(&self, subscription: &SubscriptionName) -> Result<u32, Error> {
+        Ok(self.inner.lock().stream.sharing(subscription)?.map_or(0, |rules| rules.max_deliveries))
+    }
+
     /// Whether anything is to go to the dead letters.
     pub(in crate::server) fn has_dying(&self) -> bool {
         self.inner.lock().stream.has_dying()

@@ -67,6 +67,7 @@ const SETTINGS: &[Setting] = &[
     ("auth.quotas.streams", "auth_quotas_streams", Plain, "Streams that a principal may have made"),
     ("auth.quotas.connections", "auth_quotas_connections", Plain, "Connections that a principal may have"),
     ("audit.file", "audit_file", Plain, "Where it is written down who was let do what"),
+    ("ingest", "ingest", Plain, "Streams that take rows in JSON, Avro or Protobuf over HTTP"),
     ("otlp_endpoint", "otlp_endpoint", Plain, "OpenTelemetry collector that gets a trace of each epoch"),
     ("trace_one_in", "trace_one_in", Plain, "One epoch of so many is traced"),
     ("append_timeout_ms", "append_timeout", Millis, "How long an append may wait for room before it fails"),
@@ -104,7 +105,7 @@ impl ServerConfig {
             let (value, default) = (at(&values, field), at(&defaults, field));
             let given = self.sources.get(*name).map(String::as_str);
             let source = given.unwrap_or(if value == default { "default" } else { "program" }).to_owned();
-            ShownSetting { name, value: without_secrets(value), default: default.clone(), source, unit: unit.as_str(), meaning }
+            ShownSetting { name, value: shown(value), default: shown(default), source, unit: unit.as_str(), meaning }
         };
         SETTINGS.iter().map(setting).collect()
     }
@@ -119,8 +120,14 @@ fn as_json(config: &ServerConfig) -> Value {
     serde_json::to_value(config).unwrap_or_default()
 }
 
-fn without_secrets(value: &Value) -> Value {
-    value.as_str().map_or_else(|| value.clone(), |text| url_without_secrets(text).into())
+/// Without secrets; of a table, what is in it by name.
+fn shown(value: &Value) -> Value {
+    match value {
+        Value::String(text) => url_without_secrets(text).into(),
+        Value::Object(table) if table.is_empty() => Value::Null,
+        Value::Object(table) => table.keys().map(String::as_str).collect::<Vec<_>>().join(", ").into(),
+        other => other.clone(),
+    }
 }
 
 /// A URL without the name and password that it may have, and without a query; other text as it is. Of what should be a URL and
@@ -149,6 +156,7 @@ impl Unit {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::IngestConfig;
     use super::*;
 
     #[test]
@@ -172,6 +180,7 @@ mod tests {
             max_buffered_batches: 8,
             object_store: Some("s3://key:secret@bucket/prefix?token=secret".to_owned()),
             default_partitions: 4,
+            ingest: IngestConfig::from_json(r#"{"a": {"format": "json"}, "b": {"format": "json"}}"#).expect("declares two"),
             sources: [("max_buffered_batches".to_owned(), "flag".to_owned())].into(),
             ..ServerConfig::default()
         };
@@ -180,6 +189,7 @@ mod tests {
         assert_eq!((of("max_buffered_batches").value, of("max_buffered_batches").source.as_str()), (json!(8), "flag"));
         assert_eq!(of("default_partitions").source, "program");
         assert_eq!(of("connections_max").source, "default");
+        assert_eq!((of("ingest").value, of("ingest").default), (json!("a, b"), Value::Null));
         assert_eq!(of("object_store").value, "s3://bucket/prefix");
         // A secret with a slash ends the host, and what is before it is no port.
         assert_eq!(url_without_secrets("s3://key:sec/ret@bucket"), "s3://(not shown: it is no URL)");

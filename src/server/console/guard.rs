@@ -40,7 +40,7 @@ pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request,
 
 /// A server on the loopback is reached by browsers of this machine alone. A page from elsewhere whose name somebody has pointed here
 /// (DNS rebinding) says that name in `Host`.
-fn is_meant(headers: &HeaderMap, address: SocketAddr) -> bool {
+pub(in crate::server) fn is_meant(headers: &HeaderMap, address: SocketAddr) -> bool {
     if !address.ip().is_loopback() {
         return true;
     }

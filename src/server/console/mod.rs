@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::configuration::{ShownSetting, url_without_secrets};
 use self::digest::Digests;
+#[cfg(feature = "formats")]
+pub(super) use self::guard::is_meant;
 use self::history::History;
 use super::config::ServerConfig;
 use super::coordinator::Coordinator;

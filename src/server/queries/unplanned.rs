@@ -18,19 +18,27 @@ const NONE: &str = "this coordinator is built without queries (the feature `quer
 
 /// The queries of a stream.
 #[derive(Debug, Default)]
-pub(in crate::server) struct Queries;
+pub(in crate::server) struct Queries(());
 
 impl Queries {
     /// Refuses it.
     ///
     /// # Errors
     /// `invalid_argument`.
-    pub(super) fn plan(&self, _stream: &StreamName, _schema: &StreamSchema, _query: &str) -> Result<Infallible, Error> {
+    #[expect(clippy::unused_async, reason = "as with queries")]
+    pub(super) async fn plan(
+        &self,
+        _coordinator: &Coordinator,
+        _stream: &StreamName,
+        _schema: &StreamSchema,
+        _query: &str,
+    ) -> Result<Infallible, Error> {
         Err(refused(NONE))
     }
 
     /// Not known.
-    pub(in crate::server) fn schema(&self, _cell: &StreamCell, _query: &str) -> Bytes {
+    #[expect(clippy::unused_async, reason = "as with queries")]
+    pub(super) async fn schema(&self, _coordinator: &Coordinator, _cell: &StreamCell, _query: &str) -> Bytes {
         Bytes::new()
     }
 }
@@ -49,7 +57,8 @@ impl Asking {
     ///
     /// # Errors
     /// `query_failed`.
-    pub(in crate::server) fn schema(&mut self, version: SchemaVersion) -> Result<StreamSchema, Error> {
+    #[expect(clippy::unused_async, reason = "as with queries")]
+    pub(in crate::server) async fn schema(&mut self, _coordinator: &Coordinator, version: SchemaVersion) -> Result<StreamSchema, Error> {
         Err(self.unanswered(format!("version {version} of the stream's schema")))
     }
 
@@ -64,6 +73,7 @@ impl Asking {
         (partition, offset): (PartitionId, Offset),
         _batch: Arc<EncodedBatch>,
         _shares: &mut [LeasedShare],
+        _alone: bool,
     ) -> Result<Arc<EncodedBatch>, Error> {
         Err(self.unanswered(format!("partition {partition}, offset {offset}")))
     }

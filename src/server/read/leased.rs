@@ -1,12 +1,13 @@
 //! Reading by leases: what a consumer of a partitioned subscription is sent, and when it has seen all of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::cell::{ConsumerWatch, Leased, LeasedReader, StreamCell, Watch};
 use super::super::error::Error;
 use super::{BATCHES_AT_ONCE, BYTES_AT_ONCE, Work};
-use crate::engine::{InFlight, Standing, SubscriptionMode, SubscriptionName};
+use crate::engine::{InFlight, PartitionId, Standing, SubscriptionMode, SubscriptionName};
 use crate::wire::command::{GetTarget, LeasedTarget};
 
 /// A `DoGet` by leases under way.
@@ -15,6 +16,8 @@ pub(super) struct Leases {
     _watch: ConsumerWatch,
     /// Its consumer was told that all is sent, and nothing was since.
     has_told: bool,
+    /// Batches that were dropped before one that is not sent: the next one of the partition tells of them.
+    untold: BTreeMap<PartitionId, u64>,
 }
 
 impl Leases {
@@ -25,7 +28,7 @@ impl Leases {
         };
         let reader = cell.read_leased(subscription, *consumer, got.clone())?;
         let watch = cell.watch_consumer(*consumer, watch.notify());
-        Ok(Some(Self { reader, _watch: watch, has_told: false }))
+        Ok(Some(Self { reader, _watch: watch, has_told: false, untold: BTreeMap::new() }))
     }
 
     pub(super) fn standing(&self, cell: &StreamCell) -> Result<Standing, Error> {
@@ -40,10 +43,25 @@ impl Leases {
         partitions.into_iter().for_each(|partitions| watch.watch(partitions));
         let work: Vec<_> = leased
             .into_iter()
-            .map(|Leased { lease, shares, partition, batch, skipped }| Work { partition, lease, shares, batch, skipped })
+            .map(|Leased { lease, shares, partition, batch, skipped }| {
+                let untold = self.untold.remove(&partition).unwrap_or(0);
+                Work { partition, lease, shares, batch, skipped: skipped + untold, is_alone: false }
+            })
             .collect();
         self.has_told &= work.is_empty();
         Ok((work, has_changed))
+    }
+
+    /// What is read for.
+    pub(super) fn subscription(&self) -> &SubscriptionName {
+        &self.reader.subscription
+    }
+
+    /// So many batches were dropped before one of a partition that is not sent.
+    pub(super) fn tell_later(&mut self, partition: PartitionId, skipped: u64) {
+        if skipped > 0 {
+            *self.untold.entry(partition).or_default() += skipped;
+        }
     }
 
     /// How long until something may be there by time alone.

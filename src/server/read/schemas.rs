@@ -1,12 +1,11 @@
 //! Which version of the schema a reader has been sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::super::error::Error;
-use super::{Range, Reading, Work};
+use super::{Loaded, Range, Reading, Work};
 use crate::engine::{Offset, PartitionId, SchemaVersion};
-use crate::storage::StorageError;
 use crate::wire::batch::EncodedBatch;
 use crate::wire::command::GetTarget;
 use crate::wire::dictionary::DictionarySet;
@@ -28,15 +27,21 @@ impl Told {
 }
 
 impl Reading {
-    /// Frames the schema of the first batch that is there, or else the newest; false if the stream has none.
+    /// Frames the schema of the first batch that is there, or else the newest; false if the stream has none. The newest may be one that the
+    /// subscription's query is none of, while older batches are leased again or yet to come: then the first batch tells the schema, or
+    /// the end.
     ///
     /// # Errors
-    /// `query_failed`, if it has not what the subscription asks for.
-    pub(super) fn send_first_schema(&mut self) -> Result<bool, Error> {
+    /// `query_failed`, if the first batch has not what the subscription asks for.
+    pub(super) async fn send_first_schema(&mut self) -> Result<bool, Error> {
         let Some((newest, schema)) = self.cell.newest_schema() else { return Ok(false) };
-        let first = if newest == SchemaVersion(0) { newest } else { self.first_version().unwrap_or(newest) };
-        self.send_schema(first, &self.cell.schema_of(first).unwrap_or(schema))?;
-        Ok(true)
+        let first = if newest == SchemaVersion(0) { Some(newest) } else { self.first_version() };
+        let version = first.unwrap_or(newest);
+        match self.send_schema(version, &self.cell.schema_of(version).unwrap_or(schema)).await {
+            // A build without queries has no answer to any batch: no row is to become a dead letter by that.
+            Err(Error::Unanswered { .. }) if first.is_none() && cfg!(feature = "query") => Ok(true),
+            sent => sent.map(|()| true),
+        }
     }
 
     /// The version of the first batch that is there.
@@ -49,9 +54,9 @@ impl Reading {
         self.ranges.iter().find_map(first)
     }
 
-    fn send_schema(&mut self, version: SchemaVersion, schema: &StreamSchema) -> Result<(), Error> {
+    async fn send_schema(&mut self, version: SchemaVersion, schema: &StreamSchema) -> Result<(), Error> {
         let header = match &mut self.asks {
-            Some(asks) => asks.schema(version)?.header().clone(),
+            Some(asks) => asks.schema(&self.coordinator, version).await?.header().clone(),
             None => schema.header().clone(),
         };
         self.frames.push(&[], &header, &[], &Body::default());
@@ -61,14 +66,33 @@ impl Reading {
         Ok(())
     }
 
-    /// A batch that was loaded, or its answer to what the subscription asks, once the consumer has its schema.
+    /// A batch that was loaded, or its answer to what the subscription asks, once the consumer has its schema. None if it has none: then
+    /// it is [set aside](Self::set_aside), or its shares come first in `all`, to be answered one by one.
     pub(super) async fn turn_to(
         &mut self,
         work: &mut Work,
-        loaded: Result<Arc<EncodedBatch>, StorageError>,
-    ) -> Result<Arc<EncodedBatch>, Error> {
+        loaded: Loaded,
+        all: &mut VecDeque<(Work, Loaded)>,
+    ) -> Result<Option<Arc<EncodedBatch>>, Error> {
         let (partition, offset) = (work.partition, work.batch.offset);
         let loaded = loaded.map_err(|source| Error::Unreadable { partition, offset, source })?;
+        match self.turned_to(work, loaded.clone()).await {
+            Ok(turned) => Ok(Some(turned)),
+            Err(error) if work.may_be_divided(&error) => {
+                work.divided().into_iter().rev().for_each(|work| all.push_front((work, Ok(loaded.clone()))));
+                Ok(None)
+            }
+            Err(error) => {
+                self.set_aside(work, error)?;
+                // One after the other may have none, and nothing is sent meanwhile.
+                tokio::task::consume_budget().await;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn turned_to(&mut self, work: &mut Work, loaded: Arc<EncodedBatch>) -> Result<Arc<EncodedBatch>, Error> {
+        let (partition, offset) = (work.partition, work.batch.offset);
         let version = loaded.schema;
         match self.told.version {
             Some(sent) if sent == version => {}
@@ -79,11 +103,11 @@ impl Reading {
             _ => {
                 let missing = || Error::Task { reason: format!("version {version} of the schema is not known") };
                 let schema = self.cell.schema_of(version).ok_or_else(missing)?;
-                self.send_schema(version, &schema)?;
+                self.send_schema(version, &schema).await?;
             }
         }
         match &mut self.asks {
-            Some(asks) => asks.answer(&self.coordinator, (partition, offset), loaded, &mut work.shares).await,
+            Some(asks) => asks.answer(&self.coordinator, (partition, offset), loaded, &mut work.shares, work.is_alone).await,
             None => Ok(loaded),
         }
     }

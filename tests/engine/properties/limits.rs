@@ -74,10 +74,11 @@ proptest! {
 
     #[test]
     fn memory_is_used_before_the_spool(options in options(), operations in operations()) {
-        World::drive(options, &operations, |_, step| {
+        World::drive(options, &operations, |world, step| {
             let Command::Reserve { bytes, .. } = step.command else { return };
-            let limits = step.before.options.limits;
-            let used = step.before.usage();
+            // Afterwards: what the caller gave back may have let in others who waited, and they go first.
+            let limits = world.model.options.limits;
+            let used = world.model.usage();
             let fits = used.memory_batches < limits.max_buffered_batches
                 && used.memory_bytes.saturating_add(bytes) <= limits.max_buffered_bytes;
             if let Ok(Outcome::Reserved { place }) = step.effects.outcome {

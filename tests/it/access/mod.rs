@@ -5,6 +5,8 @@ mod clients;
 mod console;
 mod cost;
 mod ends;
+#[cfg(feature = "formats")]
+mod ingest;
 mod jwt;
 mod permissions;
 mod quotas;

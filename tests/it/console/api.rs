@@ -29,8 +29,9 @@ async fn a_producer_that_waits_is_seen_with_the_subscription_that_it_waits_for()
     for number in 0..2 {
         producer.append(&numbered(number, 3), None, bytes::Bytes::new()).await.expect("is sent");
     }
-    let is_blocked = async || show(&server, "overview", &[]).await["levels"]["blocked"] == 1;
-    until("the stream is blocked", is_blocked).await;
+    // A consumer has subscribed before its read is there.
+    let is_blocked = async || show(&server, "overview", &[]).await["reasons"][0]["cause"] == "consumer";
+    until("the stream is blocked by its consumer", is_blocked).await;
 
     let overview = show(&server, "overview", &[]).await;
     let reason = &overview["reasons"][0];
