@@ -1,4 +1,4 @@
-"""A Ray of its own for each file of tests, small: what another file has left, such as a task of Ray Data, keeps no slot."""
+"""A Ray of its own for each file of tests, small: what another file has left keeps no slot."""
 
 from __future__ import annotations
 
